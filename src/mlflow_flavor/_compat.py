@@ -1,0 +1,165 @@
+"""Every private name of MLflow that the flavor needs, feature-tested, behind functions with types.
+
+Private names move between MLflow's minor versions; when one does, this is the only file to change.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+import mlflow
+from mlflow.entities import LiveSpan, Span
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.tracing import provider
+from mlflow.tracing.context import get_configured_trace_metadata
+from mlflow.utils import autologging_utils
+
+__all__ = [
+    "FLAVOR_NAME",
+    "SpanToken",
+    "attach",
+    "autologging_integration",
+    "autologging_is_on",
+    "check_model_code_allowed",
+    "configured_metadata",
+    "detach",
+    "in_requirement_capture",
+    "in_serving_process",
+    "invalid",
+    "model_config_of_script",
+    "otlp_diverts_traces",
+]
+
+FLAVOR_NAME = "workflows"
+OLDEST_MLFLOW = (3, 11)
+
+
+def _check_version(version: str) -> None:
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < OLDEST_MLFLOW:
+        raise ImportError(f"mlflow_flavor needs mlflow>={'.'.join(map(str, OLDEST_MLFLOW))} (found {version}).")
+
+
+_check_version(mlflow.__version__)
+
+HAS_LOG_LEVEL = hasattr(LiveSpan, "set_log_level")
+"""Span log levels came with MLflow 3.13."""
+
+HAS_LINKS = hasattr(LiveSpan, "add_link")
+"""Span links came with MLflow 3.15."""
+
+SpanToken = Any
+"""What `attach` gives and `detach` takes; its shape is MLflow's own."""
+
+
+def invalid(message: str) -> MlflowException:
+    """The exception for a wrong argument or model, as MLflow's REST layer understands it (HTTP 400)."""
+    return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
+
+
+# --- tracing ----------------------------------------------------------------------------------------------------------
+
+
+def attach(span: Span) -> SpanToken | None:
+    """Make `span` the current one in this context; None where it stands for nothing (tracing is off)."""
+    otel_span: Any = span._span  # pyright: ignore[reportPrivateUsage]  # what MLflow's own context functions read
+    if otel_span.get_span_context() is None:
+        return None
+    return provider.set_span_in_context(span)
+
+
+def detach(token: SpanToken | None) -> None:
+    """Undo `attach`; in another context than that of `attach` it does nothing."""
+    if token is not None:
+        provider.detach_span_from_context(token)
+
+
+def configured_metadata() -> Mapping[str, str]:
+    """Trace metadata set by `mlflow.tracing.context()` around the caller."""
+    return get_configured_trace_metadata() or {}
+
+
+def otlp_diverts_traces() -> bool:
+    """Whether MLflow sends its traces to an OTLP endpoint only, away from its own store."""
+    endpoint = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    dual = os.environ.get("MLFLOW_TRACE_ENABLE_OTLP_DUAL_EXPORT", "").lower() in ("true", "1")
+    exporting = os.environ.get("MLFLOW_ENABLE_OTLP_EXPORTER", "true").lower() in ("true", "1")
+    return bool(endpoint) and exporting and not dual
+
+
+# --- autologging ------------------------------------------------------------------------------------------------------
+
+autologging_integration: Callable[[str], Callable[[Callable[..., None]], Callable[..., None]]] = (
+    autologging_utils.autologging_integration
+)
+
+
+def autologging_is_on() -> bool:
+    """Whether runs are to be traced: our own `autolog()` decides, before it was called `mlflow.autolog()` does.
+
+    Read at each run's start: this is how the flavor takes part in `mlflow.autolog()`, whose list of flavors is closed.
+    """
+    if autologging_utils._AUTOLOGGING_GLOBALLY_DISABLED:  # pyright: ignore[reportPrivateUsage]  # no public getter
+        return False
+    own = autologging_utils.AUTOLOGGING_INTEGRATIONS.get(FLAVOR_NAME)
+    if own:
+        return not own["disable"] and own["log_traces"]
+    everything = autologging_utils.AUTOLOGGING_INTEGRATIONS.get("mlflow")
+    if not everything:
+        return False
+    excluded = everything.get("exclude_flavors") or ()
+    return not everything["disable"] and everything.get("log_traces", True) and FLAVOR_NAME not in excluded
+
+
+# --- models from code -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def model_config_of_script(config: Mapping[str, Any]) -> Iterator[None]:
+    """Let `mlflow.models.ModelConfig()` read `config` in the script that runs inside the block.
+
+    Without a config nothing is set, so that `ModelConfig(development_config=...)` keeps working in a logged script.
+    """
+    if not config:
+        yield
+        return
+    from mlflow.models.utils import _config_context  # pyright: ignore[reportPrivateUsage]  # not in mlflow-tracing
+
+    with _config_context(dict(config)):
+        yield
+
+
+def check_model_code_allowed() -> None:
+    """Raise MLflow's own error where running a model's code is forbidden.
+
+    MLflow 3.18 has the check; before it, only the variable that it reads is honoured.
+    """
+    for module in ("mlflow.models.utils", "mlflow.utils.model_utils"):
+        check = getattr(import_module(module), "_check_model_code_loading_allowed", None)
+        if check is not None:
+            check("a model from code")
+            return
+    if os.environ.get("MLFLOW_ALLOW_MODEL_CODE_EXECUTION", "true").strip().lower() in ("false", "0"):
+        raise invalid(
+            "Loading a model from code runs its script, and MLFLOW_ALLOW_MODEL_CODE_EXECUTION forbids that. "
+            "Set it to true if you trust the model's author."
+        )
+
+
+def in_requirement_capture() -> bool:
+    """Whether this is the process in which MLflow looks for a model's requirements by loading and calling it."""
+    return _is_true("_MLFLOW_IN_CAPTURE_MODULE_PROCESS")
+
+
+def in_serving_process() -> bool:
+    """Whether this process serves a model (`mlflow models serve` and what is built like it)."""
+    return "__pyfunc_model_path__" in os.environ or _is_true("_MLFLOW_IS_IN_SERVING_ENVIRONMENT")
+
+
+def _is_true(variable: str) -> bool:
+    return os.environ.get(variable, "").strip().lower() in ("true", "1")

@@ -1,0 +1,302 @@
+"""The spans of one run segment: its root, the calls that are open below it, and its waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import mlflow
+from mlflow.entities import LiveSpan, Span, SpanEvent, SpanStatus, SpanStatusCode, SpanType
+from mlflow.tracing.constant import TraceMetadataKey
+from mlflow_flavor._calls import CallSpans, start_span
+from mlflow_flavor._compat import attach, configured_metadata, detach
+from mlflow_flavor._payloads import describe, exception_event, preview, result_of, show
+from mlflow_flavor._settings import AutologSettings
+from workflows.errors import WorkflowTimeoutError
+from workflows.instrumentation import attributes as names
+from workflows.instrumentation.content import capture_event, exception_type
+from workflows.instrumentation.records import (
+    EventStreamed,
+    EventUnhandled,
+    Record,
+    RetryScheduled,
+    RunEnded,
+    RunOutcome,
+    RunStarted,
+    RunSuspended,
+    StepEnded,
+    StepStarted,
+    WaitCancelled,
+    WaitRecord,
+    WaitResolved,
+    WaitStarted,
+    WaitTimedOut,
+)
+from workflows.instrumentation.scope import current_attempt
+
+__all__ = ["RunSpans"]
+
+MAX_METADATA_CHARS = 250
+MAX_UNHANDLED = 16
+WAIT_SPAN = "wait_for_event"
+
+# What a run's end says about a call that is still open, and about an attempt that never told its own end.
+CUT_SHORT: Mapping[RunOutcome, str] = {
+    "completed": "abandoned",
+    "failed": "abandoned",
+    "cancelled": "cancelled",
+    "timed_out": "timed_out",
+    "suspended": "suspended",
+    "interrupted": "interrupted",
+}
+
+
+class RunSpans:
+    """Everything MLflow is told about one run (segment), from its `RunStarted` to its `RunEnded` or `RunSuspended`."""
+
+    def __init__(self, record: RunStarted, settings: AutologSettings) -> None:
+        self.root = self._open(record, settings)
+        self.is_live = isinstance(self.root, LiveSpan)
+        self._settings = settings
+        self._workflow = record.workflow
+        self._calls: dict[str, CallSpans] = {}
+        self._asked: dict[str, WaitStarted] = {}
+        self._unhandled = 0
+        self._session = record.identity.session_id
+        # Previews, tags and metadata belong to a whole trace: only the run that began the trace may set them.
+        self._owns_trace = self.is_live and self.root.parent_id is None
+        # Never detached: it is the run's own context, which every attempt inherits and which ends with the run.
+        attach(self.root)
+        if self._owns_trace:
+            self._label(record)
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace the run is drawn in; None where tracing is off or the trace was not sampled."""
+        return self.root.trace_id if self.is_live else None
+
+    def tell(self, record: Record) -> None:
+        """Draw one record; the kinds that MLflow has no picture for are ignored."""
+        draw = self._drawn.get(type(record))
+        if draw is not None and self.is_live:
+            draw(self, record)
+
+    def carrier(self) -> Mapping[str, str] | None:
+        """Where an event sent now comes from: the current attempt of this run, else the span around the sender."""
+        scope = current_attempt.get()
+        if scope is not None and (call := self._calls.get(scope.exec_id)) is not None and call.carrier is not None:
+            return call.carrier
+        if not self.is_live:
+            return None
+        session = {"session": self._session} if self._session else {}
+        return {"trace_id": self.root.trace_id, "span_id": self.root.span_id, **session}
+
+    def close(self, at_ns: int | None) -> None:
+        """End everything that is open though the run goes on (autologging was switched off)."""
+        self._close_calls(at_ns, "interrupted")
+        self.root.end(attributes={names.RUN_OUTCOME: "interrupted"}, end_time_ns=at_ns)
+
+    # --- the run ------------------------------------------------------------------------------------------------------
+
+    def _open(self, record: RunStarted, settings: AutologSettings) -> Span:
+        start = record.start_event
+        captured = capture_event(start, settings.content.for_inputs()) if start is not None else None
+        facts = run_facts(record)
+        if captured is not None:
+            facts[names.INPUT_COMPLETE] = captured.complete
+            if captured.truncated:
+                facts[names.TRUNCATED] = True
+        self._inputs = captured.value if captured is not None else None
+        # Its parent, if any, is the span that is current where `run()` was called: a calling step, a request, a test.
+        return mlflow.start_span_no_context(
+            f"{record.workflow}.run",
+            span_type=SpanType.AGENT if record.span_kind == "AGENT" else settings.run_span_type,
+            inputs=self._inputs,
+            attributes=facts,
+            start_time_ns=record.at_ns,
+        )
+
+    def _label(self, record: RunStarted) -> None:
+        tags = {"workflow.name": record.workflow}
+        if record.identity.tags:
+            tags["workflow.tags"] = ", ".join(record.identity.tags)
+        # What the caller gave to `mlflow.tracing.context()` is on the trace already, and wins.
+        taken = configured_metadata()
+        metadata = {key: value for key, value in trace_metadata(record).items() if key not in taken}
+        mlflow.update_current_trace(tags=tags, metadata=metadata, request_preview=preview(self._inputs))
+
+    def _ended(self, record: RunEnded) -> None:
+        self._close_calls(record.at_ns, CUT_SHORT[record.outcome])
+        policy = self._settings.content
+        facts: dict[str, Any] = {names.RUN_OUTCOME: record.outcome, **count_facts(record)}
+        status = None
+        outputs = None
+        match record.outcome:
+            case "completed" if record.stop_event is not None:
+                outputs = show(result_of(record.stop_event), policy.for_outputs())
+            case "cancelled" | "interrupted":
+                facts[names.CANCEL_REASON] = record.reason or record.outcome
+                event = SpanEvent(names.SPAN_EVENT_CANCELLED, timestamp=record.at_ns)
+                event.attributes = {names.CANCEL_REASON: record.reason or record.outcome}
+                self.root.add_event(event)
+            case "failed" | "timed_out":
+                status = self._failed(record, facts)
+            case _:
+                pass
+        if self._owns_trace:
+            self._conclude(record, outputs)
+        self.root.end(outputs=outputs, attributes=facts, status=status, end_time_ns=record.at_ns)
+
+    def _failed(self, record: RunEnded, facts: dict[str, Any]) -> SpanStatus:
+        error = record.error
+        if error is None:
+            return SpanStatus(SpanStatusCode.ERROR, record.outcome)
+        facts[names.ERROR_TYPE] = exception_type(error)
+        if record.failed_step is not None:
+            facts[names.RUN_FAILED_STEP] = record.failed_step
+        elif not isinstance(error, WorkflowTimeoutError):
+            # Where a step failed, its own span shows the stack; here nobody else does.
+            self.root.add_event(exception_event(error, record.at_ns, self._settings.content))
+        return SpanStatus(SpanStatusCode.ERROR, describe(error, self._settings.content))
+
+    def _conclude(self, record: RunEnded, outputs: object) -> None:
+        shown = f"({record.outcome})" if record.outcome in ("cancelled", "interrupted") else preview(outputs)
+        token = attach(self.root)  # the run may end outside the context in which it began
+        try:
+            mlflow.update_current_trace(tags={names.RUN_OUTCOME: record.outcome}, response_preview=shown)
+        finally:
+            detach(token)
+
+    def _suspended(self, record: RunSuspended) -> None:
+        self._close_calls(record.at_ns, "suspended")
+        self.root.end(attributes={names.RUN_OUTCOME: "suspended", **count_facts(record)}, end_time_ns=record.at_ns)
+
+    def _close_calls(self, at_ns: int | None, outcome: str) -> None:
+        why = "cancelled: workflow timed out" if outcome == "timed_out" else None
+        for call in self._calls.values():
+            call.abandon(at_ns, outcome, why)
+        self._calls.clear()
+
+    # --- its calls ----------------------------------------------------------------------------------------------------
+
+    def _step_started(self, record: StepStarted) -> None:
+        call = self._calls.get(record.exec_id)
+        if call is None:
+            call = self._calls[record.exec_id] = CallSpans(record, self.root, self._settings)
+        call.start(record)
+
+    def _step_ended(self, record: StepEnded) -> None:
+        call = self._calls.get(record.exec_id)
+        if call is not None and call.end(record):
+            del self._calls[record.exec_id]
+        elif call is None and not record.started:
+            facts = {names.STEP_NAME: record.step, names.STEP_OUTCOME: record.outcome}
+            start_span(record.step, self.root, record.at_ns, facts).end(end_time_ns=record.at_ns)
+
+    def _retry_scheduled(self, record: RetryScheduled) -> None:
+        if (call := self._calls.get(record.exec_id)) is not None:
+            call.retry_scheduled(record)
+
+    def _event_streamed(self, record: EventStreamed) -> None:
+        if record.exec_id is not None and (call := self._calls.get(record.exec_id)) is not None:
+            call.streamed(record)
+
+    def _event_unhandled(self, record: EventUnhandled) -> None:
+        self._unhandled += 1
+        if self._unhandled <= MAX_UNHANDLED:
+            envelope = record.envelope
+            facts = {names.EVENT_ID: envelope.event_id, names.EVENT_TYPE: type(envelope.event).__name__}
+            self.root.add_event(SpanEvent(names.SPAN_EVENT_UNHANDLED, timestamp=record.at_ns, attributes=facts))
+
+    # --- its waits ----------------------------------------------------------------------------------------------------
+
+    def _wait_started(self, record: WaitStarted) -> None:
+        self._asked[record.wait_id] = record
+
+    def _wait_ended(self, record: WaitRecord) -> None:
+        # Drawn only now, with the times at which it began and ended: no span is ever open for a wait.
+        policy = self._settings.content
+        asked = self._asked.pop(record.wait_id, None)
+        question = asked.asked if asked is not None else None
+        inputs: dict[str, object] = {"waiting_for": record.event_type}
+        if question is not None:
+            inputs["request"] = show({type(question).__name__: question}, policy.for_inputs())
+        facts: dict[str, Any] = {
+            names.WAIT_ID: record.wait_id,
+            names.WAIT_EVENT_TYPE: record.event_type,
+            names.WAIT_DURATION: (record.at_ns - record.started_at_ns) / 1e9,
+        }
+        call = self._calls.get(record.exec_id) if record.exec_id is not None else None
+        parent = call.span if call is not None and call.span is not None else self.root
+        span = start_span(WAIT_SPAN, parent, record.started_at_ns, facts, inputs)
+        outputs = None
+        status = None
+        match record:
+            case WaitResolved():
+                facts = {names.WAIT_OUTCOME: "resolved"}
+                answer = record.answer.event
+                outputs = show({type(answer).__name__: answer}, policy.for_outputs())
+            case WaitTimedOut():
+                facts = {names.WAIT_OUTCOME: "timed_out"}
+                status = SpanStatus(SpanStatusCode.ERROR, f"no {record.event_type} came in {record.timeout:g} s")
+            case _:
+                facts = {names.WAIT_OUTCOME: "cancelled"}
+        span.end(outputs=outputs, attributes=facts, status=status, end_time_ns=record.at_ns)
+
+    _drawn: ClassVar[Mapping[type[Record], Callable[[RunSpans, Any], None]]] = {
+        RunEnded: _ended,
+        RunSuspended: _suspended,
+        StepStarted: _step_started,
+        StepEnded: _step_ended,
+        RetryScheduled: _retry_scheduled,
+        EventStreamed: _event_streamed,
+        EventUnhandled: _event_unhandled,
+        WaitStarted: _wait_started,
+        WaitResolved: _wait_ended,
+        WaitTimedOut: _wait_ended,
+        WaitCancelled: _wait_ended,
+    }
+
+
+def run_facts(record: RunStarted) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        names.RUN_ID: record.run_id,
+        names.GEN_AI_WORKFLOW_NAME: record.workflow,
+        names.GRAPH_HASH: record.graph_hash,
+        names.RUN_SEGMENT: record.segment,
+    }
+    if record.version is not None:
+        facts[names.WORKFLOW_VERSION] = record.version
+    if record.timeout is not None:
+        facts[names.TIMEOUT] = record.timeout
+    if record.queue_wait > 0:
+        facts[names.RUN_QUEUE_WAIT] = record.queue_wait
+    if record.parent is not None:
+        facts[names.PARENT_RUN_ID] = record.parent[0]
+        facts[names.ROOT_RUN_ID] = record.root_run_id
+        facts[names.GEN_AI_WORKFLOW_NESTED] = True
+    return facts
+
+
+def trace_metadata(record: RunStarted) -> dict[str, str]:
+    """Session, user and the caller's own metadata, as MLflow stores them: text, at most 250 characters."""
+    identity = record.identity
+    found = {str(key): str(value)[:MAX_METADATA_CHARS] for key, value in identity.metadata.items()}
+    if identity.session_id is not None:
+        found[TraceMetadataKey.TRACE_SESSION] = identity.session_id[:MAX_METADATA_CHARS]
+    if identity.user_id is not None:
+        found[TraceMetadataKey.TRACE_USER] = identity.user_id[:MAX_METADATA_CHARS]
+    return found
+
+
+def count_facts(record: RunEnded | RunSuspended) -> dict[str, Any]:
+    """What the run did; zeros are left out, but for the steps."""
+    counts = record.counts
+    found = {
+        names.RUN_RETRIES: counts.retries,
+        names.RUN_EVENTS: counts.events,
+        names.RUN_STREAMED: counts.streamed,
+        names.RUN_HANDLED_ERRORS: counts.handled_errors,
+        names.RUN_UNHANDLED: counts.unhandled,
+    }
+    return {names.RUN_STEPS: counts.steps, **{name: count for name, count in found.items() if count}}

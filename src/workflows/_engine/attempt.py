@@ -1,0 +1,128 @@
+"""One try of a call, and what its step may do meanwhile: send, stream, collect, wait, start child runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from workflows._engine.live import LiveRun
+from workflows._engine.state import Call, Wait
+from workflows._engine.ticks import EventArrived, EventsCollected, WaitBegan
+from workflows.errors import WorkflowRuntimeError
+from workflows.events import Event
+from workflows.instrumentation.records import Carriers, Envelope
+from workflows.instrumentation.scope import AttemptScope
+
+__all__ = ["Attempt"]
+
+
+class Attempt(AttemptScope):
+    """A running attempt; the `Context` that a step holds acts through it.
+
+    Attributes:
+        emitted: What it sent and returned so far; kept only while somebody listens.
+        stopped: Why the run stopped it, once it has.
+        started: Its task has begun to run.
+        buffered: It called `collect_events` and got nothing yet.
+    """
+
+    __slots__ = (
+        "_answers", "_carriers", "_context", "buffered", "call", "children", "emitted", "run", "started", "stopped", "task",
+    )  # fmt: skip
+
+    def __init__(self, run: LiveRun, call: Call) -> None:
+        super().__init__(run.run_id, call.exec_id, call.step.name, call.attempt)
+        self.run = run
+        self.call = call
+        self.task: asyncio.Task[None] | None = None
+        self.emitted: list[Envelope] = []
+        self.children: list[LiveRun] = []
+        self.started = False
+        self.stopped = False
+        self.buffered = False
+        self._carriers: Carriers | None = None
+        self._answers: dict[str, asyncio.Future[Wait]] = {}
+        self._context: Any = None
+
+    @property
+    def context(self) -> Any:
+        """The step's `Context`, made when first asked for."""
+        if self._context is None:
+            self._context = self.run.plan.make_context(self)
+        return self._context
+
+    def envelope(self, event: Event, offset: int = 0) -> Envelope:
+        """An event of this attempt on its way; `offset` counts those that are made before any of them is sent."""
+        now = self.run.clock.now_ns()
+        event_id = f"{self.exec_id}.{self.call.emitted + offset}"
+        if not self.run.dispatcher.handlers:
+            return Envelope(event_id, event, self.exec_id, self.step, now)
+        if self._carriers is None:
+            self._carriers = self.run.dispatcher.carriers(self.run_id) or {}
+        made = Envelope(event_id, event, self.exec_id, self.step, now, self._carriers)
+        self.emitted.append(made)
+        return made
+
+    def send(self, event: Event, target: str | None) -> None:
+        """Send an event now; on the run's own thread it has been routed when this returns."""
+        envelope = self.envelope(event)
+        self.run.mailbox.put(EventArrived(envelope.queued_at_ns, envelope, target))
+
+    def collect(self, event: Event, expected: Sequence[type[Event]], group: str) -> list[Event] | None:
+        """Keep an event of this call for a join; all members, in the order of `expected`, once they are there."""
+        if not expected:
+            return []
+        envelope = next((e for e in self.call.inputs if e.event is event), None) or self.envelope(event)
+        released = self.run.collect(EventsCollected(self.run.clock.now_ns(), self.exec_id, group, envelope, expected))
+        self.buffered = released is None
+        return None if released is None else [member.event for member in released.members]
+
+    async def wait(
+        self,
+        event_type: type[Event],
+        *,
+        wait_id: str,
+        asked: Event | None,
+        requirements: dict[str, object],
+        timeout: float | None,
+    ) -> Event:
+        """Pause until a matching event comes; the coroutine really waits, its worker is free meanwhile.
+
+        Raises:
+            asyncio.TimeoutError: If none came within `timeout` seconds.
+            WorkflowRuntimeError: If a wait with this id is open already.
+        """
+        if wait_id in self.run.state.waits:
+            raise WorkflowRuntimeError(
+                f"Step {self.step} opened a wait with the id {wait_id!r} while one is open. Give each wait its own "
+                f"waiter_id, or leave it out.",
+                step=self.step,
+                run_id=self.run_id,
+            )
+        answer: asyncio.Future[Wait] = asyncio.get_running_loop().create_future()
+        self._answers[wait_id] = answer
+        subclasses = self.call.step.accept_event_subclasses
+        self.run.mailbox.put(
+            WaitBegan(
+                self.run.clock.now_ns(), self.exec_id, wait_id, event_type, requirements, timeout, asked, subclasses
+            )
+        )
+        ended = await answer
+        if ended.answer is None:
+            raise TimeoutError(f"Timed out waiting for {event_type.__name__} after {timeout} seconds.")
+        return ended.answer.event
+
+    def resume(self, wait: Wait) -> None:
+        """Wake the coroutine that waits; it has a worker again."""
+        answer = self._answers.pop(wait.wait_id, None)
+        if answer is not None and not answer.done():
+            answer.set_result(wait)
+
+    def stop(self) -> None:
+        """Cancel the attempt, and the child runs that it started."""
+        self.stopped = True
+        for child in self.children:
+            child.cancel(f"step {self.step}, which started it, was stopped")
+        if self.task is not None:
+            self.task.cancel()

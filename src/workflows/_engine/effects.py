@@ -1,0 +1,124 @@
+"""What a run wants done: the only output of `reduce`. The loop does it; it decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workflows._engine.state import Call, Wait
+from workflows.events import Event, StopEvent
+from workflows.instrumentation.records import Envelope, RunOutcome
+
+__all__ = [
+    "BufferEvent",
+    "Effect",
+    "EndRun",
+    "EndWait",
+    "PublishEvent",
+    "ReleaseFanIn",
+    "ResumeCall",
+    "ScheduleRetry",
+    "StartCall",
+    "StartWait",
+    "TellSent",
+]
+
+
+@dataclass(slots=True)
+class StartCall:
+    """Run the call's next attempt; it holds a worker of its step already."""
+
+    call: Call
+
+
+@dataclass(slots=True)
+class TellSent:
+    """An event entered the run; `calls` are those it made. Empty with `waits == 0`: nobody took it."""
+
+    envelope: Envelope
+    target: str | None
+    calls: Sequence[Call]
+    waits: int = 0
+
+
+@dataclass(slots=True)
+class PublishEvent:
+    """Show an event that a call returned to the stream's readers."""
+
+    event: Event
+    call: Call
+
+
+@dataclass(slots=True)
+class ScheduleRetry:
+    """Come back with `RetryDue` after `delay` seconds."""
+
+    call: Call
+    delay: float
+    due_ns: int
+    error: BaseException
+
+
+@dataclass(slots=True)
+class BufferEvent:
+    """A join keeps an event; `missing` are the classes it still needs."""
+
+    call: Call
+    group: str
+    members: Sequence[Envelope]
+    missing: Sequence[type[Event]]
+
+
+@dataclass(slots=True)
+class ReleaseFanIn:
+    """A join is complete: its members, in the order that the step receives them."""
+
+    call: Call
+    group: str
+    members: Sequence[Envelope]
+
+
+@dataclass(slots=True)
+class StartWait:
+    """A call waits: show what it asks, and come back with `WaitTimeoutDue` in time."""
+
+    wait: Wait
+
+
+@dataclass(slots=True)
+class ResumeCall:
+    """Wake a waiting call, which holds a worker again: give it its answer, or its timeout."""
+
+    wait: Wait
+
+
+@dataclass(slots=True)
+class EndWait:
+    """A wait is over: answered, timed out, or cancelled with its run; its call may still queue for a worker."""
+
+    wait: Wait
+
+
+@dataclass(slots=True)
+class EndRun:
+    """The run is decided: stop what runs, publish `stop_event`, and let `error` (or the result) out."""
+
+    outcome: RunOutcome
+    stop_event: StopEvent
+    error: BaseException | None = None
+    failed_step: str | None = None
+    reason: str | None = None
+
+
+Effect = (
+    StartCall
+    | TellSent
+    | PublishEvent
+    | ScheduleRetry
+    | BufferEvent
+    | ReleaseFanIn
+    | StartWait
+    | ResumeCall
+    | EndWait
+    | EndRun
+)

@@ -1,0 +1,107 @@
+"""What a run has while it lives in this process: its state, and the parts through which it meets the world."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from workflows._engine.clock import Clock
+from workflows._engine.effects import ReleaseFanIn
+from workflows._engine.mailbox import Mailbox
+from workflows._engine.state import RunState
+from workflows._engine.stream import EventStream
+from workflows._engine.ticks import EventArrived, EventsCollected, Tick
+from workflows._spec import StepSpec, WorkflowSpec
+from workflows.events import Event
+from workflows.instrumentation.dispatcher import Dispatcher
+from workflows.instrumentation.records import Envelope, EventStreamed, Record
+from workflows.instrumentation.scope import AttemptScope, Identity
+
+__all__ = ["LiveRun", "RunPlan"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """What a run is started with; everything in it is decided before its first tick.
+
+    Attributes:
+        bind: Gives the callable of a step: a bound method, or a free function.
+        make_context: Builds what a step gets as its `Context` parameter, from its attempt.
+        resolve: Gives the resource arguments of a step; None where the workflow has none.
+        gate: Limits how many runs of the workflow live at once.
+        timeout: Seconds the run may take, from when it passed the gate.
+        grace: Seconds that cancelled steps get to clean up before they are cancelled again.
+    """
+
+    spec: WorkflowSpec
+    run_id: str
+    start_event: Event
+    bind: Callable[[StepSpec], Callable[..., Any]]
+    make_context: Callable[[Any], Any]
+    dispatcher: Dispatcher
+    identity: Identity
+    timeout: float | None
+    stream_buffer: int
+    version: str | None = None
+    span_kind: str = "CHAIN"
+    gate: asyncio.Semaphore | None = None
+    resolve: Callable[[StepSpec], Awaitable[dict[str, Any]]] | None = None
+    grace: float = 0.5
+
+
+class LiveRun:
+    """The parts of a live run that its loop and its attempts share.
+
+    Attributes:
+        attempts: Attempts whose task is not over, by exec_id.
+        root_run_id: The run that no step started: this one, or the outermost parent.
+        streamed: How many events were published to the stream.
+    """
+
+    def __init__(self, plan: RunPlan, loop: asyncio.AbstractEventLoop) -> None:
+        self.plan = plan
+        self.run_id = plan.run_id
+        self.spec = plan.spec
+        self.dispatcher = plan.dispatcher
+        self.state = RunState(plan.spec, plan.run_id)
+        self.clock = Clock(loop)
+        self.mailbox = Mailbox(self.take, loop)
+        self.stream = EventStream(plan.stream_buffer)
+        self.attempts: dict[str, Any] = {}
+        self.root_run_id = plan.run_id
+        self.streamed = 0
+        self._told = 0
+
+    def take(self, tick: Tick) -> None:
+        """Reduce one tick and do what follows; the loop's part."""
+        raise NotImplementedError
+
+    def cancel(self, reason: str | None = None) -> None:
+        """End the run as cancelled; the loop's part."""
+        raise NotImplementedError
+
+    def collect(self, tick: EventsCollected) -> ReleaseFanIn | None:
+        """Reduce a collect at once, since the step waits for its answer; the loop's part."""
+        raise NotImplementedError
+
+    def tell(self, kind: type[Record], **facts: Any) -> None:
+        """Tell one record; called only where somebody listens, so that nothing is built for nobody."""
+        self._told += 1
+        self.dispatcher.emit(kind(run_id=self.run_id, seq=self._told, at_ns=self.clock.now_ns(), **facts))
+
+    def publish(self, event: Event, sender: AttemptScope | None) -> None:
+        """Show an event to the stream's readers. No tick: it changes nothing that a later decision could need."""
+        self.streamed += 1
+        self.stream.put(event)
+        if self.dispatcher.handlers:
+            exec_id, step, attempt = (sender.exec_id, sender.step, sender.attempt) if sender else (None, None, None)
+            self.tell(EventStreamed, event=event, exec_id=exec_id, step=step, attempt=attempt)
+
+    def send_from_outside(self, event: Event, target: str | None) -> None:
+        """Take an event that no step sent."""
+        carriers = self.dispatcher.carriers(self.run_id) if self.dispatcher.handlers else None
+        now = self.clock.now_ns()
+        envelope = Envelope(f"x{self.state.arrived}", event, None, None, now, carriers)
+        self.mailbox.put(EventArrived(now, envelope, target))

@@ -1,0 +1,278 @@
+"""The shell of one run: feeds ticks to `reduce`, does the effects, owns every task of the run until it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Callable
+from typing import assert_never
+
+from workflows._engine.attempt import Attempt
+from workflows._engine.effects import (
+    BufferEvent,
+    Effect,
+    EndRun,
+    EndWait,
+    PublishEvent,
+    ReleaseFanIn,
+    ResumeCall,
+    ScheduleRetry,
+    StartCall,
+    StartWait,
+    TellSent,
+)
+from workflows._engine.live import LiveRun, RunPlan
+from workflows._engine.reduce import reduce
+from workflows._engine.state import Call
+from workflows._engine.step_attempt import run_attempt
+from workflows._engine.telling import (
+    tell_fan_in,
+    tell_never_started,
+    tell_retry,
+    tell_run_ended,
+    tell_run_started,
+    tell_sent,
+    tell_wait_ended,
+    tell_wait_started,
+)
+from workflows._engine.ticks import (
+    CancelRequested,
+    EventArrived,
+    EventsCollected,
+    RetryDue,
+    RunInterrupted,
+    RunTimedOut,
+    Tick,
+    WaitTimeoutDue,
+)
+from workflows.events import Event, InputRequiredEvent, UnhandledEvent
+from workflows.instrumentation.records import Envelope
+from workflows.instrumentation.scope import AttemptScope, current_attempt
+
+__all__ = ["Run"]
+
+logger = logging.getLogger("workflows.run")
+
+
+class Run(LiveRun):
+    """One execution of a workflow in this process.
+
+    Attributes:
+        context: The caller's context at `run()`; every attempt runs in a copy of it.
+        over: Done when no task of the run is left; `end` then says how it ended.
+    """
+
+    def __init__(self, plan: RunPlan, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(plan, loop)
+        self.context = contextvars.copy_context()
+        self.over: asyncio.Future[None] = loop.create_future()
+        self.end: EndRun | None = None
+        self._loop = loop
+        self._decided: asyncio.Future[None] = loop.create_future()
+        self._group: asyncio.TaskGroup | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._asked_at = loop.time()
+        self._began = False
+        self._warned: set[type[Event]] = set()
+        parent = current_attempt.get()
+        self._parent = parent if isinstance(parent, Attempt) else None
+        if self._parent is not None:
+            self.root_run_id = self._parent.run.root_run_id
+            self._parent.children.append(self)
+
+    async def main(self) -> None:
+        """Live: pass the gate, take the start event, wait for the end, stop what still runs."""
+        self._main = asyncio.current_task()
+        gate = self.plan.gate
+        try:
+            if gate is None:
+                await self._live()
+            else:
+                async with gate:
+                    await self._live()
+        except asyncio.CancelledError:
+            if self.state.ended is None:
+                self.mailbox.put(RunInterrupted(self.clock.now_ns()))
+            if self.state.ended == "interrupted":
+                raise
+        finally:
+            self._finish()
+
+    def cancel(self, reason: str | None = None) -> None:
+        """End the run as cancelled; does nothing once it is decided."""
+        self.mailbox.put(CancelRequested(self.clock.now_ns(), reason))
+
+    def take(self, tick: Tick) -> None:
+        """Reduce one tick and do what follows."""
+        for effect in reduce(self.state, tick):
+            self._do(effect)
+
+    def collect(self, tick: EventsCollected) -> ReleaseFanIn | None:
+        """Reduce a collect at once, since the step waits for its answer."""
+        effects = reduce(self.state, tick)
+        for effect in effects:
+            self._do(effect)
+        released = effects[-1] if effects else None
+        return released if isinstance(released, ReleaseFanIn) else None
+
+    async def _live(self) -> None:
+        if self.state.ended is not None:
+            return
+        self._tell_started()
+        if self.plan.timeout is not None:
+            timeout = self.plan.timeout
+            self._after("run", timeout, lambda: RunTimedOut(self.clock.now_ns(), timeout))
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                now = self.clock.now_ns()
+                self.mailbox.put(EventArrived(now, Envelope("x0", self.plan.start_event, None, None, now)))
+                try:
+                    await self._decided
+                except asyncio.CancelledError:
+                    self.mailbox.put(RunInterrupted(self.clock.now_ns()))
+                    raise
+                finally:
+                    await self._stop_attempts()
+        except BaseExceptionGroup as crash:  # a step raised what is no Exception; it leaves the run as itself
+            if self.end is not None:
+                self.end.error = crash.exceptions[0]
+
+    async def _stop_attempts(self) -> None:
+        left = list(self.attempts.values())
+        rounds = 0
+        while left:
+            for attempt in left:
+                attempt.stop()
+            await asyncio.wait([a.task for a in left], timeout=self.plan.grace)
+            for attempt in left:
+                if attempt.task.done() and not attempt.started:
+                    self.attempts.pop(attempt.exec_id, None)
+                    if self.dispatcher.handlers:
+                        tell_never_started(self, attempt)
+            left = list(self.attempts.values())
+            if left and not rounds:
+                names = ", ".join(sorted({a.step for a in left}))
+                logger.warning(
+                    "steps %s did not end within %s s after their run was over; cancelling them again until they do",
+                    names,
+                    self.plan.grace,
+                    extra={"run_id": self.run_id},
+                )
+            rounds += 1
+
+    def _finish(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        if self.dispatcher.handlers and self.end is not None:
+            self._tell_started()
+            tell_run_ended(self, self.end)
+        if not self.over.done():
+            self.over.set_result(None)
+
+    def _tell_started(self) -> None:
+        if not self._began:
+            self._began = True
+            if self.dispatcher.handlers:
+                tell_run_started(self, self._parent, self._loop.time() - self._asked_at)
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case StartCall():
+                self._start(effect.call)
+            case TellSent():
+                self._sent(effect)
+            case PublishEvent():
+                call = effect.call
+                self.publish(effect.event, AttemptScope(self.run_id, call.exec_id, call.step.name, call.attempt))
+            case ScheduleRetry():
+                self._retry(effect)
+            case BufferEvent() | ReleaseFanIn():
+                if self.dispatcher.handlers:
+                    tell_fan_in(self, effect)
+            case StartWait():
+                self._start_wait(effect)
+            case EndWait():
+                self._end_wait(effect)
+            case ResumeCall():
+                attempt = self.attempts.get(effect.wait.call.exec_id)
+                if attempt is not None:
+                    attempt.resume(effect.wait)
+            case EndRun():
+                self._end(effect)
+            case _:
+                assert_never(effect)
+
+    def _start(self, call: Call) -> None:
+        assert self._group is not None, "a call can only start after the start event came"
+        attempt = Attempt(self, call)
+        self.attempts[call.exec_id] = attempt
+        attempt.task = self._group.create_task(run_attempt(attempt), context=self.context.copy())
+
+    def _sent(self, sent: TellSent) -> None:
+        if self.dispatcher.handlers:
+            tell_sent(self, sent)
+        if not sent.calls and not sent.waits and not isinstance(sent.envelope.event, InputRequiredEvent):
+            self._nobody_took(sent)
+
+    def _nobody_took(self, sent: TellSent) -> None:
+        event_class = type(sent.envelope.event)
+        if self.stream.internal:
+            name = f"{event_class.__module__}.{event_class.__qualname__}"
+            idle = not self.state.busy
+            self.publish(
+                UnhandledEvent(
+                    event_type=event_class.__name__, qualified_name=name, step_name=sent.envelope.sender_step, idle=idle
+                ),
+                None,
+            )
+        if event_class not in self._warned:
+            self._warned.add(event_class)
+            logger.warning(
+                "no step of %s accepts %s, sent by %s; the event is kept for a later wait_for_event",
+                self.spec.name,
+                event_class.__name__,
+                sent.envelope.sender_step or "the outside",
+                extra={"run_id": self.run_id},
+            )
+
+    def _retry(self, retry: ScheduleRetry) -> None:
+        exec_id = retry.call.exec_id
+        if self.dispatcher.handlers:
+            tell_retry(self, retry)
+        if retry.delay <= 0:
+            self.mailbox.put(RetryDue(self.clock.now_ns(), exec_id))
+        else:
+            self._after(exec_id, retry.delay, lambda: RetryDue(self.clock.now_ns(), exec_id))
+
+    def _start_wait(self, effect: StartWait) -> None:
+        wait = effect.wait
+        if self.dispatcher.handlers:
+            tell_wait_started(self, effect)
+        if wait.asked is not None:
+            self.publish(wait.asked, self.attempts.get(wait.call.exec_id))
+        if wait.timeout is not None:
+            self._after(wait.wait_id, wait.timeout, lambda: WaitTimeoutDue(self.clock.now_ns(), wait.wait_id))
+
+    def _end_wait(self, effect: EndWait) -> None:
+        if timer := self._timers.pop(effect.wait.wait_id, None):
+            timer.cancel()
+        if self.dispatcher.handlers:
+            tell_wait_ended(self, effect)
+
+    def _end(self, end: EndRun) -> None:
+        self.end = end
+        self.stream.close(end.stop_event)
+        self._decided.set_result(None)
+        if not self._began and self._main is not None:
+            self._main.cancel()  # still queued at the gate
+
+    def _after(self, key: str, delay: float, tick: Callable[[], Tick]) -> None:
+        def fire() -> None:
+            self._timers.pop(key, None)
+            self.mailbox.put(tick())
+
+        self._timers[key] = self._loop.call_later(delay, fire)

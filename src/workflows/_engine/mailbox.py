@@ -1,0 +1,69 @@
+"""Where the ticks of a run queue: taken at once on the run's own loop, handed over from every other thread."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections import deque
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any, ParamSpec, TypeVar
+
+from workflows._engine.ticks import Tick
+
+__all__ = ["Mailbox"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Mailbox:
+    """One consumer takes the ticks in the order in which they came, one at a time, without a task of its own."""
+
+    __slots__ = ("_consume", "_consuming", "_loop", "_thread", "_ticks")
+
+    def __init__(self, consume: Callable[[Tick], None], loop: asyncio.AbstractEventLoop) -> None:
+        self._consume = consume
+        self._consuming = False
+        self._loop = loop
+        self._thread = get_ident()
+        self._ticks: deque[Tick] = deque()
+
+    def put(self, tick: Tick) -> None:
+        """Let the run take a tick; one that comes while another is being taken waits for its turn."""
+        if self._consuming:
+            self._ticks.append(tick)
+            return
+        self._consuming = True
+        try:
+            self._consume(tick)
+            while self._ticks:
+                self._consume(self._ticks.popleft())
+        finally:
+            self._consuming = False
+
+    def is_here(self) -> bool:
+        """Whether this is the thread of the run's loop."""
+        return get_ident() == self._thread
+
+    def post(self, function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call a function on the run's loop, at once if this is its thread. After the loop is closed: does nothing."""
+        if self.is_here():
+            function(*args, **kwargs)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(lambda: function(*args, **kwargs))
+
+    def ask(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function on the run's loop and wait for what it returns; blocks the calling thread, never the loop."""
+        if self.is_here():
+            return function(*args, **kwargs)
+        answer: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def call() -> None:
+            try:
+                answer.set_result(function(*args, **kwargs))
+            except Exception as error:
+                answer.set_exception(error)
+
+        self._loop.call_soon_threadsafe(call)
+        return answer.result()

@@ -1,0 +1,183 @@
+"""One tick and the state of a run give the effects: the only place where a run decides anything.
+
+Pure: no I/O, no clock, no random number. The state has one owner and is changed in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from workflows._engine.effects import Effect, EndRun, PublishEvent, TellSent
+from workflows._engine.fan_in import collect
+from workflows._engine.retries import after_failure, retry_now, with_recovery
+from workflows._engine.routing import forget_call, new_call, queue_call
+from workflows._engine.state import Call, CallPhase, RunState
+from workflows._engine.ticks import (
+    AttemptCompleted,
+    AttemptFailed,
+    CancelRequested,
+    EventArrived,
+    EventsCollected,
+    RetryDue,
+    RunInterrupted,
+    RunTimedOut,
+    Tick,
+    WaitBegan,
+    WaitTimeoutDue,
+)
+from workflows._engine.waits import answered_by, begin_wait, cancel_waits, end_wait, matching_waits
+from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowTimeoutError
+from workflows.events import InputRequiredEvent, StopEvent, WorkflowCancelledEvent, WorkflowTimedOutEvent
+from workflows.instrumentation.records import Envelope
+
+__all__ = ["reduce"]
+
+
+def reduce(state: RunState, tick: Tick) -> list[Effect]:
+    """Change `state` by one tick and return what is to be done about it, in order.
+
+    A tick that comes after the end is ignored: a run has exactly one outcome.
+    """
+    effects: list[Effect] = []
+    if state.ended is not None:
+        return effects
+    state.now_ns = tick.at_ns
+    match tick:
+        case AttemptCompleted():
+            _completed(state, tick, effects)
+        case EventArrived():
+            _arrived(state, tick, effects)
+        case EventsCollected():
+            collect(state, tick, effects)
+        case AttemptFailed():
+            _failed(state, tick, effects)
+        case RetryDue():
+            retry_now(state, tick, effects)
+        case WaitBegan():
+            begin_wait(state, tick, effects)
+        case WaitTimeoutDue():
+            _wait_timed_out(state, tick, effects)
+        case RunTimedOut():
+            _end(state, _timed_out(state, tick), effects)
+        case CancelRequested():
+            _end(state, _cancelled(state, tick), effects)
+        case RunInterrupted():
+            _end(state, _interrupted(state), effects)
+        case _:
+            assert_never(tick)
+    return effects
+
+
+def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -> None:
+    call = state.calls[tick.exec_id]
+    if call.open_waits:
+        cancel_waits(state, effects, call)
+    forget_call(state, call, effects)
+    if tick.stop is not None:
+        _end(state, EndRun("completed", tick.stop), effects)
+        return
+    for envelope in tick.returned:
+        call.emitted += 1
+        if isinstance(envelope.event, InputRequiredEvent):
+            effects.append(PublishEvent(envelope.event, call))
+        _deliver(state, envelope, effects, recoveries=call.recoveries)
+
+
+def _arrived(state: RunState, tick: EventArrived, effects: list[Effect]) -> None:
+    envelope = tick.envelope
+    sender: Call | None = None
+    if envelope.sender is None:
+        state.arrived += 1
+    elif (sender := state.calls.get(envelope.sender)) is not None:
+        sender.emitted += 1
+    recoveries = sender.recoveries if sender is not None else None
+    _deliver(state, envelope, effects, target=tick.target, recoveries=recoveries)
+
+
+def _deliver(
+    state: RunState,
+    envelope: Envelope,
+    effects: list[Effect],
+    *,
+    target: str | None = None,
+    recoveries: Mapping[str, int] | None = None,
+) -> None:
+    """Give an event to all that take it; a step whose wait took it gets no call for it, other steps still do."""
+    state.events += 1
+    waits = matching_waits(state, envelope.event) if state.waits else []
+    taken_by = {wait.call.step.name for wait in waits}
+    takers = state.spec.takers(type(envelope.event)) if target is None else (state.spec.steps[target],)
+    calls = [new_call(state, step, envelope, recoveries) for step in takers if step.name not in taken_by]
+    effects.append(TellSent(envelope, target, calls, len(waits)))
+    for call in calls:
+        queue_call(state, call, effects)
+    if waits:
+        answered_by(envelope, waits, state, effects)
+    elif not calls and not isinstance(envelope.event, InputRequiredEvent):
+        state.kept.append(envelope)
+        state.unhandled += 1
+
+
+def _failed(state: RunState, tick: AttemptFailed, effects: list[Effect]) -> None:
+    call = state.calls[tick.exec_id]
+    if call.open_waits:
+        cancel_waits(state, effects, call)
+    decided: list[Effect] = []
+    after_failure(state, call, tick, decided)
+    if decided and isinstance(decided[-1], EndRun):
+        forget_call(state, call, effects)
+        _end(state, decided[-1], effects)
+        return
+    effects.extend(decided)
+    if tick.failure is not None and tick.handled_by is not None and tick.retry_delay is None:
+        recoveries = with_recovery(call.recoveries, tick.handled_by)
+        _deliver(state, tick.failure, effects, target=tick.handled_by, recoveries=recoveries)
+
+
+def _wait_timed_out(state: RunState, tick: WaitTimeoutDue, effects: list[Effect]) -> None:
+    wait = state.waits.get(tick.wait_id)
+    if wait is not None:
+        wait.timed_out = True
+        end_wait(state, wait, effects)
+
+
+def _end(state: RunState, end: EndRun, effects: list[Effect]) -> None:
+    state.ended = end.outcome
+    state.stop_event = end.stop_event
+    cancel_waits(state, effects)
+    if end.outcome == "completed":
+        state.calls.clear()
+        state.collected.clear()
+    state.queues.clear()
+    effects.append(end)
+
+
+def _active_steps(state: RunState) -> list[str]:
+    active = {c.step.name for c in state.calls.values() if c.phase in (CallPhase.RUNNING, CallPhase.WAITING)}
+    return [name for name in state.spec.steps if name in active]
+
+
+def _timed_out(state: RunState, tick: RunTimedOut) -> EndRun:
+    active = _active_steps(state)
+    doing = f"Currently active steps: {', '.join(active)}" if active else "No steps active"
+    waits = ", ".join(f"{w.call.step.name} for {w.event_type.__name__}" for w in state.waits.values())
+    hint = f". Open waits: {waits}. Give the run more time with Workflow(timeout=...)" if waits else ""
+    error = WorkflowTimeoutError(f"Operation timed out after {tick.timeout} seconds. {doing}{hint}", run_id=state.run_id)
+    return EndRun("timed_out", WorkflowTimedOutEvent(timeout=tick.timeout, active_steps=active), error)
+
+
+def _cancelled(state: RunState, tick: CancelRequested) -> EndRun:
+    why = f": {tick.reason}" if tick.reason else ""
+    error = WorkflowCancelledByUser(f"Run {state.run_id} of {state.spec.name} was cancelled{why}.", run_id=state.run_id)
+    return EndRun("cancelled", WorkflowCancelledEvent(), error, reason=tick.reason)
+
+
+def _interrupted(state: RunState) -> EndRun:
+    error = RunInterruptedError(
+        f"Run {state.run_id} of {state.spec.name} was interrupted: its event loop was closed, or its task cancelled, "
+        f"before it ended. Await the handler before the loop ends.",
+        run_id=state.run_id,
+    )
+    stop: StopEvent = WorkflowCancelledEvent()
+    return EndRun("interrupted", stop, error, reason="interrupted")

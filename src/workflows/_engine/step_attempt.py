@@ -1,0 +1,220 @@
+"""Runs one attempt of a step in its own task: binds, calls, asks the retry policy, tells, and puts the tick."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import hashlib
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from workflows._engine.attempt import Attempt
+from workflows._engine.ticks import AttemptCompleted, AttemptFailed
+from workflows.errors import StepCancelledError, StepTimeoutError, WorkflowRuntimeError
+from workflows.events import Event, StepFailedEvent, StopEvent
+from workflows.instrumentation.records import Envelope, StepEnded, StepOutcome, StepStarted
+from workflows.instrumentation.scope import current_attempt
+from workflows.retry_policy import policy_name
+
+__all__ = ["run_attempt"]
+
+
+async def run_attempt(attempt: Attempt) -> None:
+    """Run the body once, and tell the run how it ended. Never raises but for a cancellation by the run.
+
+    The records are told here, in the step's own task, so that a handler can make its span current around the body.
+    """
+    attempt.started = True
+    run = attempt.run
+    token = current_attempt.set(attempt)
+    if run.dispatcher.handlers:
+        _tell_started(attempt)
+    try:
+        tick = _completed(attempt, await _call(attempt))
+    except asyncio.CancelledError as error:
+        if attempt.stopped:
+            _tell_stopped(attempt)
+            raise
+        tick = _failed(attempt, _leaked(attempt, error))
+    except Exception as error:
+        tick = _failed(attempt, error)
+    finally:
+        current_attempt.reset(token)
+    if run.dispatcher.handlers:
+        _tell_ended(attempt, tick)
+    run.attempts.pop(attempt.exec_id, None)
+    run.mailbox.put(tick)
+
+
+async def _call(attempt: Attempt) -> Any:
+    call = attempt.call
+    step = call.step
+    arguments: dict[str, Any] = {step.event_name: call.inputs[0].event}
+    if step.context_parameter is not None:
+        arguments[step.context_parameter] = attempt.context
+    plan = attempt.run.plan
+    if step.resources and plan.resolve is not None:
+        arguments.update(await plan.resolve(step))
+    function = plan.bind(step)
+    if step.timeout is not None:
+        return await _within(attempt, step.timeout, function, arguments)
+    if step.is_async:
+        return await function(**arguments)
+    return await _in_thread(function, arguments)
+
+
+async def _within(attempt: Attempt, timeout: float, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    try:
+        async with asyncio.timeout(timeout) as limit:
+            if attempt.call.step.is_async:
+                return await function(**arguments)
+            return await _in_thread(function, arguments)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise StepTimeoutError(
+            f"Step {attempt.step} took longer than {timeout} seconds (attempt {attempt.attempt}). Raise "
+            f"@step(timeout=...), or give the step a retry_policy.",
+            step=attempt.step,
+            run_id=attempt.run_id,
+        ) from error
+
+
+async def _in_thread(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    context = contextvars.copy_context()
+    return await asyncio.get_running_loop().run_in_executor(None, partial(context.run, partial(function, **arguments)))
+
+
+def _completed(attempt: Attempt, result: Any) -> AttemptCompleted:
+    returned: tuple[Envelope, ...] = ()
+    stop: StopEvent | None = None
+    if isinstance(result, StopEvent):
+        stop = result
+        returned = (attempt.envelope(result),)
+    elif isinstance(result, Event):
+        returned = (attempt.envelope(result),)
+    elif result is not None:
+        returned = tuple(attempt.envelope(event, n) for n, event in enumerate(_listed(attempt, result)))
+    return AttemptCompleted(attempt.run.clock.now_ns(), attempt.exec_id, returned, stop)
+
+
+def _listed(attempt: Attempt, result: Any) -> Iterable[Event]:
+    if attempt.call.step.returns_list and isinstance(result, list):
+        events: list[Any] = result
+        if all(isinstance(event, Event) for event in events):
+            return events
+    raise WorkflowRuntimeError(
+        f"Step function {attempt.step} returned {type(result).__name__} instead of an Event instance. Return an event "
+        f"(StopEvent(result=...) to end the run), None, or a list of events where the annotation says list.",
+        step=attempt.step,
+        run_id=attempt.run_id,
+    )
+
+
+def _leaked(attempt: Attempt, error: asyncio.CancelledError) -> StepCancelledError:
+    leaked = StepCancelledError(
+        f"Step {attempt.step} raised CancelledError though nobody cancelled it: something that it awaits was "
+        f"cancelled. Catch it in the step, or let the awaited task end in another way.",
+        step=attempt.step,
+        run_id=attempt.run_id,
+    )
+    leaked.__cause__ = error
+    return leaked
+
+
+def _failed(attempt: Attempt, error: Exception) -> AttemptFailed:
+    call, run = attempt.call, attempt.run
+    now = run.clock.now_ns()
+    tick = AttemptFailed(now, call.exec_id, error, timed_out=isinstance(error, StepTimeoutError))
+    elapsed = (now - call.first_started_ns) / 1e9
+    try:
+        tick.retry_delay = _verdict(attempt, elapsed, error)
+    except Exception as policy_error:
+        policy_error.__cause__ = error
+        tick.error = policy_error
+        return tick
+    handler = run.spec.error_handlers.get(attempt.step) if tick.retry_delay is None else None
+    if handler is not None and (call.recoveries or {}).get(handler.name, 0) < handler.max_recoveries:
+        tick.handled_by = handler.name
+        tick.failure = attempt.envelope(
+            StepFailedEvent(
+                step_name=attempt.step,
+                input_event=call.inputs[0].event,
+                exception=error,
+                attempts=attempt.attempt,
+                elapsed_seconds=elapsed,
+                failed_at=datetime.fromtimestamp(now / 1e9, UTC),
+            )
+        )
+    return tick
+
+
+def _verdict(attempt: Attempt, elapsed: float, error: Exception) -> float | None:
+    step = attempt.call.step
+    if step.retry_policy is None:
+        return None
+    if not step.policy_takes_seed:
+        return step.retry_policy.next(elapsed, attempt.attempt, error)
+    text = f"{attempt.run_id}:{attempt.step}:{attempt.attempt}"
+    seed = int(hashlib.sha256(text.encode()).hexdigest(), 16) & 0xFFFFFFFF
+    return step.retry_policy.next(elapsed, attempt.attempt, error, seed=seed)  # pyright: ignore[reportCallIssue]  # the spec says that this policy takes it
+
+
+def _tell_started(attempt: Attempt) -> None:
+    call, step, run = attempt.call, attempt.call.step, attempt.run
+    queue = run.state.queues.get(step.name)
+    run.tell(
+        StepStarted,
+        exec_id=call.exec_id,
+        step=step.name,
+        attempt=attempt.attempt,
+        worker=call.worker,
+        num_workers=step.num_workers,
+        queued_at_ns=call.queued_at_ns,
+        queue_depth=len(queue.calls) if queue else 0,
+        causes=call.inputs,
+        function=step.function.__qualname__,
+        retry_policy=policy_name(step.retry_policy) if step.retry_policy is not None else None,
+        max_attempts=step.max_attempts,
+        previous_error=call.last_error,
+    )
+
+
+def _tell_ended(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> None:
+    outcome: StepOutcome = "completed"
+    error: BaseException | None = None
+    facts: dict[str, Any] = {}
+    if isinstance(tick, AttemptFailed):
+        error = tick.error
+        outcome = "retrying" if tick.retry_delay is not None else "timed_out" if tick.timed_out else "failed"
+        facts["retry_delay"] = tick.retry_delay
+        facts["handled_by"] = tick.handled_by
+        facts["retry_elapsed"] = (tick.at_ns - attempt.call.first_started_ns) / 1e9
+    _tell_end(attempt, outcome, error, facts)
+
+
+def _tell_stopped(attempt: Attempt) -> None:
+    attempt.run.attempts.pop(attempt.exec_id, None)
+    if not attempt.run.dispatcher.handlers:
+        return
+    ended = attempt.run.state.ended
+    outcome: StepOutcome = "abandoned"
+    if ended in ("cancelled", "timed_out", "interrupted"):
+        outcome = ended
+    _tell_end(attempt, outcome, None, {})
+
+
+def _tell_end(attempt: Attempt, outcome: StepOutcome, error: BaseException | None, facts: dict[str, Any]) -> None:
+    attempt.run.tell(
+        StepEnded,
+        exec_id=attempt.exec_id,
+        step=attempt.step,
+        attempt=attempt.attempt,
+        outcome=outcome,
+        error=error,
+        emitted=tuple(attempt.emitted),
+        buffered=attempt.buffered,
+        **facts,
+    )

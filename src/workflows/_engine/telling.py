@@ -1,0 +1,149 @@
+"""Tells the records about a run as a whole and about effects; called only when somebody listens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workflows._engine.effects import BufferEvent, EndRun, EndWait, ReleaseFanIn, ScheduleRetry, StartWait, TellSent
+from workflows._engine.fan_in import missing
+from workflows._engine.live import LiveRun
+from workflows._engine.state import Wait
+from workflows.events import InputRequiredEvent
+from workflows.instrumentation.records import (
+    EventSent,
+    EventUnhandled,
+    FanInBuffered,
+    FanInReleased,
+    RetryScheduled,
+    RunCounts,
+    RunEnded,
+    RunStarted,
+    StepEnded,
+    WaitCancelled,
+    WaitResolved,
+    WaitStarted,
+    WaitTimedOut,
+)
+from workflows.instrumentation.scope import AttemptScope
+
+__all__ = [
+    "tell_fan_in",
+    "tell_never_started",
+    "tell_retry",
+    "tell_run_ended",
+    "tell_run_started",
+    "tell_sent",
+    "tell_wait_ended",
+    "tell_wait_started",
+]
+
+
+def tell_run_started(run: LiveRun, parent: AttemptScope | None, queue_wait: float) -> None:
+    """The run passed its gate and begins."""
+    plan = run.plan
+    run.tell(
+        RunStarted,
+        workflow=plan.spec.name,
+        version=plan.version,
+        span_kind=plan.span_kind,
+        graph_hash=plan.spec.fingerprint,
+        parent=(parent.run_id, parent.exec_id) if parent else None,
+        root_run_id=run.root_run_id,
+        segment=0,
+        carriers={},
+        identity=plan.identity,
+        start_event=plan.start_event,
+        timeout=plan.timeout,
+        queue_wait=queue_wait,
+    )
+
+
+def tell_run_ended(run: LiveRun, end: EndRun) -> None:
+    """The run is over and every attempt of it has been told as ended."""
+    state = run.state
+    counts = RunCounts(
+        state.steps, state.retries, state.events, run.streamed, state.handled_errors, state.unhandled
+    )
+    run.tell(
+        RunEnded,
+        outcome=end.outcome,
+        error=end.error,
+        stop_event=end.stop_event,
+        counts=counts,
+        failed_step=end.failed_step,
+        reason=end.reason,
+    )
+
+
+def tell_sent(run: LiveRun, sent: TellSent) -> None:
+    """An event entered the run; and, where that is so, nobody took it."""
+    queued_for = tuple(call.step.name for call in sent.calls)
+    run.tell(EventSent, envelope=sent.envelope, target=sent.target, queued_for=queued_for)
+    if not queued_for and not sent.waits and not isinstance(sent.envelope.event, InputRequiredEvent):
+        run.tell(EventUnhandled, envelope=sent.envelope)
+
+
+def tell_retry(run: LiveRun, retry: ScheduleRetry) -> None:
+    """Another attempt will follow."""
+    call = retry.call
+    run.tell(
+        RetryScheduled,
+        exec_id=call.exec_id,
+        step=call.step.name,
+        attempt=call.attempt,
+        delay=retry.delay,
+        due_ns=retry.due_ns,
+        error=retry.error,
+    )
+
+
+def tell_fan_in(run: LiveRun, effect: BufferEvent | ReleaseFanIn) -> None:
+    """A join kept an event, or is complete."""
+    call = effect.call
+    about = {"exec_id": call.exec_id, "step": call.step.name, "group": effect.group}
+    if isinstance(effect, ReleaseFanIn):
+        run.tell(FanInReleased, members=tuple(effect.members), **about)
+        return
+    still = missing(effect.members, effect.missing)
+    members = tuple(m.event_id for m in effect.members)
+    run.tell(FanInBuffered, members=members, missing=tuple(c.__name__ for c in still), **about)
+
+
+def tell_wait_started(run: LiveRun, effect: StartWait) -> None:
+    """A call waits."""
+    run.tell(WaitStarted, asked=effect.wait.asked, **_about_wait(effect.wait))
+
+
+def tell_wait_ended(run: LiveRun, effect: EndWait) -> None:
+    """A wait was answered, timed out, or ended with its run."""
+    wait = effect.wait
+    about = _about_wait(wait)
+    if wait.answer is not None:
+        run.tell(WaitResolved, answer=wait.answer, **about)
+    elif wait.timed_out:
+        run.tell(WaitTimedOut, timeout=wait.timeout, **about)
+    else:
+        run.tell(WaitCancelled, **about)
+
+
+def _about_wait(wait: Wait) -> dict[str, Any]:
+    return {
+        "wait_id": wait.wait_id,
+        "kind": "call",
+        "event_type": wait.event_type.__name__,
+        "exec_id": wait.call.exec_id,
+        "step": wait.call.step.name,
+        "started_at_ns": wait.started_at_ns,
+    }
+
+
+def tell_never_started(run: LiveRun, attempt: AttemptScope) -> None:
+    """An attempt was cancelled before its task first ran."""
+    run.tell(
+        StepEnded,
+        exec_id=attempt.exec_id,
+        step=attempt.step,
+        attempt=attempt.attempt,
+        outcome="cancelled",
+        started=False,
+    )

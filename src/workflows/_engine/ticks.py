@@ -1,0 +1,141 @@
+"""What happens to a run: the only input of `reduce`, and what a journal stores.
+
+Ticks say what arrived. Times, retry verdicts and ids of events arrive in them, so that folding the same ticks gives
+the same state. Not frozen, because one is built for every event and every attempt and a frozen dataclass costs five
+times as much; nobody changes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workflows.events import Event, StopEvent
+from workflows.instrumentation.records import Envelope
+
+__all__ = [
+    "AttemptCompleted",
+    "AttemptFailed",
+    "CancelRequested",
+    "EventArrived",
+    "EventsCollected",
+    "RetryDue",
+    "RunInterrupted",
+    "RunTimedOut",
+    "Tick",
+    "WaitBegan",
+    "WaitTimeoutDue",
+]
+
+
+@dataclass(slots=True)
+class EventArrived:
+    """An event came in: from outside, or sent by a step while it runs; `target` names one step to take it."""
+
+    at_ns: int
+    envelope: Envelope
+    target: str | None = None
+
+
+@dataclass(slots=True)
+class AttemptCompleted:
+    """An attempt returned; its events, its end and (with a journal) its state change are one fact."""
+
+    at_ns: int
+    exec_id: str
+    returned: tuple[Envelope, ...]
+    stop: StopEvent | None = None
+
+
+@dataclass(slots=True)
+class AttemptFailed:
+    """An attempt raised. `retry_delay` is the policy's verdict (seconds, None: no more attempts).
+
+    `handled_by` names the `@catch_error` step that takes the failure and `failure` the event it gets.
+    """
+
+    at_ns: int
+    exec_id: str
+    error: BaseException
+    retry_delay: float | None = None
+    handled_by: str | None = None
+    failure: Envelope | None = None
+    timed_out: bool = False
+
+
+@dataclass(slots=True)
+class RetryDue:
+    """The delay before a call's next attempt has passed."""
+
+    at_ns: int
+    exec_id: str
+
+
+@dataclass(slots=True)
+class EventsCollected:
+    """A running call asked `collect_events(event, expected)`."""
+
+    at_ns: int
+    exec_id: str
+    group: str
+    envelope: Envelope
+    expected: Sequence[type[Event]]
+
+
+@dataclass(slots=True)
+class WaitBegan:
+    """A running call waits for an event that matches; `timeout` is in seconds."""
+
+    at_ns: int
+    exec_id: str
+    wait_id: str
+    event_type: type[Event]
+    requirements: dict[str, object]
+    timeout: float | None
+    asked: Event | None
+    match_subclasses: bool = False
+
+
+@dataclass(slots=True)
+class WaitTimeoutDue:
+    """A wait's timeout has passed."""
+
+    at_ns: int
+    wait_id: str
+
+
+@dataclass(slots=True)
+class RunTimedOut:
+    """The run's own timeout (seconds) has passed."""
+
+    at_ns: int
+    timeout: float
+
+
+@dataclass(slots=True)
+class CancelRequested:
+    """Somebody called `cancel_run()`."""
+
+    at_ns: int
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class RunInterrupted:
+    """The run's own task was cancelled from outside: the event loop is going away."""
+
+    at_ns: int
+
+
+Tick = (
+    EventArrived
+    | AttemptCompleted
+    | AttemptFailed
+    | RetryDue
+    | EventsCollected
+    | WaitBegan
+    | WaitTimeoutDue
+    | RunTimedOut
+    | CancelRequested
+    | RunInterrupted
+)

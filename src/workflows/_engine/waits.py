@@ -1,0 +1,76 @@
+"""Waits inside a run: which event ends which wait, and how a waiting call gets a worker again.
+
+Between calls one event resolves every matching wait; within one call, waits take events first in, first out, one each.
+"""
+
+from __future__ import annotations
+
+from workflows._engine.effects import Effect, EndWait, ResumeCall, StartWait
+from workflows._engine.routing import give_back_worker, take_worker
+from workflows._engine.state import Call, CallPhase, RunState, Wait
+from workflows._engine.ticks import WaitBegan
+from workflows.events import Event
+from workflows.instrumentation.records import Envelope
+
+__all__ = ["begin_wait", "cancel_waits", "end_wait", "matching_waits"]
+
+
+def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
+    """Open a wait; an event that came before it, and that nobody took, answers it at once."""
+    call = state.calls[tick.exec_id]
+    wait = Wait(
+        tick.wait_id, call, tick.event_type, tick.requirements, tick.at_ns, tick.timeout, tick.asked, tick.match_subclasses
+    )
+    state.waits[wait.wait_id] = wait
+    call.open_waits += 1
+    if call.phase is CallPhase.RUNNING and call.worker >= 0:
+        call.phase = CallPhase.WAITING
+        state.busy -= 1
+        give_back_worker(state, call, effects)
+    effects.append(StartWait(wait))
+    for envelope in state.kept:
+        if wait.matches(envelope.event):
+            state.kept.remove(envelope)
+            wait.answer = envelope
+            end_wait(state, wait, effects)
+            return
+
+
+def matching_waits(state: RunState, event: Event) -> list[Wait]:
+    """The waits that an event ends: of each call the oldest that matches."""
+    found: dict[str, Wait] = {}
+    for wait in state.waits.values():
+        if wait.call.exec_id not in found and wait.matches(event):
+            found[wait.call.exec_id] = wait
+    return list(found.values())
+
+
+def end_wait(state: RunState, wait: Wait, effects: list[Effect]) -> None:
+    """Close a wait that was answered or timed out; its call goes on as soon as it has a worker."""
+    call = wait.call
+    del state.waits[wait.wait_id]
+    call.open_waits -= 1
+    effects.append(EndWait(wait))
+    if call.worker >= 0:
+        effects.append(ResumeCall(wait))
+    elif call.to_resume is not None:
+        call.to_resume.append(wait)
+    else:
+        call.to_resume = [wait]
+        state.busy += 1
+        take_worker(state, call, effects, first=True)
+
+
+def cancel_waits(state: RunState, effects: list[Effect], call: Call | None = None) -> None:
+    """Close the waits of one call, or of the whole run, without an answer."""
+    for wait in [w for w in state.waits.values() if call is None or w.call is call]:
+        del state.waits[wait.wait_id]
+        wait.call.open_waits -= 1
+        effects.append(EndWait(wait))
+
+
+def answered_by(envelope: Envelope, waits: list[Wait], state: RunState, effects: list[Effect]) -> None:
+    """End every one of these waits with one event."""
+    for wait in waits:
+        wait.answer = envelope
+        end_wait(state, wait, effects)

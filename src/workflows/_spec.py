@@ -1,0 +1,116 @@
+"""The frozen description of a step and of a workflow: compiled once, read by everything that runs.
+
+Nothing is inspected at run time: routes, parameter names and state types are all decided here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from workflows._signature import ResourceParameter
+from workflows.events import Event, StartEvent, StopEvent
+from workflows.retry_policy import RetryPolicy
+
+__all__ = ["StepRole", "StepSpec", "WorkflowSpec", "fingerprint", "takes"]
+
+StepRole = Literal["step", "catch_error"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepSpec:
+    """What a step function takes, gives and is allowed.
+
+    Attributes:
+        name: The function's name; unique in its workflow.
+        function: The undecorated callable, unbound.
+        is_method: Takes the workflow instance first.
+        is_async: A coroutine function; others run in a thread.
+        event_parameters: Parameter name to the event classes it takes, in signature order.
+        context_parameter: Name of the parameter annotated `Context`, if there is one.
+        state_type: `T` of `Context[T]`.
+        accepted_events: Every class that can trigger the step.
+        return_types: Every event class that the return annotation names.
+        returns_list: The return annotation has a `list[...]` part.
+        num_workers: How many calls of the step may run at once in one run.
+        timeout: Seconds that one attempt may take.
+        max_attempts: Where the retry policy says it.
+        policy_takes_seed: The policy's `next()` has a `seed` parameter.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    is_method: bool
+    is_async: bool
+    event_parameters: Mapping[str, tuple[type[Event], ...]]
+    accepted_events: tuple[type[Event], ...]
+    return_types: tuple[type[Event], ...]
+    returns_list: bool = False
+    context_parameter: str | None = None
+    state_type: type[Any] | None = None
+    resources: tuple[ResourceParameter, ...] = ()
+    num_workers: int = 4
+    retry_policy: RetryPolicy | None = None
+    max_attempts: int | None = None
+    policy_takes_seed: bool = False
+    timeout: float | None = None
+    accept_event_subclasses: bool = False
+    skip_graph_checks: frozenset[str] = frozenset()
+    role: StepRole = "step"
+    for_steps: tuple[str, ...] | None = None
+    max_recoveries: int = 1
+
+    @property
+    def event_name(self) -> str:
+        """Name of the (first) event parameter."""
+        return next(iter(self.event_parameters))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WorkflowSpec:
+    """A workflow as compiled: its steps in definition order and where each event class goes.
+
+    Attributes:
+        name: Class name, or the explicit `workflow_name`.
+        routes: Exact event class to the steps that take it; grows with subclasses as they are met.
+        start_event: The one StartEvent class that is accepted; None in a workflow without steps.
+        stop_event: The one StopEvent class that is returned.
+        state_type: Most derived state class of the steps' `Context[T]`; None means free-form state.
+        fingerprint: Hash of steps, accepted and produced classes: what a snapshot must still fit.
+    """
+
+    name: str
+    steps: Mapping[str, StepSpec]
+    routes: dict[type[Event], tuple[StepSpec, ...]]
+    start_event: type[StartEvent] | None
+    stop_event: type[StopEvent] | None
+    state_type: type[Any] | None
+    error_handlers: Mapping[str, StepSpec] = field(default_factory=dict[str, StepSpec])
+    fingerprint: str = ""
+
+    def takers(self, event_class: type[Event]) -> tuple[StepSpec, ...]:
+        """The steps that take events of exactly this class, in definition order."""
+        found = self.routes.get(event_class)
+        if found is None:
+            found = tuple(s for s in self.steps.values() if takes(s, event_class))
+            self.routes[event_class] = found
+        return found
+
+
+def takes(step: StepSpec, event_class: type[Event]) -> bool:
+    """Whether events of this class trigger the step."""
+    if event_class in step.accepted_events:
+        return True
+    return step.accept_event_subclasses and issubclass(event_class, step.accepted_events)
+
+
+def fingerprint(steps: Mapping[str, StepSpec]) -> str:
+    """16 hex digits that change when a step, or what it takes or returns, changes."""
+    text = "\n".join(
+        f"{name}({','.join(sorted(e.__name__ for e in step.accepted_events))})"
+        f"->{','.join(sorted(e.__name__ for e in step.return_types))}"
+        for name, step in sorted(steps.items())
+    )
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

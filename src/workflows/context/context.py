@@ -1,0 +1,208 @@
+"""`Context`: what a step, and the code that started the run, hold of a run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from workflows._engine.attempt import Attempt
+from workflows._engine.loop import Run
+from workflows._engine.state import CallPhase
+from workflows._spec import WorkflowSpec, takes
+from workflows.context.state_store import DictState, InMemoryStateStore
+from workflows.errors import ContextStateError, WorkflowRuntimeError
+from workflows.events import Event
+from workflows.instrumentation.scope import current_attempt
+from workflows.retry_policy import RetryInfo
+
+__all__ = ["Context"]
+
+StateT = TypeVar("StateT", bound=BaseModel)
+EventT = TypeVar("EventT", bound=Event)
+_MISSING: Any = object()
+
+
+class HasSpec(Protocol):
+    """A workflow instance, as a context sees it."""
+
+    @property
+    def _spec(self) -> WorkflowSpec: ...
+
+
+class Context(Generic[StateT]):
+    """State, events and waits of one run.
+
+    It has three phases: before a run (`store` only), outside a running or finished run (`handler.ctx`), and inside a
+    step (the parameter annotated `Context`). A method that does not belong to the phase raises `ContextStateError`.
+    """
+
+    def __init__(self, workflow: HasSpec) -> None:
+        self._workflow = workflow
+        self._run: Run | None = None
+        self._attempt: Attempt | None = None
+        self._waits = 0
+        state_type = workflow._spec.state_type or DictState  # pyright: ignore[reportPrivateUsage]  # HasSpec names it
+        self._store: InMemoryStateStore[Any] = InMemoryStateStore(state_type())
+
+    @classmethod
+    def _inside(cls, outside: Context[Any], attempt: Attempt) -> Context[Any]:
+        """The context of one attempt: same run, same store."""
+        context: Context[Any] = cls.__new__(cls)
+        context._workflow, context._run, context._store = outside._workflow, outside._run, outside._store
+        context._attempt = attempt
+        context._waits = 0
+        return context
+
+    def _begin(self, run: Run) -> None:
+        """A run starts with this context; the state of an earlier one stays."""
+        self._run = run
+
+    # every phase
+
+    @property
+    def store(self) -> InMemoryStateStore[StateT]:
+        """The run's state."""
+        return self._store
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the run is not over; in a step: True."""
+        return self._run is not None and not self._run.over.done()
+
+    async def get(self, key: str, default: Any = _MISSING) -> Any:
+        """Older name of `store.get`."""
+        _deprecated("ctx.get", "ctx.store.get")
+        return await (self._store.get(key) if default is _MISSING else self._store.get(key, default))
+
+    async def set(self, key: str, value: Any, make_private: bool = False) -> None:
+        """Older name of `store.set`."""
+        _deprecated("ctx.set", "ctx.store.set")
+        await self._store.set(key, value)
+
+    # inside and outside
+
+    def send_event(self, message: Event, step: str | None = None) -> None:
+        """Send an event to every step that accepts it, or to one named step; from any thread.
+
+        Does nothing once the run is over.
+
+        Raises:
+            WorkflowRuntimeError: If the named step does not exist or does not accept the event.
+            ContextStateError: If the run has not started.
+        """
+        run = self._running("send_event")
+        if not isinstance(message, Event):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers are not all typed
+            raise WorkflowRuntimeError(
+                f"send_event needs an Event instance, got {type(message).__name__}. Subclass workflows.events.Event."
+            )
+        if step is not None:
+            _check_target(run.spec, message, step)
+        if self._attempt is not None:
+            run.mailbox.post(self._attempt.send, message, step)
+        else:
+            run.mailbox.post(run.send_from_outside, message, step)
+
+    # inside a step
+
+    def write_event_to_stream(self, ev: Event | None) -> None:
+        """Show an event to whoever reads `handler.stream_events()`; from any thread. None is ignored."""
+        attempt = self._inside_step("write_event_to_stream")
+        if ev is not None:
+            if attempt.run.mailbox.is_here():
+                attempt.run.publish(ev, attempt)
+            else:
+                attempt.run.mailbox.post(attempt.run.publish, ev, attempt)
+
+    def collect_events(
+        self, ev: Event, expected: Sequence[type[Event]], buffer_id: str | None = None
+    ) -> list[Event] | None:
+        """Keep events of this step until one of each expected class (repeats count) is there, then give them all.
+
+        Returns:
+            The events in the order of `expected`, oldest first within a class; None while some are missing. Surplus
+            events stay for the next group.
+        """
+        attempt = self._inside_step("collect_events")
+        return attempt.run.mailbox.ask(attempt.collect, ev, expected, buffer_id or "default")
+
+    async def wait_for_event(
+        self,
+        event_type: type[EventT],
+        waiter_event: Event | None = None,
+        waiter_id: str | None = None,
+        requirements: dict[str, Any] | None = None,
+        timeout: float | None = 2000,
+    ) -> EventT:
+        """Pause the step until an event of this class comes whose attributes equal `requirements`.
+
+        `waiter_event` is streamed once, to ask for it. The step really waits, and its worker is free meanwhile.
+
+        Raises:
+            asyncio.TimeoutError: If none came within `timeout` seconds (None: wait for ever).
+        """
+        attempt = self._inside_step("wait_for_event")
+        wait_id = waiter_id or f"{attempt.exec_id}.{attempt.attempt}.{self._waits}"
+        self._waits += 1
+        event: Any = await attempt.wait(
+            event_type,
+            wait_id=wait_id,
+            asked=waiter_event,
+            requirements=dict(requirements or {}),
+            timeout=timeout,
+        )
+        return event
+
+    def retry_info(self) -> RetryInfo:
+        """Where the current attempt stands among those of its call."""
+        attempt = self._inside_step("retry_info")
+        call = attempt.call
+        elapsed = (attempt.run.clock.now_ns() - call.first_started_ns) / 1e9
+        error = call.last_error if isinstance(call.last_error, Exception) else None
+        failed_at = call.last_failed_ns / 1e9 if call.last_failed_ns else None
+        return RetryInfo(attempt.attempt - 1, elapsed, error, failed_at)
+
+    @staticmethod
+    def get_step_context() -> Context[Any]:
+        """The context of the step that is running; for code that a step calls."""
+        attempt = current_attempt.get()
+        if not isinstance(attempt, Attempt):
+            raise WorkflowRuntimeError("Context.get_step_context() may only be called from within a step function")
+        return attempt.context
+
+    # outside
+
+    async def running_steps(self) -> list[str]:
+        """Names of the steps that have a running call, in definition order."""
+        run = self._running("running_steps")
+        active = {c.step.name for c in run.state.calls.values() if c.phase is CallPhase.RUNNING}
+        return [name for name in run.spec.steps if name in active]
+
+    def _running(self, method: str) -> Run:
+        if self._run is None:
+            raise ContextStateError(f"{method}() called before workflow started. Call workflow.run() first.")
+        return self._run
+
+    def _inside_step(self, method: str) -> Attempt:
+        if self._attempt is None:
+            raise ContextStateError(f"{method} is only available from within step functions.")
+        return self._attempt
+
+
+def _check_target(spec: WorkflowSpec, message: Event, step: str) -> None:
+    target = spec.steps.get(step)
+    if target is None:
+        raise WorkflowRuntimeError(
+            f"Step {step} does not exist. {spec.name} has: {', '.join(spec.steps)}.", step=step
+        )
+    if not takes(target, type(message)):
+        accepted = ", ".join(c.__name__ for c in target.accepted_events)
+        raise WorkflowRuntimeError(
+            f"Step {step} does not accept event of type {type(message)}. It accepts: {accepted}.", step=step
+        )
+
+
+def _deprecated(old: str, new: str) -> None:
+    warnings.warn(f"{old}() is the name of older versions; use {new}() instead.", DeprecationWarning, stacklevel=3)

@@ -1,0 +1,205 @@
+"""`@step` and `@catch_error`: turn a function into a step of a workflow."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar, cast, overload
+
+from workflows._signature import UnresolvedAnnotation, caller_locals, read_signature
+from workflows._spec import StepRole, StepSpec
+from workflows.errors import WorkflowValidationError
+from workflows.events import StepFailedEvent
+from workflows.retry_policy import RetryPolicy, max_attempts, takes_seed
+
+__all__ = ["StepConfig", "StepFunction", "catch_error", "spec_of", "step"]
+
+StepConfig = StepSpec
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+_GRAPH_CHECKS = frozenset({"reachability", "dead_end", "terminal_event"})
+
+
+class StepFunction(Protocol):
+    """A decorated function; `_step_config` is its spec, or what compiles it once every name is defined."""
+
+    _step_config: StepSpec
+    __name__: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+class AcceptsSteps(Protocol):
+    """What `@step(workflow=...)` adds to: a workflow class, or one instance."""
+
+    def add_step(self, func: Callable[..., Any]) -> None: ...
+
+
+@overload
+def step(func: FunctionT) -> FunctionT: ...
+@overload
+def step(
+    func: None = None,
+    *,
+    workflow: Any = None,
+    num_workers: int = 4,
+    retry_policy: RetryPolicy | None = None,
+    skip_graph_checks: Iterable[str] | None = None,
+    accept_event_subclasses: bool = False,
+    timeout: float | None = None,
+) -> Callable[[FunctionT], FunctionT]: ...
+def step(
+    func: Callable[..., Any] | None = None,
+    *,
+    workflow: Any = None,
+    num_workers: int = 4,
+    retry_policy: RetryPolicy | None = None,
+    skip_graph_checks: Iterable[str] | None = None,
+    accept_event_subclasses: bool = False,
+    timeout: float | None = None,
+) -> Any:
+    """Make a function a step: it runs for every event of the classes that its event parameter names.
+
+    Args:
+        func: The function, when used as a bare `@step`.
+        workflow: A workflow class or instance to attach a free function to.
+        num_workers: How many calls may run at once in one run.
+        retry_policy: When a failed attempt is tried again; None is never.
+        skip_graph_checks: Names of graph checks ("reachability", "dead_end") that this step is excused from.
+        accept_event_subclasses: Also run for subclasses of the named event classes.
+        timeout: Seconds one attempt may take; `StepTimeoutError` then goes to the retry policy.
+
+    Raises:
+        WorkflowValidationError: If an argument or the signature is wrong.
+    """
+    options: dict[str, Any] = {
+        "num_workers": num_workers,
+        "retry_policy": retry_policy,
+        "skip_graph_checks": frozenset(skip_graph_checks or ()),
+        "accept_event_subclasses": accept_event_subclasses,
+        "timeout": timeout,
+    }
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        _check_options(function, options)
+        return _decorated(function, workflow, options, "step")
+
+    return decorate(func) if func is not None else decorate
+
+
+def catch_error(
+    func: Callable[..., Any] | None = None, *, for_steps: list[str] | None = None, max_recoveries: int = 1
+) -> Any:
+    """Make a function the handler of failures that a step's retries could not mend.
+
+    It takes exactly one `StepFailedEvent`; what it returns goes on through the graph, what it raises fails the run.
+
+    Args:
+        func: The function, when used as a bare `@catch_error`.
+        for_steps: Names of the steps it covers; None covers every step that no other handler names.
+        max_recoveries: How often it may run in one lineage of events.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        if max_recoveries < 1:
+            raise WorkflowValidationError(
+                f"@catch_error on {function.__qualname__}: max_recoveries must be 1 or more, got {max_recoveries}."
+            )
+        options: dict[str, Any] = {
+            "num_workers": 1,
+            "for_steps": tuple(for_steps) if for_steps is not None else None,
+            "max_recoveries": max_recoveries,
+        }
+        return _decorated(function, None, options, "catch_error")
+
+    return decorate(func) if func is not None else decorate
+
+
+def spec_of(function: Any) -> StepSpec | None:
+    """The spec of a decorated function; None for anything else.
+
+    Raises:
+        UnresolvedAnnotation: If an annotation names something that is still not defined.
+    """
+    found = getattr(function, "_step_config", None)
+    if isinstance(found, _Deferred):
+        found = found.compile()
+        function = getattr(function, "__func__", function)
+        function._step_config = found
+    return found if isinstance(found, StepSpec) else None
+
+
+class _Deferred:
+    """A step whose annotations name something defined later; compiled when its workflow is first used."""
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any], role: StepRole, names: dict[str, Any]):
+        self.function, self.options, self.role, self.names = function, options, role, names
+
+    def compile(self) -> StepSpec:
+        return _compile(self.function, self.options, self.role, self.names)
+
+
+def _decorated(function: Callable[..., Any], workflow: Any, options: dict[str, Any], role: StepRole) -> Any:
+    free = "." not in function.__qualname__.rpartition("<locals>.")[2]
+    if free and workflow is None:
+        raise WorkflowValidationError(
+            f"{function.__qualname__} is a free function: say which workflow it belongs to, "
+            f"@step(workflow=MyWorkflow), or move it into the workflow class.",
+            step=function.__name__,
+        )
+    names = caller_locals(function, depth=3)
+    try:
+        spec: StepSpec | _Deferred = _compile(function, options, role, names)
+    except UnresolvedAnnotation:
+        spec = _Deferred(function, options, role, names)
+    decorated = cast(Any, function)
+    decorated._step_config = spec
+    if workflow is not None:
+        workflow.add_step(decorated)
+    return decorated
+
+
+def _compile(function: Callable[..., Any], options: dict[str, Any], role: StepRole, names: dict[str, Any]) -> StepSpec:
+    signature = read_signature(function, names)
+    accepted = tuple(dict.fromkeys(c for classes in signature.event_parameters.values() for c in classes))
+    if role == "catch_error" and accepted != (StepFailedEvent,):
+        raise WorkflowValidationError(
+            f"@catch_error {function.__qualname__} must take exactly one StepFailedEvent, "
+            f"it takes {', '.join(c.__name__ for c in accepted)}.",
+            step=function.__name__,
+        )
+    return StepSpec(
+        name=function.__name__,
+        function=function,
+        is_method=signature.is_method,
+        is_async=inspect.iscoroutinefunction(function),
+        event_parameters=signature.event_parameters,
+        accepted_events=accepted,
+        return_types=signature.return_types,
+        returns_list=signature.returns_list,
+        context_parameter=signature.context_parameter,
+        state_type=signature.state_type,
+        resources=signature.resources,
+        max_attempts=max_attempts(options.get("retry_policy")),
+        policy_takes_seed=takes_seed(options.get("retry_policy")),
+        role=role,
+        **options,
+    )
+
+
+def _check_options(function: Callable[..., Any], options: dict[str, Any]) -> None:
+    where = f"@step on {function.__qualname__}"
+    workers, timeout = options["num_workers"], options["timeout"]
+    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
+        raise WorkflowValidationError(
+            f"{where}: num_workers must be a whole number of 1 or more, got {workers!r}.", step=function.__name__
+        )
+    if timeout is not None and timeout <= 0:
+        raise WorkflowValidationError(
+            f"{where}: timeout must be more than 0 seconds, got {timeout!r}.", step=function.__name__
+        )
+    if unknown := options["skip_graph_checks"] - _GRAPH_CHECKS:
+        raise WorkflowValidationError(
+            f"{where}: unknown graph check {', '.join(sorted(unknown))}; "
+            f"known are {', '.join(sorted(_GRAPH_CHECKS))}.",
+            step=function.__name__,
+        )

@@ -1,0 +1,102 @@
+"""Everything Spanflow raises on purpose, one tree under `WorkflowError`.
+
+WorkflowError
+├── WorkflowValidationError      a step, a graph or a decorator argument is wrong
+├── WorkflowConfigurationError   a workflow has no steps, or not exactly one start and one stop event
+├── WorkflowRuntimeError         a run was used, or behaved, in a way that cannot work
+│   ├── WorkflowDeadlockError    a run waits for something that can never come
+│   └── StepCancelledError       a step raised `CancelledError` though nobody cancelled it
+├── WorkflowTimeoutError         a run took longer than its timeout
+│   └── StepTimeoutError         one attempt of a step took longer than its timeout
+├── WorkflowCancelledByUser      `cancel_run()` ended the run
+├── RunInterruptedError          the event loop went away under a run
+├── ContextSerdeError            a snapshot cannot be read
+├── ContextStateError            a `Context` method was called in the wrong phase
+├── WorkflowDone                 kept for imports; never raised
+└── WorkflowStepDoesNotExistError   a name that is no step of the workflow
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ContextSerdeError",
+    "ContextStateError",
+    "RunInterruptedError",
+    "StepCancelledError",
+    "StepTimeoutError",
+    "WorkflowCancelledByUser",
+    "WorkflowConfigurationError",
+    "WorkflowDeadlockError",
+    "WorkflowDone",
+    "WorkflowError",
+    "WorkflowRuntimeError",
+    "WorkflowStepDoesNotExistError",
+    "WorkflowTimeoutError",
+    "WorkflowValidationError",
+]
+
+
+class WorkflowError(Exception):
+    """Base of every error that Spanflow raises on purpose.
+
+    Attributes:
+        run_id: The run it happened in, where there was one.
+        step: The name of the step it is about, where there is one.
+    """
+
+    def __init__(self, *args: object, run_id: str | None = None, step: str | None = None) -> None:
+        super().__init__(*args)
+        self.run_id = run_id
+        self.step = step
+
+
+class WorkflowValidationError(WorkflowError):
+    """A step signature, a workflow's graph or a decorator's argument is wrong; the message lists what and where."""
+
+
+class WorkflowConfigurationError(WorkflowError):
+    """A workflow has no steps, or not exactly one start and one stop event class."""
+
+
+class WorkflowRuntimeError(WorkflowError):
+    """A run was used, or behaved, in a way that cannot work."""
+
+
+class WorkflowDeadlockError(WorkflowRuntimeError):
+    """A run is idle, unfinished, and nothing that could wake it can ever come."""
+
+
+class StepCancelledError(WorkflowRuntimeError):
+    """A step's own code raised `asyncio.CancelledError` though nobody cancelled the run or the step."""
+
+
+class WorkflowTimeoutError(WorkflowError):
+    """A run took longer than its timeout."""
+
+
+class StepTimeoutError(WorkflowTimeoutError):
+    """One attempt of a step took longer than `@step(timeout=)` allows; the step's retry policy sees it."""
+
+
+class WorkflowCancelledByUser(WorkflowError):
+    """`handler.cancel_run()` ended the run."""
+
+
+class RunInterruptedError(WorkflowError):
+    """The event loop was closed, or the run's own task cancelled from outside, before the run ended."""
+
+
+class ContextSerdeError(WorkflowError):
+    """A serialised context cannot be read: malformed, or made by a newer version."""
+
+
+class ContextStateError(WorkflowError):
+    """A `Context` method was called in a phase (before, outside or inside a step) that it does not belong to."""
+
+
+class WorkflowDone(WorkflowError):
+    """Kept because other packages import it; never raised."""
+
+
+class WorkflowStepDoesNotExistError(WorkflowError):
+    """A name was given that is no step of the workflow."""

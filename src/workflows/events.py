@@ -1,0 +1,270 @@
+"""Events: the messages between steps. Subclass `Event` and declare fields, or pass any keyword and read it back."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, PrivateAttr, SerializerFunctionWrapHandler, model_serializer
+
+__all__ = [
+    "DictLikeModel",
+    "Event",
+    "EventType",
+    "HumanResponseEvent",
+    "IdleReleasedEvent",
+    "InputRequiredEvent",
+    "InternalDispatchEvent",
+    "StartEvent",
+    "StepFailedEvent",
+    "StepState",
+    "StepStateChanged",
+    "StopEvent",
+    "UnhandledEvent",
+    "WorkflowCancelledEvent",
+    "WorkflowFailedEvent",
+    "WorkflowIdleEvent",
+    "WorkflowTimedOutEvent",
+]
+
+_MISSING: Any = object()
+
+
+class DictLikeModel(BaseModel):
+    """A pydantic model that also takes undeclared fields, readable as attributes and as items.
+
+    Undeclared ("dynamic") fields live in pydantic's own extras, which its core fills at the cost of a plain model;
+    `_data` is a view of them, and dumps keep them under the key `_data`. Mapping methods (`keys`, `items`, `len`,
+    iteration, `to_dict`) see dynamic fields only; `get` and item access find declared fields as well.
+    """
+
+    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Unpack the `_data` key of a dump, and hand keywords that name a private attribute to it."""
+        extra = self.__pydantic_extra__
+        if extra:
+            if "_data" in extra:
+                extra.update(extra.pop("_data"))
+            private = self.__private_attributes__
+            if private:
+                for name in private.keys() & extra.keys():
+                    setattr(self, name, extra.pop(name))
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Keep dynamic fields working in a subclass that set another `extra` mode in its `model_config`."""
+        super().__pydantic_init_subclass__(**kwargs)
+        if cls.model_config.get("extra") != "allow":
+            cls.model_config["extra"] = "allow"
+            cls.model_rebuild(force=True)
+
+    @model_serializer(mode="wrap")
+    def _keep_dynamic_fields_apart(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = dump(self)
+        if extra := self.__pydantic_extra__:
+            data = {name: fields.pop(name) for name in extra if name in fields}
+            if data:
+                fields["_data"] = data
+        return fields
+
+    @property
+    def _data(self) -> dict[str, Any]:
+        extra = self.__pydantic_extra__
+        if extra is None:
+            extra = {}
+            object.__setattr__(self, "__pydantic_extra__", extra)
+        return extra
+
+    def __getitem__(self, key: str) -> Any:
+        value = self.get(key, _MISSING)
+        if value is _MISSING:
+            raise KeyError(key)
+        return value
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key in type(self).model_fields:
+            setattr(self, key, value)
+        else:
+            self._data[key] = value
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._data
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[str]:  # type: ignore[override]  # a mapping's iteration, as the public API has it
+        return iter(self._data)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def keys(self) -> KeysView[str]:
+        """Names of the dynamic fields."""
+        return self._data.keys()
+
+    def values(self) -> ValuesView[Any]:
+        """Values of the dynamic fields."""
+        return self._data.values()
+
+    def items(self) -> ItemsView[str, Any]:
+        """Names and values of the dynamic fields."""
+        return self._data.items()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The dynamic fields themselves, not a copy."""
+        return self._data
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The dynamic or declared field of that name, else `default`."""
+        if key in (data := self._data):
+            return data[key]
+        if key in type(self).model_fields:
+            return getattr(self, key)
+        return default
+
+
+class Event(DictLikeModel):
+    """Base of everything that travels between steps."""
+
+
+class StartEvent(Event):
+    """The first event of a run, built from the keywords of `Workflow.run()`."""
+
+
+class StopEvent(Event):
+    """Ends its run; `result` is what `await handler` gives, unless a subclass is used, then the event itself is.
+
+    A lone positional value is the `result`; in a subclass that declares exactly one required field, it is that field.
+    """
+
+    _result: Any = PrivateAttr(default=None)
+
+    def __init__(self, result: Any = None, **fields: Any) -> None:
+        cls = type(self)
+        if cls is StopEvent:
+            super().__init__(**fields)
+        elif "result" in cls.model_fields:
+            super().__init__(**({"result": result} if result is not None else {}), **fields)
+        else:
+            lone = _lone_required_field(cls) if result is not None and not fields else None
+            super().__init__(**({lone: result} if lone else fields))
+            if lone:
+                return
+        self._result = result
+
+    @property
+    def result(self) -> Any:
+        """What the run gives back."""
+        return self._get_result()
+
+    def _get_result(self) -> Any:
+        """Override to compute the result from declared fields."""
+        return self._result
+
+    @model_serializer(mode="wrap")
+    def _keep_result(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = self._keep_dynamic_fields_apart(dump)  # type: ignore[operator]  # pydantic leaves the function callable
+        if self._result is not None:
+            fields["result"] = self._result
+        return fields
+
+    def __str__(self) -> str:
+        return str(self._result)
+
+    def __repr__(self) -> str:
+        shown = {**({} if self._result is None else {"result": self._result}), **self.__dict__, **self._data}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+def _lone_required_field(cls: type[BaseModel]) -> str | None:
+    required = [name for name, field in cls.model_fields.items() if field.is_required()]
+    return required[0] if len(required) == 1 else None
+
+
+class InputRequiredEvent(Event):
+    """Asks a person (or any outside party) for input; published to the stream when a step returns it."""
+
+
+class HumanResponseEvent(Event):
+    """An answer from outside; steps may accept it though no step produces it."""
+
+
+class StepFailedEvent(Event):
+    """What a `@catch_error` handler receives when a step has failed and its retries are used up.
+
+    Times are in seconds; `failed_at` is in UTC.
+    """
+
+    step_name: str
+    input_event: Event
+    exception: Exception
+    attempts: int
+    elapsed_seconds: float
+    failed_at: datetime
+
+
+class WorkflowTimedOutEvent(StopEvent):
+    """Last event of the stream of a run that timed out."""
+
+    timeout: float
+    active_steps: list[str]
+
+
+class WorkflowCancelledEvent(StopEvent):
+    """Last event of the stream of a cancelled run."""
+
+
+class WorkflowFailedEvent(StopEvent):
+    """Last event of the stream of a failed run; `exception` is the live object."""
+
+    step_name: str
+    exception: Exception
+    attempts: int | None = None
+    elapsed_seconds: float | None = None
+
+
+class IdleReleasedEvent(StopEvent):
+    """What awaiting a run gives after it was suspended and released from memory."""
+
+
+class InternalDispatchEvent(Event):
+    """Base of events about the engine itself; streams hide them unless asked with `expose_internal=True`."""
+
+
+class StepState(Enum):
+    """What a worker of a step is doing."""
+
+    PREPARING = "preparing"
+    RUNNING = "running"
+    NOT_RUNNING = "not_running"
+
+
+class StepStateChanged(InternalDispatchEvent):
+    """A worker of a step queued, began or ended."""
+
+    name: str
+    step_state: StepState
+    worker_id: str
+    input_event_name: str
+    output_event_name: str | None = None
+
+
+class WorkflowIdleEvent(InternalDispatchEvent):
+    """Nothing runs and nothing is queued, yet the run is not finished: it waits for the outside."""
+
+
+class UnhandledEvent(InternalDispatchEvent):
+    """No step and no wait took an event."""
+
+    event_type: str
+    qualified_name: str
+    step_name: str | None = None
+    idle: bool
+
+
+EventType = type[Event]
+"""A class of events."""

@@ -1,0 +1,16 @@
+"""What a run tells (`records`), to whom (`add_handler`), and on whose behalf it runs (`context`)."""
+
+from workflows.instrumentation.dispatcher import Dispatcher, RecordHandler, add_handler
+from workflows.instrumentation.recorder import RunRecorder
+from workflows.instrumentation.scope import Identity, context, current_attempt, current_identity
+
+__all__ = [
+    "Dispatcher",
+    "Identity",
+    "RecordHandler",
+    "RunRecorder",
+    "add_handler",
+    "context",
+    "current_attempt",
+    "current_identity",
+]

@@ -1,0 +1,66 @@
+"""Who is running: the current attempt, and the identity (session, user, tags, metadata) of the runs started here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["AttemptScope", "Identity", "context", "current_attempt", "current_identity"]
+
+
+@dataclass(slots=True)
+class AttemptScope:
+    """The attempt that the current task is executing; `attempt` counts from 1."""
+
+    run_id: str
+    exec_id: str
+    step: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """On whose behalf a run works; `RunStarted` carries it to every reader."""
+
+    session_id: str | None = None
+    user_id: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+current_attempt: ContextVar[AttemptScope | None] = ContextVar("workflows_attempt", default=None)
+_identity: ContextVar[Identity] = ContextVar("workflows_identity", default=Identity())
+
+
+def current_identity() -> Identity:
+    """The identity that a run started now would get."""
+    return _identity.get()
+
+
+@contextmanager
+def context(
+    *,
+    session_id: str | None = None,
+    user_id: str | None = None,
+    tags: Iterable[str] = (),
+    metadata: Mapping[str, Any] | None = None,
+) -> Iterator[Identity]:
+    """Give the runs started inside the block a session, a user, tags and metadata.
+
+    Blocks nest: what an inner block leaves out is taken from the outer one; tags and metadata are merged.
+    """
+    outer = _identity.get()
+    identity = Identity(
+        session_id=session_id if session_id is not None else outer.session_id,
+        user_id=user_id if user_id is not None else outer.user_id,
+        tags=tuple(dict.fromkeys((*outer.tags, *tags))),
+        metadata={**outer.metadata, **(metadata or {})},
+    )
+    token = _identity.set(identity)
+    try:
+        yield identity
+    finally:
+        _identity.reset(token)

@@ -1,0 +1,41 @@
+"""`BasicRuntime`: runs live in the memory of this process, on the event loop that started them."""
+
+from __future__ import annotations
+
+import asyncio
+from weakref import WeakValueDictionary
+
+from workflows._engine.live import RunPlan
+from workflows._engine.loop import Run
+
+__all__ = ["BasicRuntime", "basic_runtime"]
+
+
+class BasicRuntime:
+    """Owns the tasks of the runs of this process; a run goes on though its handler was dropped."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._runs: WeakValueDictionary[str, Run] = WeakValueDictionary()
+
+    def start(self, plan: RunPlan) -> Run:
+        """Start a run on the running event loop.
+
+        Raises:
+            RuntimeError: If a run with this id is still referenced, or no event loop runs.
+        """
+        loop = asyncio.get_running_loop()
+        if plan.run_id in self._runs:
+            raise RuntimeError(
+                f"Workflow run with run_id '{plan.run_id}' already exists. Ids are free again when nobody holds the "
+                f"run's handler or context any more; leave run_id out to get a new one."
+            )
+        run = Run(plan, loop)
+        self._runs[plan.run_id] = run
+        task = loop.create_task(run.main(), name=f"run {plan.run_id}", context=run.context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return run
+
+
+basic_runtime = BasicRuntime()

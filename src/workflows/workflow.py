@@ -1,0 +1,309 @@
+"""`Workflow`: subclass it, decorate methods with `@step`, and `run()` it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import string
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from workflows._engine.live import RunPlan
+from workflows._spec import StepSpec, WorkflowSpec, fingerprint
+from workflows.context.context import Context
+from workflows.decorators import spec_of
+from workflows.errors import ContextStateError, WorkflowRuntimeError, WorkflowValidationError
+from workflows.events import Event, StartEvent, StopEvent
+from workflows.handler import WorkflowHandler
+from workflows.instrumentation.dispatcher import Dispatcher, process_dispatcher
+from workflows.instrumentation.scope import current_identity
+from workflows.plugins.basic import BasicRuntime, basic_runtime
+from workflows.representation.validation import asks_people, validate_events, validate_graph
+
+__all__ = ["Workflow", "WorkflowMeta"]
+
+_ALPHABET = string.ascii_letters + string.digits
+_GRAPH_CHECKS = frozenset({"reachability", "terminal_event", "dead_end"})
+
+logger = logging.getLogger("workflows.run")
+
+
+class WorkflowMeta(type):
+    """Gives every workflow class its own list of attached free-function steps."""
+
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(name, bases, namespace, **kwargs)
+        cls._step_functions: dict[str, Callable[..., Any]] = {}
+
+
+class Workflow(metaclass=WorkflowMeta):
+    """An event-driven workflow: steps that take and return events.
+
+    Args:
+        timeout: Seconds one run may take; None is no limit.
+        disable_validation: Run without checking the graph first.
+        verbose: Log every record of the runs of this instance as a text line.
+        num_concurrent_runs: How many runs of this instance may live at once; further ones wait their turn.
+        workflow_name: Name in traces and of the representation; the class name if left out.
+        skip_graph_checks: Names of graph checks to leave out: "reachability", "terminal_event", "dead_end".
+        stream_buffer: How many streamed events a run keeps for readers that attach late.
+
+    Raises:
+        WorkflowConfigurationError: If the steps do not accept exactly one StartEvent class, or do not return exactly
+            one StopEvent class.
+    """
+
+    def __init__(
+        self,
+        timeout: float | None = 45.0,
+        disable_validation: bool = False,
+        verbose: bool = False,
+        resource_manager: Any = None,
+        num_concurrent_runs: int | None = None,
+        runtime: BasicRuntime | None = None,
+        workflow_name: str | None = None,
+        skip_graph_checks: Iterable[str] | None = None,
+        *,
+        stream_buffer: int = 10_000,
+    ) -> None:
+        if num_concurrent_runs is not None and num_concurrent_runs < 1:
+            raise WorkflowValidationError(
+                f"num_concurrent_runs must be a whole number of 1 or more, got {num_concurrent_runs!r}."
+            )
+        self._timeout = timeout
+        self._disable_validation = disable_validation
+        self._verbose = verbose
+        self._resource_manager = resource_manager
+        self._num_concurrent_runs = num_concurrent_runs
+        self._gate: asyncio.Semaphore | None = asyncio.Semaphore(num_concurrent_runs) if num_concurrent_runs else None
+        self._runtime = runtime or basic_runtime
+        self._workflow_name = workflow_name
+        self._skip_graph_checks = _checked(skip_graph_checks)
+        self._stream_buffer = stream_buffer
+        self._dispatcher = Dispatcher(process_dispatcher)
+        self._attached_steps: dict[str, Callable[..., Any]] = {}
+        self._compiled: WorkflowSpec | None = None
+        self._validated: WorkflowSpec | None = None
+        if type(self)._get_steps_from_class():
+            _ = self._spec
+
+    @classmethod
+    def add_step(cls, func: Callable[..., Any]) -> None:
+        """Attach a decorated free function to the class; subclasses inherit it.
+
+        Raises:
+            WorkflowValidationError: If it is not decorated with `@step`, or a step of that name exists.
+        """
+        _check_new_step(cls.__name__, func, cls._get_steps_from_class())
+        cls._step_functions[func.__name__] = func
+
+    @classmethod
+    def _get_steps_from_class(cls) -> dict[str, Callable[..., Any]]:
+        """Every step function by name: base classes first, each in definition order."""
+        steps: dict[str, Callable[..., Any]] = {}
+        for base in reversed(cls.__mro__):
+            for name, member in vars(base).items():
+                if hasattr(member, "_step_config"):
+                    steps[name] = member
+                elif name in steps:
+                    del steps[name]  # a subclass overrode the step with something that is none
+            steps.update(vars(base).get("_step_functions", {}))
+        return steps
+
+    def _get_steps(self) -> dict[str, Callable[..., Any]]:
+        return {**type(self)._get_steps_from_class(), **self._attached_steps}
+
+    @property
+    def workflow_name(self) -> str:
+        """The explicit name, else `module.Class`."""
+        return self._workflow_name or f"{type(self).__module__}.{type(self).__qualname__}"
+
+    @property
+    def start_event_class(self) -> type[StartEvent]:
+        """The StartEvent class that the steps accept."""
+        return self._spec.start_event or StartEvent
+
+    @property
+    def stop_event_class(self) -> type[StopEvent]:
+        """The StopEvent class that the steps return."""
+        return self._spec.stop_event or StopEvent
+
+    @property
+    def events(self) -> list[type[Event]]:
+        """Every event class that the steps accept or return."""
+        steps = self._spec.steps.values()
+        return list(dict.fromkeys(c for s in steps for c in (*s.accepted_events, *s.return_types)))
+
+    @property
+    def runtime(self) -> BasicRuntime:
+        """Where the runs live."""
+        return self._runtime
+
+    def validate(self) -> bool:
+        """Check the graph now.
+
+        Returns:
+            Whether the workflow asks people: it produces an InputRequiredEvent or takes a HumanResponseEvent.
+
+        Raises:
+            WorkflowValidationError: With everything that is wrong, a line each.
+            WorkflowConfigurationError: If there are no steps.
+        """
+        validate_graph(self._spec, self._skip_graph_checks)
+        return asks_people(self._spec)
+
+    def run(
+        self, ctx: Context[Any] | None = None, start_event: StartEvent | None = None, **kwargs: Any
+    ) -> WorkflowHandler:
+        """Start a run on the running event loop and return at once.
+
+        Args:
+            ctx: A context to run with; its state goes on from where it is.
+            start_event: The first event; else it is built from the keywords.
+            kwargs: Fields of the start event; `run_id` names the run instead.
+
+        Raises:
+            WorkflowValidationError: If the graph is not valid.
+            WorkflowRuntimeError: If the start event cannot be built from the keywords.
+            ContextStateError: If `ctx` is in use by a run that is not over.
+            RuntimeError: If no event loop runs, or the run id is taken.
+        """
+        asyncio.get_running_loop()
+        self._validate()
+        run_id = str(kwargs.pop("run_id", None) or _new_run_id())
+        if ctx is not None and ctx.is_running:
+            raise ContextStateError(
+                "Cannot start a new run while context is already running. Wait for its run to end, or use a new Context."
+            )
+        event = self._get_start_event_instance(start_event, **kwargs)
+        context: Context[Any] = ctx if ctx is not None else Context(self)
+        cls = type(self)
+        run = self._runtime.start(
+            RunPlan(
+                spec=self._spec,
+                run_id=run_id,
+                start_event=event,
+                bind=self._bind,
+                make_context=lambda attempt: Context._inside(context, attempt),  # pyright: ignore[reportPrivateUsage]
+                dispatcher=self._dispatcher,
+                identity=current_identity(),
+                timeout=self._timeout,
+                stream_buffer=self._stream_buffer,
+                version=getattr(cls, "__version__", None),
+                span_kind=getattr(cls, "__span_kind__", "CHAIN"),
+                gate=self._gate,
+            )
+        )
+        context._begin(run)  # pyright: ignore[reportPrivateUsage]
+        return WorkflowHandler(run, context)
+
+    def run_sync(self, *args: Any, **kwargs: Any) -> Any:
+        """Run to the end on an event loop of its own and give the result; for code without one.
+
+        Raises:
+            WorkflowRuntimeError: If an event loop runs in this thread: await `run()` there.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(self._run_to_end(*args, **kwargs))
+        raise WorkflowRuntimeError(
+            "run_sync() was called where an event loop runs, which it would block. Use `await workflow.run(...)` there."
+        )
+
+    async def _run_to_end(self, *args: Any, **kwargs: Any) -> Any:
+        return await self.run(*args, **kwargs)
+
+    @property
+    def _spec(self) -> WorkflowSpec:
+        if self._compiled is None:
+            self._compiled = self._compile()
+        return self._compiled
+
+    def _compile(self) -> WorkflowSpec:
+        steps = {name: cast(StepSpec, spec_of(function)) for name, function in self._get_steps().items()}
+        name = self._workflow_name or type(self).__name__
+        start, stop = validate_events(name, steps.values()) if steps else (None, None)
+        return WorkflowSpec(
+            name=name,
+            steps=steps,
+            routes={},
+            start_event=start,
+            stop_event=stop,
+            state_type=_state_type(steps.values()),
+            error_handlers=_error_handlers(steps.values()),
+            fingerprint=fingerprint(steps),
+        )
+
+    def _validate(self) -> None:
+        spec = self._spec
+        if self._validated is not spec and not self._disable_validation:
+            self.validate()
+            self._validated = spec
+
+    def _bind(self, step: StepSpec) -> Callable[..., Any]:
+        attached = self._attached_steps.get(step.name) or type(self)._step_functions.get(step.name)
+        return attached if attached is not None else getattr(self, step.name, step.function)
+
+    def _get_start_event_instance(self, start_event: StartEvent | None, **kwargs: Any) -> StartEvent:
+        if start_event is not None:
+            if not isinstance(start_event, StartEvent):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ValueError("The 'start_event' argument must be an instance of 'StartEvent'.")
+            if kwargs:
+                logger.warning("run() got a start_event, so these keywords are ignored: %s", ", ".join(kwargs))
+            return start_event
+        cls = self.start_event_class
+        try:
+            return cls(**kwargs)
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise WorkflowRuntimeError(
+                f"Failed creating a start event of type '{cls.__name__}' with the keyword arguments: "
+                f"{', '.join(kwargs) or 'none'}. {wrong}. Pass these to run()."
+            ) from error
+
+
+def _checked(checks: Iterable[str] | None) -> frozenset[str]:
+    names = frozenset(checks or ())
+    if unknown := names - _GRAPH_CHECKS:
+        raise WorkflowValidationError(
+            f"Unknown graph check {', '.join(sorted(unknown))}; known are {', '.join(sorted(_GRAPH_CHECKS))}."
+        )
+    return names
+
+
+def _check_new_step(where: str, func: Callable[..., Any], known: Iterable[str]) -> None:
+    name = getattr(func, "__name__", repr(func))
+    if not hasattr(func, "_step_config"):
+        raise WorkflowValidationError(f"{name} is no step: decorate it with @step before it is added to {where}.")
+    if name in known:
+        raise WorkflowValidationError(f"{where} has a step named {name} already; give the function another name.")
+
+
+def _state_type(steps: Iterable[StepSpec]) -> type[Any] | None:
+    found = list(dict.fromkeys(s.state_type for s in steps if s.state_type is not None))
+    if not found:
+        return None
+    derived = max(found, key=lambda t: len(t.__mro__))
+    if strangers := [t for t in found if not issubclass(derived, t)]:
+        raise ValueError(
+            f"Multiple state types are not in a compatible inheritance hierarchy. {derived.__name__} does not derive "
+            f"from {', '.join(t.__name__ for t in strangers)}: let one Context[...] type inherit from the others."
+        )
+    return derived
+
+
+def _error_handlers(steps: Iterable[StepSpec]) -> dict[str, StepSpec]:
+    steps = list(steps)
+    handlers = [s for s in steps if s.role == "catch_error"]
+    wildcard = next((h for h in handlers if h.for_steps is None), None)
+    found = {s.name: wildcard for s in steps if wildcard is not None and s.role == "step"}
+    found.update({name: h for h in handlers for name in h.for_steps or ()})
+    return found
+
+
+def _new_run_id() -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(10))

@@ -1,0 +1,82 @@
+"""Span contexts in and out of envelopes and snapshots: a W3C `traceparent` and, where there is one, a `tracestate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from opentelemetry.trace import Link, SpanContext, TraceFlags, TraceState
+from opentelemetry.trace.span import format_span_id, format_trace_id
+
+from workflows.instrumentation import attributes as at
+from workflows.instrumentation.records import Envelope
+
+__all__ = ["HANDLER_NAME", "TraceCarrier", "carrier_of", "link_to", "sender_of", "span_context_of"]
+
+HANDLER_NAME = "opentelemetry"
+"""The handler's name, under which its carriers travel."""
+
+TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
+
+
+class TraceCarrier(dict[str, str]):
+    """A carrier that remembers the span context it was made of, so that inside this process nothing is parsed."""
+
+    __slots__ = ("span_context",)
+
+    def __init__(self, span_context: SpanContext) -> None:
+        trace_id, span_id = format_trace_id(span_context.trace_id), format_span_id(span_context.span_id)
+        super().__init__(traceparent=f"00-{trace_id}-{span_id}-{span_context.trace_flags & 0xFF:02x}")
+        if span_context.trace_state:
+            self[TRACESTATE] = span_context.trace_state.to_header()
+        self.span_context = span_context
+
+    def __reduce__(self) -> tuple[type[dict[str, str]], tuple[dict[str, str]]]:
+        return dict, (dict(self),)  # copied or stored, it is a plain mapping again
+
+    @property
+    def span_id(self) -> str:
+        """The span's id as 16 hexadecimal digits."""
+        return self[TRACEPARENT][36:52]
+
+
+def carrier_of(span_context: SpanContext) -> TraceCarrier | None:
+    """The carrier of a span context; None for an invalid one."""
+    return TraceCarrier(span_context) if span_context.is_valid else None
+
+
+def span_context_of(carrier: Mapping[str, str] | None) -> SpanContext | None:
+    """The span context that a carrier names; None where it names none, or nothing that can be read."""
+    if isinstance(carrier, TraceCarrier):
+        return carrier.span_context
+    parts = carrier.get(TRACEPARENT, "").split("-") if carrier else []
+    if carrier is None or len(parts) < 4:
+        return None
+    try:
+        trace_id, span_id, flags = int(parts[1], 16), int(parts[2], 16), int(parts[3], 16)
+    except ValueError:
+        return None
+    state = carrier.get(TRACESTATE)
+    context = SpanContext(
+        trace_id,
+        span_id,
+        is_remote=True,
+        trace_flags=TraceFlags(flags),
+        trace_state=TraceState.from_header([state]) if state else None,
+    )
+    return context if context.is_valid else None
+
+
+def sender_of(envelope: Envelope) -> SpanContext | None:
+    """The span in which an event was sent."""
+    carriers = envelope.carriers
+    return span_context_of(carriers.get(HANDLER_NAME)) if carriers else None
+
+
+def link_to(span_context: SpanContext, link_type: str, envelope: Envelope | None = None) -> Link:
+    """A link, with its meaning and the event it stands for as attributes."""
+    about = {at.LINK_TYPE: link_type}
+    if envelope is not None:
+        about[at.EVENT_ID] = envelope.event_id
+        about[at.EVENT_TYPE] = type(envelope.event).__name__
+    return Link(span_context, about)

@@ -1,0 +1,51 @@
+"""How spans are to be drawn: the options that `setup()` and `instrument()` share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from workflows.instrumentation.content import ContentPolicy
+from workflows_otel.errors import TelemetrySetupError
+
+__all__ = ["ResumeTrace", "RunParent", "Settings", "Streams"]
+
+RunParent = Literal["auto", "child", "link", "root"]
+ResumeTrace = Literal["auto", "continue", "link"]
+Streams = Literal["summary", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `OtelHandler` reads of the options.
+
+    Attributes:
+        content: What of payloads, messages and stack traces may leave the process.
+        run_parent: What the span current at `run()` is to the run's span: its parent (`child`), linked (`link`), or
+            nothing (`root`). `auto` is `child`, but `link` where `roots` says so.
+        resume_trace: Whether a resumed run goes on in the first segment's trace (`continue`), or begins one with a
+            link (`link`). `auto` continues what is less than a day old.
+        start_marker: Export a `workflow.started` span at once, so that a run which is killed leaves a trace.
+        streams: A summary of streamed events on the span that streamed them, or nothing.
+        roots: A back end takes name, input and session from a span without parent, so a remote or foreign parent
+            becomes a link.
+        conversation_id: Repeat the session as `gen_ai.conversation.id`.
+    """
+
+    content: ContentPolicy = field(default_factory=ContentPolicy)
+    run_parent: RunParent = "auto"
+    resume_trace: ResumeTrace = "auto"
+    start_marker: bool = True
+    streams: Streams = "summary"
+    roots: bool = False
+    conversation_id: bool = False
+
+    def __post_init__(self) -> None:
+        _check("run_parent", self.run_parent, get_args(RunParent))
+        _check("resume_trace", self.resume_trace, get_args(ResumeTrace))
+        _check("streams", self.streams, get_args(Streams))
+
+
+def _check(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise TelemetrySetupError(f"{option}={value!r} is unknown. Use one of {', '.join(map(repr, known))}.")

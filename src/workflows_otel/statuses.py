@@ -1,0 +1,49 @@
+"""What an outcome is as a span's status: errors are errors, and control flow (cancelled, waiting, ...) is unset."""
+
+from __future__ import annotations
+
+from opentelemetry.trace import Span, StatusCode
+
+from workflows.errors import WorkflowTimeoutError
+from workflows.instrumentation import attributes as at
+from workflows.instrumentation.content import ContentPolicy, describe_exception, exception_message, exception_type
+
+__all__ = ["error_type", "set_error", "set_status", "write_exception"]
+
+TIMEOUT = "timeout"
+_TIMED_OUT_WITHOUT_ERROR = "the run timed out"
+
+
+def set_status(span: Span, outcome: str, error: BaseException | None, policy: ContentPolicy) -> None:
+    """Status and `error.type` of a run, step or attempt that ended with `outcome`."""
+    if outcome == "completed":
+        span.set_status(StatusCode.OK)
+    elif outcome in ("failed", "retrying", "timed_out"):
+        set_error(span, error, policy)
+
+
+def set_error(span: Span, error: BaseException | None, policy: ContentPolicy) -> None:
+    """Mark a span as failed; without an exception it was alive when its run timed out."""
+    span.set_attribute(at.ERROR_TYPE, error_type(error))
+    span.set_status(StatusCode.ERROR, _TIMED_OUT_WITHOUT_ERROR if error is None else _in_words(error, policy))
+
+
+def write_exception(span: Span, error: BaseException, policy: ContentPolicy, at_ns: int) -> None:
+    """Write an exception, its secrets masked, as the span event that back ends look for."""
+    text = describe_exception(error, policy)
+    about = {
+        at.EXCEPTION_TYPE: text.type,
+        at.EXCEPTION_MESSAGE: text.message,
+        at.EXCEPTION_STACKTRACE: text.stacktrace,
+    }
+    span.add_event(at.SPAN_EVENT_EXCEPTION, about, at_ns)
+
+
+def error_type(error: BaseException | None) -> str:
+    """What `error.type` says: `timeout`, or the full name of the exception's class."""
+    return TIMEOUT if error is None or isinstance(error, WorkflowTimeoutError) else exception_type(error)
+
+
+def _in_words(error: BaseException, policy: ContentPolicy) -> str:
+    message = exception_message(error, policy)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
