@@ -28,6 +28,7 @@ class StepSpec:
         function: The undecorated callable, unbound.
         is_method: Takes the workflow instance first.
         is_async: A coroutine function; others run in a thread.
+        event_name: Name of the (first) event parameter.
         event_parameters: Parameter name to the event classes it takes, in signature order.
         context_parameter: Name of the parameter annotated `Context`, if there is one.
         state_type: `T` of `Context[T]`.
@@ -44,6 +45,7 @@ class StepSpec:
     function: Callable[..., Any]
     is_method: bool
     is_async: bool
+    event_name: str
     event_parameters: Mapping[str, tuple[type[Event], ...]]
     accepted_events: tuple[type[Event], ...]
     return_types: tuple[type[Event], ...]
@@ -61,11 +63,6 @@ class StepSpec:
     role: StepRole = "step"
     for_steps: tuple[str, ...] | None = None
     max_recoveries: int = 1
-
-    @property
-    def event_name(self) -> str:
-        """Name of the (first) event parameter."""
-        return next(iter(self.event_parameters))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

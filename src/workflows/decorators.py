@@ -131,8 +131,11 @@ def spec_of(function: Any) -> StepSpec | None:
 class _Deferred:
     """A step whose annotations name something defined later; compiled when its workflow is first used."""
 
-    def __init__(self, function: Callable[..., Any], options: dict[str, Any], role: StepRole, names: dict[str, Any]):
-        self.function, self.options, self.role, self.names = function, options, role, names
+    def __init__(
+        self, function: Callable[..., Any], options: dict[str, Any], role: StepRole, names: dict[str, Any]
+    ) -> None:
+        self.function, self.options, self.names = function, options, names
+        self.role: StepRole = role
 
     def compile(self) -> StepSpec:
         return _compile(self.function, self.options, self.role, self.names)
@@ -172,6 +175,7 @@ def _compile(function: Callable[..., Any], options: dict[str, Any], role: StepRo
         function=function,
         is_method=signature.is_method,
         is_async=inspect.iscoroutinefunction(function),
+        event_name=next(iter(signature.event_parameters)),
         event_parameters=signature.event_parameters,
         accepted_events=accepted,
         return_types=signature.return_types,
@@ -199,7 +203,6 @@ def _check_options(function: Callable[..., Any], options: dict[str, Any]) -> Non
         )
     if unknown := options["skip_graph_checks"] - _GRAPH_CHECKS:
         raise WorkflowValidationError(
-            f"{where}: unknown graph check {', '.join(sorted(unknown))}; "
-            f"known are {', '.join(sorted(_GRAPH_CHECKS))}.",
+            f"{where}: unknown graph check {', '.join(sorted(unknown))}; known are {', '.join(sorted(_GRAPH_CHECKS))}.",
             step=function.__name__,
         )

@@ -59,7 +59,7 @@ class RetryPolicy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RetryInfo:
-    """Where the current attempt stands; `retry_number` is 0 in the first one, times are seconds, stamps epoch seconds."""
+    """Where the current attempt stands; `retry_number` is 0 in the first one, `last_failed_at` is epoch seconds."""
 
     retry_number: int
     elapsed_seconds: float

@@ -19,6 +19,7 @@ from workflows.errors import ContextStateError, WorkflowRuntimeError, WorkflowVa
 from workflows.events import Event, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 from workflows.instrumentation.dispatcher import Dispatcher, process_dispatcher
+from workflows.instrumentation.log_handler import LogHandler
 from workflows.instrumentation.scope import current_identity
 from workflows.plugins.basic import BasicRuntime, basic_runtime
 from workflows.representation.validation import asks_people, validate_events, validate_graph
@@ -84,6 +85,8 @@ class Workflow(metaclass=WorkflowMeta):
         self._skip_graph_checks = _checked(skip_graph_checks)
         self._stream_buffer = stream_buffer
         self._dispatcher = Dispatcher(process_dispatcher)
+        if verbose:
+            self._dispatcher.add(LogHandler())
         self._attached_steps: dict[str, Callable[..., Any]] = {}
         self._compiled: WorkflowSpec | None = None
         self._validated: WorkflowSpec | None = None
@@ -98,7 +101,7 @@ class Workflow(metaclass=WorkflowMeta):
             WorkflowValidationError: If it is not decorated with `@step`, or a step of that name exists.
         """
         _check_new_step(cls.__name__, func, cls._get_steps_from_class())
-        cls._step_functions[func.__name__] = func
+        vars(cls)["_step_functions"][func.__name__] = func
 
     @classmethod
     def _get_steps_from_class(cls) -> dict[str, Callable[..., Any]]:
@@ -176,7 +179,8 @@ class Workflow(metaclass=WorkflowMeta):
         run_id = str(kwargs.pop("run_id", None) or _new_run_id())
         if ctx is not None and ctx.is_running:
             raise ContextStateError(
-                "Cannot start a new run while context is already running. Wait for its run to end, or use a new Context."
+                "Cannot start a new run while context is already running. "
+                "Wait for its run to end, or use a new Context."
             )
         event = self._get_start_event_instance(start_event, **kwargs)
         context: Context[Any] = ctx if ctx is not None else Context(self)
@@ -245,7 +249,7 @@ class Workflow(metaclass=WorkflowMeta):
             self._validated = spec
 
     def _bind(self, step: StepSpec) -> Callable[..., Any]:
-        attached = self._attached_steps.get(step.name) or type(self)._step_functions.get(step.name)
+        attached = self._attached_steps.get(step.name)
         return attached if attached is not None else getattr(self, step.name, step.function)
 
     def _get_start_event_instance(self, start_event: StartEvent | None, **kwargs: Any) -> StartEvent:

@@ -27,23 +27,24 @@ class Attempt(AttemptScope):
         buffered: It called `collect_events` and got nothing yet.
     """
 
-    __slots__ = (
-        "_answers", "_carriers", "_context", "buffered", "call", "children", "emitted", "run", "started", "stopped", "task",
-    )  # fmt: skip
+    # Defaults live in the class, as most attempts never leave them.
+    task: asyncio.Task[None] | None = None
+    started: bool = False
+    stopped: bool = False
+    buffered: bool = False
+    _carriers: Carriers | None = None
+    _context: Any = None
+    _answers: dict[str, asyncio.Future[Wait]] | None = None
 
     def __init__(self, run: LiveRun, call: Call) -> None:
-        super().__init__(run.run_id, call.exec_id, call.step.name, call.attempt)
+        self.run_id = run.run_id
+        self.exec_id = call.exec_id
+        self.step = call.step.name
+        self.attempt = call.attempt
         self.run = run
         self.call = call
-        self.task: asyncio.Task[None] | None = None
         self.emitted: list[Envelope] = []
         self.children: list[LiveRun] = []
-        self.started = False
-        self.stopped = False
-        self.buffered = False
-        self._carriers: Carriers | None = None
-        self._answers: dict[str, asyncio.Future[Wait]] = {}
-        self._context: Any = None
 
     @property
     def context(self) -> Any:
@@ -52,9 +53,8 @@ class Attempt(AttemptScope):
             self._context = self.run.plan.make_context(self)
         return self._context
 
-    def envelope(self, event: Event, offset: int = 0) -> Envelope:
+    def envelope(self, event: Event, now: int, offset: int = 0) -> Envelope:
         """An event of this attempt on its way; `offset` counts those that are made before any of them is sent."""
-        now = self.run.clock.now_ns()
         event_id = f"{self.exec_id}.{self.call.emitted + offset}"
         if not self.run.dispatcher.handlers:
             return Envelope(event_id, event, self.exec_id, self.step, now)
@@ -66,15 +66,16 @@ class Attempt(AttemptScope):
 
     def send(self, event: Event, target: str | None) -> None:
         """Send an event now; on the run's own thread it has been routed when this returns."""
-        envelope = self.envelope(event)
-        self.run.mailbox.put(EventArrived(envelope.queued_at_ns, envelope, target))
+        now = self.run.clock.now_ns()
+        self.run.mailbox.put(EventArrived(now, self.envelope(event, now), target))
 
     def collect(self, event: Event, expected: Sequence[type[Event]], group: str) -> list[Event] | None:
         """Keep an event of this call for a join; all members, in the order of `expected`, once they are there."""
         if not expected:
             return []
-        envelope = next((e for e in self.call.inputs if e.event is event), None) or self.envelope(event)
-        released = self.run.collect(EventsCollected(self.run.clock.now_ns(), self.exec_id, group, envelope, expected))
+        now = self.run.clock.now_ns()
+        envelope = next((e for e in self.call.inputs if e.event is event), None) or self.envelope(event, now)
+        released = self.run.collect(EventsCollected(now, self.exec_id, group, envelope, expected))
         self.buffered = released is None
         return None if released is None else [member.event for member in released.members]
 
@@ -101,6 +102,8 @@ class Attempt(AttemptScope):
                 run_id=self.run_id,
             )
         answer: asyncio.Future[Wait] = asyncio.get_running_loop().create_future()
+        if self._answers is None:
+            self._answers = {}
         self._answers[wait_id] = answer
         subclasses = self.call.step.accept_event_subclasses
         self.run.mailbox.put(
@@ -115,7 +118,7 @@ class Attempt(AttemptScope):
 
     def resume(self, wait: Wait) -> None:
         """Wake the coroutine that waits; it has a worker again."""
-        answer = self._answers.pop(wait.wait_id, None)
+        answer = self._answers.pop(wait.wait_id, None) if self._answers else None
         if answer is not None and not answer.done():
             answer.set_result(wait)
 

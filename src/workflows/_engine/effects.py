@@ -33,12 +33,12 @@ class StartCall:
 
 @dataclass(slots=True)
 class TellSent:
-    """An event entered the run; `calls` are those it made. Empty with `waits == 0`: nobody took it."""
+    """An event entered the run; `calls` are those it made, `answered` that it ended waits. Neither: nobody took it."""
 
     envelope: Envelope
     target: str | None
     calls: Sequence[Call]
-    waits: int = 0
+    answered: bool = False
 
 
 @dataclass(slots=True)

@@ -73,10 +73,22 @@ class LiveRun:
         self.root_run_id = plan.run_id
         self.streamed = 0
         self._told = 0
+        self._functions: dict[str, Callable[..., Any]] = {}
 
     def take(self, tick: Tick) -> None:
         """Reduce one tick and do what follows; the loop's part."""
         raise NotImplementedError
+
+    def crash(self, error: BaseException | None) -> None:
+        """End the run because a step raised what is no `Exception`; the loop's part."""
+        raise NotImplementedError
+
+    def function(self, step: StepSpec) -> Callable[..., Any]:
+        """What a call of a step calls; bound once a run."""
+        found = self._functions.get(step.name)
+        if found is None:
+            found = self._functions[step.name] = self.plan.bind(step)
+        return found
 
     def cancel(self, reason: str | None = None) -> None:
         """End the run as cancelled; the loop's part."""

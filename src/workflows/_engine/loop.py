@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable
-from typing import assert_never
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, assert_never
 
 from workflows._engine.attempt import Attempt
 from workflows._engine.effects import (
@@ -55,6 +55,14 @@ __all__ = ["Run"]
 logger = logging.getLogger("workflows.run")
 
 
+class Spawn(Protocol):
+    """Makes a task; the run keeps it in `attempts` until it is over, and waits for those that are left at its end."""
+
+    def __call__(
+        self, coroutine: Coroutine[Any, Any, None], /, *, context: contextvars.Context
+    ) -> asyncio.Task[None]: ...
+
+
 class Run(LiveRun):
     """One execution of a workflow in this process.
 
@@ -63,14 +71,14 @@ class Run(LiveRun):
         over: Done when no task of the run is left; `end` then says how it ended.
     """
 
-    def __init__(self, plan: RunPlan, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, plan: RunPlan, loop: asyncio.AbstractEventLoop, spawn: Spawn) -> None:
         super().__init__(plan, loop)
+        self._spawn = spawn
         self.context = contextvars.copy_context()
         self.over: asyncio.Future[None] = loop.create_future()
         self.end: EndRun | None = None
         self._loop = loop
         self._decided: asyncio.Future[None] = loop.create_future()
-        self._group: asyncio.TaskGroup | None = None
         self._main: asyncio.Task[None] | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._asked_at = loop.time()
@@ -109,6 +117,12 @@ class Run(LiveRun):
         for effect in reduce(self.state, tick):
             self._do(effect)
 
+    def crash(self, error: BaseException | None) -> None:
+        """End the run because a step raised what is no `Exception`; it leaves `await handler` as itself."""
+        self.mailbox.put(RunInterrupted(self.clock.now_ns()))
+        if self.end is not None and error is not None:
+            self.end.error = error
+
     def collect(self, tick: EventsCollected) -> ReleaseFanIn | None:
         """Reduce a collect at once, since the step waits for its answer."""
         effects = reduce(self.state, tick)
@@ -124,28 +138,20 @@ class Run(LiveRun):
         if self.plan.timeout is not None:
             timeout = self.plan.timeout
             self._after("run", timeout, lambda: RunTimedOut(self.clock.now_ns(), timeout))
+        now = self.clock.now_ns()
+        self.mailbox.put(EventArrived(now, Envelope("x0", self.plan.start_event, None, None, now)))
         try:
-            async with asyncio.TaskGroup() as group:
-                self._group = group
-                now = self.clock.now_ns()
-                self.mailbox.put(EventArrived(now, Envelope("x0", self.plan.start_event, None, None, now)))
-                try:
-                    await self._decided
-                except asyncio.CancelledError:
-                    self.mailbox.put(RunInterrupted(self.clock.now_ns()))
-                    raise
-                finally:
-                    await self._stop_attempts()
-        except BaseExceptionGroup as crash:  # a step raised what is no Exception; it leaves the run as itself
-            if self.end is not None:
-                self.end.error = crash.exceptions[0]
+            await self._decided
+        except asyncio.CancelledError:
+            self.mailbox.put(RunInterrupted(self.clock.now_ns()))
+            raise
+        finally:
+            await self._stop_attempts()
 
     async def _stop_attempts(self) -> None:
         left = list(self.attempts.values())
         rounds = 0
         while left:
-            for attempt in left:
-                attempt.stop()
             await asyncio.wait([a.task for a in left], timeout=self.plan.grace)
             for attempt in left:
                 if attempt.task.done() and not attempt.started:
@@ -161,6 +167,8 @@ class Run(LiveRun):
                     self.plan.grace,
                     extra={"run_id": self.run_id},
                 )
+            for attempt in left:
+                attempt.stop()
             rounds += 1
 
     def _finish(self) -> None:
@@ -179,12 +187,13 @@ class Run(LiveRun):
             if self.dispatcher.handlers:
                 tell_run_started(self, self._parent, self._loop.time() - self._asked_at)
 
-    def _do(self, effect: Effect) -> None:
+    def _do(self, effect: Effect) -> None:  # noqa: C901  # one flat table
         match effect:
             case StartCall():
                 self._start(effect.call)
             case TellSent():
-                self._sent(effect)
+                if self.dispatcher.handlers or not effect.calls:
+                    self._sent(effect)
             case PublishEvent():
                 call = effect.call
                 self.publish(effect.event, AttemptScope(self.run_id, call.exec_id, call.step.name, call.attempt))
@@ -207,15 +216,14 @@ class Run(LiveRun):
                 assert_never(effect)
 
     def _start(self, call: Call) -> None:
-        assert self._group is not None, "a call can only start after the start event came"
         attempt = Attempt(self, call)
         self.attempts[call.exec_id] = attempt
-        attempt.task = self._group.create_task(run_attempt(attempt), context=self.context.copy())
+        attempt.task = self._spawn(run_attempt(attempt), context=self.context.copy())
 
     def _sent(self, sent: TellSent) -> None:
         if self.dispatcher.handlers:
             tell_sent(self, sent)
-        if not sent.calls and not sent.waits and not isinstance(sent.envelope.event, InputRequiredEvent):
+        if not sent.calls and not sent.answered and not isinstance(sent.envelope.event, InputRequiredEvent):
             self._nobody_took(sent)
 
     def _nobody_took(self, sent: TellSent) -> None:
@@ -266,6 +274,8 @@ class Run(LiveRun):
     def _end(self, end: EndRun) -> None:
         self.end = end
         self.stream.close(end.stop_event)
+        for attempt in list(self.attempts.values()):
+            attempt.stop()
         self._decided.set_result(None)
         if not self._began and self._main is not None:
             self._main.cancel()  # still queued at the gate

@@ -62,7 +62,7 @@ class Mailbox:
         def call() -> None:
             try:
                 answer.set_result(function(*args, **kwargs))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # it is raised in the thread that asks
                 answer.set_exception(error)
 
         self._loop.call_soon_threadsafe(call)

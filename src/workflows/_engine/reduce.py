@@ -34,7 +34,7 @@ from workflows.instrumentation.records import Envelope
 __all__ = ["reduce"]
 
 
-def reduce(state: RunState, tick: Tick) -> list[Effect]:
+def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one flat table
     """Change `state` by one tick and return what is to be done about it, in order.
 
     A tick that comes after the end is ignored: a run has exactly one outcome.
@@ -105,11 +105,13 @@ def _deliver(
 ) -> None:
     """Give an event to all that take it; a step whose wait took it gets no call for it, other steps still do."""
     state.events += 1
-    waits = matching_waits(state, envelope.event) if state.waits else []
-    taken_by = {wait.call.step.name for wait in waits}
     takers = state.spec.takers(type(envelope.event)) if target is None else (state.spec.steps[target],)
-    calls = [new_call(state, step, envelope, recoveries) for step in takers if step.name not in taken_by]
-    effects.append(TellSent(envelope, target, calls, len(waits)))
+    waits = matching_waits(state, envelope.event) if state.waits else None
+    if waits:
+        taken_by = {wait.call.step.name for wait in waits}
+        takers = [step for step in takers if step.name not in taken_by]
+    calls = [new_call(state, step, envelope, recoveries) for step in takers]
+    effects.append(TellSent(envelope, target, calls, bool(waits)))
     for call in calls:
         queue_call(state, call, effects)
     if waits:
@@ -163,7 +165,9 @@ def _timed_out(state: RunState, tick: RunTimedOut) -> EndRun:
     doing = f"Currently active steps: {', '.join(active)}" if active else "No steps active"
     waits = ", ".join(f"{w.call.step.name} for {w.event_type.__name__}" for w in state.waits.values())
     hint = f". Open waits: {waits}. Give the run more time with Workflow(timeout=...)" if waits else ""
-    error = WorkflowTimeoutError(f"Operation timed out after {tick.timeout} seconds. {doing}{hint}", run_id=state.run_id)
+    error = WorkflowTimeoutError(
+        f"Operation timed out after {tick.timeout} seconds. {doing}{hint}", run_id=state.run_id
+    )
     return EndRun("timed_out", WorkflowTimedOutEvent(timeout=tick.timeout, active_steps=active), error)
 
 

@@ -26,7 +26,6 @@ class CallPhase(Enum):
     DONE = "done"
 
 
-@dataclass(slots=True, eq=False)
 class Call:
     """One delivery of an event (or of several, joined) to a step; has 1..n attempts.
 
@@ -43,11 +42,7 @@ class Call:
         recoveries: How often each `@catch_error` handler has run in this lineage.
     """
 
-    exec_id: str
-    step: StepSpec
-    inputs: tuple[Envelope, ...]
-    queued_at_ns: int
-    recoveries: Mapping[str, int] | None = None
+    # Defaults live in the class: one call is made for every step that runs, and most never leave them.
     attempt: int = 1
     worker: int = -1
     phase: CallPhase = CallPhase.QUEUED
@@ -57,6 +52,20 @@ class Call:
     last_error: BaseException | None = None
     last_failed_ns: int = 0
     to_resume: list[Wait] | None = None
+
+    def __init__(
+        self,
+        exec_id: str,
+        step: StepSpec,
+        inputs: tuple[Envelope, ...],
+        queued_at_ns: int,
+        recoveries: Mapping[str, int] | None = None,
+    ) -> None:
+        self.exec_id = exec_id
+        self.step = step
+        self.inputs = inputs
+        self.queued_at_ns = queued_at_ns
+        self.recoveries = recoveries
 
 
 @dataclass(slots=True, eq=False)

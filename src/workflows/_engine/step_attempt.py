@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import hashlib
+import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from workflows._engine.attempt import Attempt
 from workflows._engine.ticks import AttemptCompleted, AttemptFailed
 from workflows.errors import StepCancelledError, StepTimeoutError, WorkflowRuntimeError
 from workflows.events import Event, StepFailedEvent, StopEvent
-from workflows.instrumentation.records import Envelope, StepEnded, StepOutcome, StepStarted
+from workflows.instrumentation.records import StepEnded, StepOutcome, StepStarted
 from workflows.instrumentation.scope import current_attempt
 from workflows.retry_policy import policy_name
 
@@ -22,7 +23,7 @@ __all__ = ["run_attempt"]
 
 
 async def run_attempt(attempt: Attempt) -> None:
-    """Run the body once, and tell the run how it ended. Never raises but for a cancellation by the run.
+    """Run the body once, and tell the run how it ended. Raises only a cancellation by the run.
 
     The records are told here, in the step's own task, so that a handler can make its span current around the body.
     """
@@ -31,46 +32,50 @@ async def run_attempt(attempt: Attempt) -> None:
     token = current_attempt.set(attempt)
     if run.dispatcher.handlers:
         _tell_started(attempt)
+    tick: AttemptCompleted | AttemptFailed | None = None
     try:
-        tick = _completed(attempt, await _call(attempt))
+        step = attempt.call.step
+        arguments: dict[str, Any] = {step.event_name: attempt.call.inputs[0].event}
+        if step.context_parameter is not None:
+            arguments[step.context_parameter] = attempt.context
+        if step.is_async and step.timeout is None and not step.resources:
+            result = await run.function(step)(**arguments)
+        else:
+            result = await _call(attempt, arguments)
+        tick = _completed(attempt, result)
     except asyncio.CancelledError as error:
         if attempt.stopped:
             _tell_stopped(attempt)
             raise
         tick = _failed(attempt, _leaked(attempt, error))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # this is where a step's errors are owned
         tick = _failed(attempt, error)
     finally:
         current_attempt.reset(token)
+        del run.attempts[attempt.exec_id]
+        if tick is None and not attempt.stopped:
+            run.crash(sys.exception())
+    assert tick is not None, "what is no Exception has left this function already"
     if run.dispatcher.handlers:
         _tell_ended(attempt, tick)
-    run.attempts.pop(attempt.exec_id, None)
     run.mailbox.put(tick)
 
 
-async def _call(attempt: Attempt) -> Any:
-    call = attempt.call
-    step = call.step
-    arguments: dict[str, Any] = {step.event_name: call.inputs[0].event}
-    if step.context_parameter is not None:
-        arguments[step.context_parameter] = attempt.context
-    plan = attempt.run.plan
-    if step.resources and plan.resolve is not None:
-        arguments.update(await plan.resolve(step))
-    function = plan.bind(step)
+async def _call(attempt: Attempt, arguments: dict[str, Any]) -> Any:
+    step, run = attempt.call.step, attempt.run
+    if step.resources and run.plan.resolve is not None:
+        arguments.update(await run.plan.resolve(step))
+    function = run.function(step)
     if step.timeout is not None:
         return await _within(attempt, step.timeout, function, arguments)
-    if step.is_async:
-        return await function(**arguments)
-    return await _in_thread(function, arguments)
+    return await (function(**arguments) if step.is_async else _in_thread(function, arguments))
 
 
 async def _within(attempt: Attempt, timeout: float, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    limit = asyncio.timeout(timeout)
     try:
-        async with asyncio.timeout(timeout) as limit:
-            if attempt.call.step.is_async:
-                return await function(**arguments)
-            return await _in_thread(function, arguments)
+        async with limit:
+            return await (function(**arguments) if attempt.call.step.is_async else _in_thread(function, arguments))
     except TimeoutError as error:
         if not limit.expired():
             raise
@@ -88,25 +93,22 @@ async def _in_thread(function: Callable[..., Any], arguments: dict[str, Any]) ->
 
 
 def _completed(attempt: Attempt, result: Any) -> AttemptCompleted:
-    returned: tuple[Envelope, ...] = ()
-    stop: StopEvent | None = None
-    if isinstance(result, StopEvent):
-        stop = result
-        returned = (attempt.envelope(result),)
-    elif isinstance(result, Event):
-        returned = (attempt.envelope(result),)
-    elif result is not None:
-        returned = tuple(attempt.envelope(event, n) for n, event in enumerate(_listed(attempt, result)))
-    return AttemptCompleted(attempt.run.clock.now_ns(), attempt.exec_id, returned, stop)
+    now = attempt.run.clock.now_ns()
+    if isinstance(result, Event):
+        stop = result if isinstance(result, StopEvent) else None
+        return AttemptCompleted(now, attempt.exec_id, (attempt.envelope(result, now),), stop)
+    if result is None:
+        return AttemptCompleted(now, attempt.exec_id, ())
+    events = _listed(attempt, result)
+    return AttemptCompleted(now, attempt.exec_id, tuple(attempt.envelope(e, now, n) for n, e in enumerate(events)))
 
 
 def _listed(attempt: Attempt, result: Any) -> Iterable[Event]:
-    if attempt.call.step.returns_list and isinstance(result, list):
-        events: list[Any] = result
-        if all(isinstance(event, Event) for event in events):
-            return events
+    kind = type(result)
+    if attempt.call.step.returns_list and kind is list and all(isinstance(event, Event) for event in result):
+        return result
     raise WorkflowRuntimeError(
-        f"Step function {attempt.step} returned {type(result).__name__} instead of an Event instance. Return an event "
+        f"Step function {attempt.step} returned {kind.__name__} instead of an Event instance. Return an event "
         f"(StopEvent(result=...) to end the run), None, or a list of events where the annotation says list.",
         step=attempt.step,
         run_id=attempt.run_id,
@@ -131,7 +133,7 @@ def _failed(attempt: Attempt, error: Exception) -> AttemptFailed:
     elapsed = (now - call.first_started_ns) / 1e9
     try:
         tick.retry_delay = _verdict(attempt, elapsed, error)
-    except Exception as policy_error:
+    except Exception as policy_error:  # noqa: BLE001  # a policy is the user's code as well
         policy_error.__cause__ = error
         tick.error = policy_error
         return tick
@@ -146,7 +148,8 @@ def _failed(attempt: Attempt, error: Exception) -> AttemptFailed:
                 attempts=attempt.attempt,
                 elapsed_seconds=elapsed,
                 failed_at=datetime.fromtimestamp(now / 1e9, UTC),
-            )
+            ),
+            now,
         )
     return tick
 
@@ -159,7 +162,8 @@ def _verdict(attempt: Attempt, elapsed: float, error: Exception) -> float | None
         return step.retry_policy.next(elapsed, attempt.attempt, error)
     text = f"{attempt.run_id}:{attempt.step}:{attempt.attempt}"
     seed = int(hashlib.sha256(text.encode()).hexdigest(), 16) & 0xFFFFFFFF
-    return step.retry_policy.next(elapsed, attempt.attempt, error, seed=seed)  # pyright: ignore[reportCallIssue]  # the spec says that this policy takes it
+    seeded = cast("Callable[..., float | None]", step.retry_policy.next)  # the spec says that it takes a seed
+    return seeded(elapsed, attempt.attempt, error, seed=seed)
 
 
 def _tell_started(attempt: Attempt) -> None:
@@ -196,7 +200,6 @@ def _tell_ended(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> Non
 
 
 def _tell_stopped(attempt: Attempt) -> None:
-    attempt.run.attempts.pop(attempt.exec_id, None)
     if not attempt.run.dispatcher.handlers:
         return
     ended = attempt.run.state.ended

@@ -61,9 +61,7 @@ def tell_run_started(run: LiveRun, parent: AttemptScope | None, queue_wait: floa
 def tell_run_ended(run: LiveRun, end: EndRun) -> None:
     """The run is over and every attempt of it has been told as ended."""
     state = run.state
-    counts = RunCounts(
-        state.steps, state.retries, state.events, run.streamed, state.handled_errors, state.unhandled
-    )
+    counts = RunCounts(state.steps, state.retries, state.events, run.streamed, state.handled_errors, state.unhandled)
     run.tell(
         RunEnded,
         outcome=end.outcome,
@@ -79,7 +77,7 @@ def tell_sent(run: LiveRun, sent: TellSent) -> None:
     """An event entered the run; and, where that is so, nobody took it."""
     queued_for = tuple(call.step.name for call in sent.calls)
     run.tell(EventSent, envelope=sent.envelope, target=sent.target, queued_for=queued_for)
-    if not queued_for and not sent.waits and not isinstance(sent.envelope.event, InputRequiredEvent):
+    if not queued_for and not sent.answered and not isinstance(sent.envelope.event, InputRequiredEvent):
         run.tell(EventUnhandled, envelope=sent.envelope)
 
 

@@ -19,7 +19,14 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
     """Open a wait; an event that came before it, and that nobody took, answers it at once."""
     call = state.calls[tick.exec_id]
     wait = Wait(
-        tick.wait_id, call, tick.event_type, tick.requirements, tick.at_ns, tick.timeout, tick.asked, tick.match_subclasses
+        tick.wait_id,
+        call,
+        tick.event_type,
+        tick.requirements,
+        tick.at_ns,
+        tick.timeout,
+        tick.asked,
+        tick.match_subclasses,
     )
     state.waits[wait.wait_id] = wait
     call.open_waits += 1

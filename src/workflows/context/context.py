@@ -194,9 +194,7 @@ class Context(Generic[StateT]):
 def _check_target(spec: WorkflowSpec, message: Event, step: str) -> None:
     target = spec.steps.get(step)
     if target is None:
-        raise WorkflowRuntimeError(
-            f"Step {step} does not exist. {spec.name} has: {', '.join(spec.steps)}.", step=step
-        )
+        raise WorkflowRuntimeError(f"Step {step} does not exist. {spec.name} has: {', '.join(spec.steps)}.", step=step)
     if not takes(target, type(message)):
         accepted = ", ".join(c.__name__ for c in target.accepted_events)
         raise WorkflowRuntimeError(

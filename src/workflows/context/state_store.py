@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Iterator, MutableMapping
+from collections.abc import AsyncGenerator, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar, cast
 
@@ -52,7 +52,7 @@ class InMemoryStateStore(Generic[MODEL_T]):
     @property
     def state_type(self) -> type[MODEL_T]:
         """The class of the state."""
-        return type(self._state)
+        return cast("type[MODEL_T]", type(self._state))
 
     async def get(self, path: str, default: Any = _MISSING) -> Any:
         """The value at a dot path ("user.names.0"); "" is the whole state.
@@ -100,7 +100,7 @@ class InMemoryStateStore(Generic[MODEL_T]):
                 ) from error
 
     @asynccontextmanager
-    async def edit_state(self) -> AsyncIterator[MODEL_T]:
+    async def edit_state(self) -> AsyncGenerator[MODEL_T]:
         """Edit a copy that becomes the state when the block ends, and is thrown away if it raises."""
         async with self._turn():
             edited = _deep_copy(self._state)
@@ -112,7 +112,7 @@ class InMemoryStateStore(Generic[MODEL_T]):
             self._state = edited
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _turn(self) -> AsyncGenerator[None]:
         if self._editor is not None and self._editor is asyncio.current_task():
             raise RuntimeError("writer called inside edit_state: mutate the yielded state instead")
         if self._writer is None:
@@ -158,21 +158,23 @@ def _segments(path: str) -> list[str]:
 
 
 def _child(value: Any, segment: str) -> Any:
-    if isinstance(value, dict):
-        return cast("dict[str, Any]", value)[segment]
-    if isinstance(value, DictLikeModel):
+    if _is_a(value, dict, DictLikeModel):
         return value[segment]
-    if isinstance(value, (list, tuple)) and segment.lstrip("-").isdigit():
-        return cast("list[Any]", value)[int(segment)]
+    if _is_a(value, list, tuple) and segment.lstrip("-").isdigit():
+        return value[int(segment)]
     return getattr(value, segment)
+
+
+def _is_a(value: object, *kinds: type) -> bool:
+    return isinstance(value, kinds)
 
 
 def _put(parent: Any, segment: str, value: Any, path: str) -> None:
     try:
-        if isinstance(parent, (MutableMapping, DictLikeModel)):
-            cast("dict[str, Any]", parent)[segment] = value
-        elif isinstance(parent, list) and segment.lstrip("-").isdigit():
-            cast("list[Any]", parent)[int(segment)] = value
+        if _is_a(parent, MutableMapping, DictLikeModel):
+            parent[segment] = value
+        elif _is_a(parent, list) and segment.lstrip("-").isdigit():
+            parent[int(segment)] = value
         else:
             setattr(parent, segment, value)
     except (AttributeError, IndexError, TypeError, ValueError) as error:
@@ -184,9 +186,7 @@ def _merged(current: Any, new: BaseModel) -> Any:
         return new
     if isinstance(current, type(new)):
         return current.model_copy(update=dict(_fields(new)))
-    raise ValueError(
-        f"State must be of type {type(current).__name__}, or a parent of it, got {type(new).__name__}."
-    )
+    raise ValueError(f"State must be of type {type(current).__name__}, or a parent of it, got {type(new).__name__}.")
 
 
 def _fields(model: BaseModel) -> Iterator[tuple[str, Any]]:
@@ -199,19 +199,22 @@ _ATOMS = frozenset({str, int, float, bool, bytes, type(None), complex})
 
 def _deep_copy(value: Any) -> Any:
     """A deep copy; what cannot be copied (a client, a lock) is shared, as are fields with `exclude=True`."""
-    kind = type(value)
-    if kind in _ATOMS:
+    if type(value) in _ATOMS:
         return value
-    if kind is dict:
+    if _is_exactly(value, dict):
         return {k: v if type(v) in _ATOMS else _deep_copy(v) for k, v in value.items()}
-    if kind is list:
+    if _is_exactly(value, list):
         return [v if type(v) in _ATOMS else _deep_copy(v) for v in value]
     if isinstance(value, BaseModel):
         return _copy_model(value)
     try:
         return copy.deepcopy(value)
-    except Exception:
+    except Exception:  # noqa: BLE001  # copying runs the user's classes, which may raise anything
         return value
+
+
+def _is_exactly(value: object, kind: type) -> bool:
+    return type(value) is kind
 
 
 def _copy_model(model: BaseModel) -> BaseModel:
@@ -219,7 +222,7 @@ def _copy_model(model: BaseModel) -> BaseModel:
     fields = type(model).model_fields
     for name, value in model.__dict__.items():
         if type(value) not in _ATOMS and not (name in fields and fields[name].exclude):
-            copied.__dict__[name] = _deep_copy(value)
+            vars(copied)[name] = _deep_copy(value)
     if model.__pydantic_extra__:
         object.__setattr__(copied, "__pydantic_extra__", _deep_copy(model.__pydantic_extra__))
     return copied

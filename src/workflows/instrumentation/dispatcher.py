@@ -73,31 +73,36 @@ class GuardedHandler:
         try:
             self.handler.handle(record)
             self._in_a_row = 0
-        except Exception:
-            self._failed(type(record).__name__)
+        except Exception as error:
+            self._failed(type(record).__name__, error)
             if strict:
                 raise
 
     def carrier(self, run_id: str, strict: bool) -> Mapping[str, str] | None:
         try:
             return self.handler.carrier(run_id)
-        except Exception:
-            self._failed("carrier")
+        except Exception as error:
+            self._failed("carrier", error)
             if strict:
                 raise
             return None
 
-    def _failed(self, about: str) -> None:
+    def _failed(self, about: str, error: Exception) -> None:
         self.errors += 1
         self._in_a_row += 1
         now = time.monotonic()
         if self._in_a_row >= BREAKER_ERRORS:
             self._in_a_row = 0
             self._off_until = now + BREAKER_SECONDS
-            logger.error("handler %r failed %d times in a row; off for %.0f s", self.handler.name, BREAKER_ERRORS, BREAKER_SECONDS)
+            logger.error(
+                "handler %r failed %d times in a row; off for %.0f s",
+                self.handler.name,
+                BREAKER_ERRORS,
+                BREAKER_SECONDS,
+            )
         elif now >= self._log_after:
             self._log_after = now + LOG_SECONDS
-            logger.exception("handler %r failed on %s; telemetry is incomplete", self.handler.name, about)
+            logger.error("handler %r failed on %s; telemetry is incomplete", self.handler.name, about, exc_info=error)
 
 
 class Dispatcher:
@@ -159,7 +164,9 @@ class Dispatcher:
                 told.append(guarded)
                 if destination is not None:
                     taken.add(destination)
-        told.sort(key=lambda g: HANDLER_ORDER.index(g.handler.name) if g.handler.name in HANDLER_ORDER else len(HANDLER_ORDER))
+        told.sort(
+            key=lambda g: HANDLER_ORDER.index(g.handler.name) if g.handler.name in HANDLER_ORDER else len(HANDLER_ORDER)
+        )
         self.handlers = tuple(told)
         self._reversed = self.handlers[::-1]
         for child in self._children:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from typing import Any
 __all__ = ["AttemptScope", "Identity", "context", "current_attempt", "current_identity"]
 
 
-@dataclass(slots=True)
+@dataclass
 class AttemptScope:
     """The attempt that the current task is executing; `attempt` counts from 1."""
 
@@ -32,7 +32,8 @@ class Identity:
 
 
 current_attempt: ContextVar[AttemptScope | None] = ContextVar("workflows_attempt", default=None)
-_identity: ContextVar[Identity] = ContextVar("workflows_identity", default=Identity())
+_NOBODY = Identity()
+_identity: ContextVar[Identity] = ContextVar("workflows_identity", default=_NOBODY)
 
 
 def current_identity() -> Identity:
@@ -47,7 +48,7 @@ def context(
     user_id: str | None = None,
     tags: Iterable[str] = (),
     metadata: Mapping[str, Any] | None = None,
-) -> Iterator[Identity]:
+) -> Generator[Identity]:
     """Give the runs started inside the block a session, a user, tags and metadata.
 
     Blocks nest: what an inner block leaves out is taken from the outer one; tags and metadata are merged.

@@ -30,7 +30,7 @@ class BasicRuntime:
                 f"Workflow run with run_id '{plan.run_id}' already exists. Ids are free again when nobody holds the "
                 f"run's handler or context any more; leave run_id out to get a new one."
             )
-        run = Run(plan, loop)
+        run = Run(plan, loop, loop.create_task)
         self._runs[plan.run_id] = run
         task = loop.create_task(run.main(), name=f"run {plan.run_id}", context=run.context)
         self._tasks.add(task)

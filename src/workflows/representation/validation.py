@@ -65,8 +65,8 @@ def _classes(candidates: Iterable[type[Event]], base: type) -> list[type]:
 def _not_one(name: str, verb: str, kind: str, found: list[type], steps: list[StepSpec]) -> str:
     if not found:
         return f"Workflow {name} has no step that {verb} a {kind}. At least one step must: annotate it."
-    of = {"accepts": lambda s: s.accepted_events, "returns": lambda s: s.return_types}[verb]
-    where = "; ".join(f"{c.__name__} in {', '.join(s.name for s in steps if c in of(s))}" for c in found)
+    named = {s.name: s.accepted_events if verb == "accepts" else s.return_types for s in steps}
+    where = "; ".join(f"{c.__name__} in {', '.join(n for n, classes in named.items() if c in classes)}" for c in found)
     return (
         f"Workflow {name} {verb} {len(found)} classes of {kind} ({where}), it must be exactly one. "
         f"Use one class everywhere; different inputs can be optional fields of it."
@@ -107,9 +107,7 @@ def _never_produced(spec: WorkflowSpec, steps: list[StepSpec]) -> list[str]:
 def _never_consumed(spec: WorkflowSpec, steps: list[StepSpec]) -> list[str]:
     problems: list[str] = []
     for step in steps:
-        lost = [
-            c for c in step.return_types if not issubclass(c, _TO_OUTSIDE) and not any(takes(s, c) for s in steps)
-        ]
+        lost = [c for c in step.return_types if not issubclass(c, _TO_OUTSIDE) and not any(takes(s, c) for s in steps)]
         if lost:
             problems.append(
                 f"The following events are produced but never consumed: {_names(lost)} (returned by step "
@@ -123,7 +121,9 @@ def _bad_error_handlers(spec: WorkflowSpec, steps: list[StepSpec]) -> list[str]:
     problems: list[str] = []
     claimed: dict[str, str] = {}
     if len(wildcards := [h.name for h in handlers if h.for_steps is None]) > 1:
-        problems.append(f"Only one @catch_error may cover every step, there are {len(wildcards)}: {', '.join(wildcards)}.")
+        problems.append(
+            f"Only one @catch_error may cover every step, there are {len(wildcards)}: {', '.join(wildcards)}."
+        )
     for handler in handlers:
         for name in handler.for_steps or ():
             if name not in spec.steps or spec.steps[name].role == "catch_error":

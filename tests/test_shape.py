@@ -1,0 +1,148 @@
+"""The house keeps its shape: imports point down the layers, no cycles, and the few bans that a machine can see."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src"
+PACKAGES = ("workflows", "workflows_otel", "mlflow_flavor")
+LONGEST_FILE = 500
+
+# A module imports from rows above its own, or from modules before it in its own row.
+LAYERS = """
+events errors
+instrumentation.scope instrumentation.records instrumentation.attributes instrumentation.redaction \
+    instrumentation.encoder instrumentation.content instrumentation.dispatcher instrumentation.recorder instrumentation.log_handler
+types retry_policy context.state_store _signature _spec decorators
+_engine.ticks _engine.state _engine.effects _engine.routing _engine.fan_in _engine.waits _engine.retries _engine.reduce
+_engine.clock _engine.mailbox _engine.stream _engine.live _engine.attempt _engine.telling _engine.step_attempt \
+    _engine.loop plugins.basic
+context.context handler representation.validation workflow
+testing.virtual_clock testing.record_log
+"""
+RANKS = {
+    f"workflows.{name}": (row, column)
+    for row, names in enumerate(LAYERS.replace("\\\n", "").strip().splitlines())
+    for column, name in enumerate(names.split())
+}
+EDGES = ("workflows_otel", "mlflow_flavor")
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(SRC).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = sorted(p for package in PACKAGES for p in (SRC / package).rglob("*.py"))
+TREES = {path: ast.parse(path.read_text()) for path in FILES}
+MODULES = {_module(path): path for path in FILES}
+by_file = pytest.mark.parametrize("path", FILES, ids=_module)
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Modules of ours that a file imports, wherever in it, TYPE_CHECKING and functions included."""
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{_module(path)} has a relative import"
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in MODULES else node.module or "" for name in inner]
+        else:
+            continue
+        yield from (name for name in names if name.partition(".")[0] in PACKAGES)
+
+
+def _is_package_front(path: Path) -> bool:
+    return path.name == "__init__.py"
+
+
+@by_file
+def test_imports_point_down_the_layers(path: Path) -> None:
+    module = _module(path)
+    if not module.startswith("workflows.") or _is_package_front(path):
+        return
+    assert module in RANKS, f"{module} has no place in the layer table"
+    wrong = [name for name in _imports(path) if name not in RANKS or RANKS[name] >= RANKS[module]]
+    assert wrong == []
+
+
+@by_file
+def test_edges_use_public_modules_of_the_engine_only(path: Path) -> None:
+    package, _, _ = _module(path).partition(".")
+    if package not in EDGES:
+        return
+    others = [name for name in _imports(path) if name.partition(".")[0] != package]
+    assert [n for n in others if not n.startswith("workflows") or "._" in n or n.partition(".")[0] in EDGES] == []
+
+
+def test_no_import_cycles() -> None:
+    graph = {_module(p): set(_imports(p)) - {_module(p)} for p in FILES if not _is_package_front(p)}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"import cycle: {' -> '.join(error.args[1])}")
+
+
+@by_file
+def test_no_file_is_too_long(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LONGEST_FILE
+
+
+@by_file
+def test_no_file_has_a_name_that_says_nothing(path: Path) -> None:
+    assert path.stem not in {"utils", "helpers", "common", "manager", "base", "misc"}
+
+
+@by_file
+def test_nothing_swallows_cancellation(path: Path) -> None:
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.ExceptHandler):
+            caught = ast.unparse(node.type) if node.type else "BaseException"
+            silent = all(isinstance(s, ast.Pass) for s in node.body)
+            assert "BaseException" not in caught.split("Group"), f"line {node.lineno} catches {caught}"
+            assert not (silent and caught == "Exception"), f"line {node.lineno} passes in silence"
+
+
+@by_file
+def test_every_task_has_an_owner(path: Path) -> None:
+    module = _module(path)
+    if module.startswith(("workflows.plugins", "workflows.runtime", "mlflow_flavor")):
+        return
+    calls = {_called(n) for n in ast.walk(TREES[path]) if isinstance(n, ast.Call)}
+    assert calls & {"create_task", "ensure_future", "gather"} == set()
+
+
+@by_file
+def test_the_engine_reads_time_from_its_clock_alone(path: Path) -> None:
+    module = _module(path)
+    if not module.startswith("workflows._engine") or module.endswith(".clock"):
+        return
+    imported = {a.name for n in ast.walk(TREES[path]) if isinstance(n, ast.Import) for a in n.names}
+    called = {ast.unparse(n.func) for n in ast.walk(TREES[path]) if isinstance(n, ast.Call)}
+    assert imported & {"time", "random", "uuid"} == set()
+    assert called & {"asyncio.sleep", "datetime.now", "time.time"} == set()
+
+
+@by_file
+def test_libraries_do_not_print(path: Path) -> None:
+    if path.stem == "log_handler":
+        return
+    assert "print" not in {_called(n) for n in ast.walk(TREES[path]) if isinstance(n, ast.Call)}
+
+
+def _called(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def test_importing_workflows_loads_no_extra() -> None:
+    script = "import sys, workflows; print(*sorted({m.partition('.')[0] for m in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert {"opentelemetry", "mlflow", "dbos", "starlette", "tenacity", "yaml"}.isdisjoint(loaded)
