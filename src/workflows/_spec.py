@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from workflows._signature import ResourceParameter
-from workflows.events import Event, StartEvent, StopEvent
+from workflows.events import Event, InputRequiredEvent, StartEvent, StopEvent
 from workflows.retry_policy import RetryPolicy
 
-__all__ = ["StepRole", "StepSpec", "WorkflowSpec", "fingerprint", "takes"]
+__all__ = ["Route", "StepRole", "StepSpec", "WorkflowSpec", "fingerprint", "takes"]
 
 StepRole = Literal["step", "catch_error"]
 
@@ -65,13 +65,22 @@ class StepSpec:
     max_recoveries: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What becomes of the events of one class; `asks` and `ends_run` spare a check of the class for every event."""
+
+    takers: tuple[StepSpec, ...]
+    asks: bool
+    ends_run: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class WorkflowSpec:
     """A workflow as compiled: its steps in definition order and where each event class goes.
 
     Attributes:
         name: Class name, or the explicit `workflow_name`.
-        routes: Exact event class to the steps that take it; grows with subclasses as they are met.
+        routes: By exact event class; grows with subclasses as they are met.
         start_event: The one StartEvent class that is accepted; None in a workflow without steps.
         stop_event: The one StopEvent class that is returned.
         state_type: Most derived state class of the steps' `Context[T]`; None means free-form state.
@@ -80,18 +89,28 @@ class WorkflowSpec:
 
     name: str
     steps: Mapping[str, StepSpec]
-    routes: dict[type[Event], tuple[StepSpec, ...]]
+    routes: dict[type[Event], Route]
     start_event: type[StartEvent] | None
     stop_event: type[StopEvent] | None
     state_type: type[Any] | None
     error_handlers: Mapping[str, StepSpec] = field(default_factory=dict[str, StepSpec])
     fingerprint: str = ""
 
-    def takers(self, event_class: type[Event]) -> tuple[StepSpec, ...]:
-        """The steps that take events of exactly this class, in definition order."""
+    def route(self, event_class: type[Event]) -> Route:
+        """Where events of exactly this class go: to these steps, in definition order.
+
+        Raises:
+            TypeError: If it is no class of events.
+        """
         found = self.routes.get(event_class)
         if found is None:
-            found = tuple(s for s in self.steps.values() if takes(s, event_class))
+            if not issubclass(event_class, Event):  # pyright: ignore[reportUnnecessaryIsInstance]  # steps return anything
+                raise TypeError(f"{event_class.__name__} is no Event")
+            found = Route(
+                tuple(s for s in self.steps.values() if takes(s, event_class)),
+                issubclass(event_class, InputRequiredEvent),
+                issubclass(event_class, StopEvent),
+            )
             self.routes[event_class] = found
         return found
 

@@ -32,6 +32,8 @@ class Attempt(AttemptScope):
     started: bool = False
     stopped: bool = False
     buffered: bool = False
+    emitted: list[Envelope] | None = None
+    children: Sequence[LiveRun] = ()
     _carriers: Carriers | None = None
     _context: Any = None
     _answers: dict[str, asyncio.Future[Wait]] | None = None
@@ -43,8 +45,6 @@ class Attempt(AttemptScope):
         self.attempt = call.attempt
         self.run = run
         self.call = call
-        self.emitted: list[Envelope] = []
-        self.children: list[LiveRun] = []
 
     @property
     def context(self) -> Any:
@@ -61,8 +61,14 @@ class Attempt(AttemptScope):
         if self._carriers is None:
             self._carriers = self.run.dispatcher.carriers(self.run_id) or {}
         made = Envelope(event_id, event, self.exec_id, self.step, now, self._carriers)
+        if self.emitted is None:
+            self.emitted = []
         self.emitted.append(made)
         return made
+
+    def adopt(self, child: LiveRun) -> None:
+        """A run was started in this attempt: it is stopped when the attempt is."""
+        self.children = [*self.children, child]
 
     def send(self, event: Event, target: str | None) -> None:
         """Send an event now; on the run's own thread it has been routed when this returns."""

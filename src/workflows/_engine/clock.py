@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 __all__ = ["Clock"]
 
@@ -14,14 +15,14 @@ class Clock:
     A loop may have `wall_ns()` (wall-clock nanoseconds); then it is the anchor instead of the system's clock.
     """
 
-    __slots__ = ("_anchor_ns", "_loop", "_time")
+    __slots__ = ("_anchor_ns", "_monotonic_ns")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._time = loop.time
-        wall_ns = getattr(loop, "wall_ns", time.time_ns)
-        self._anchor_ns: int = wall_ns() - int(loop.time() * 1e9)
+        real = type(loop).time is asyncio.BaseEventLoop.time  # which is time.monotonic(), behind two calls
+        self._monotonic_ns: Callable[[], int] = time.monotonic_ns if real else lambda: round(loop.time() * 1e9)
+        wall_ns: Callable[[], int] = getattr(loop, "wall_ns", time.time_ns)
+        self._anchor_ns = wall_ns() - self._monotonic_ns()
 
     def now_ns(self) -> int:
         """Wall-clock nanoseconds since the epoch."""
-        return self._anchor_ns + int(self._time() * 1e9)
+        return self._anchor_ns + self._monotonic_ns()

@@ -88,7 +88,7 @@ class Run(LiveRun):
         self._parent = parent if isinstance(parent, Attempt) else None
         if self._parent is not None:
             self.root_run_id = self._parent.run.root_run_id
-            self._parent.children.append(self)
+            self._parent.adopt(self)
 
     async def main(self) -> None:
         """Live: pass the gate, take the start event, wait for the end, stop what still runs."""

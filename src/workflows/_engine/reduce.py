@@ -28,7 +28,7 @@ from workflows._engine.ticks import (
 )
 from workflows._engine.waits import answered_by, begin_wait, cancel_waits, end_wait, matching_waits
 from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowTimeoutError
-from workflows.events import InputRequiredEvent, StopEvent, WorkflowCancelledEvent, WorkflowTimedOutEvent
+from workflows.events import StopEvent, WorkflowCancelledEvent, WorkflowTimedOutEvent
 from workflows.instrumentation.records import Envelope
 
 __all__ = ["reduce"]
@@ -79,7 +79,7 @@ def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -
         return
     for envelope in tick.returned:
         call.emitted += 1
-        if isinstance(envelope.event, InputRequiredEvent):
+        if state.spec.route(type(envelope.event)).asks:
             effects.append(PublishEvent(envelope.event, call))
         _deliver(state, envelope, effects, recoveries=call.recoveries)
 
@@ -105,18 +105,19 @@ def _deliver(
 ) -> None:
     """Give an event to all that take it; a step whose wait took it gets no call for it, other steps still do."""
     state.events += 1
-    takers = state.spec.takers(type(envelope.event)) if target is None else (state.spec.steps[target],)
+    route = state.spec.route(type(envelope.event))
+    takers = route.takers if target is None else (state.spec.steps[target],)
     waits = matching_waits(state, envelope.event) if state.waits else None
     if waits:
         taken_by = {wait.call.step.name for wait in waits}
-        takers = [step for step in takers if step.name not in taken_by]
+        takers = tuple(step for step in takers if step.name not in taken_by)
     calls = [new_call(state, step, envelope, recoveries) for step in takers]
     effects.append(TellSent(envelope, target, calls, bool(waits)))
     for call in calls:
         queue_call(state, call, effects)
     if waits:
         answered_by(envelope, waits, state, effects)
-    elif not calls and not isinstance(envelope.event, InputRequiredEvent):
+    elif not calls and not route.asks:
         state.kept.append(envelope)
         state.unhandled += 1
 

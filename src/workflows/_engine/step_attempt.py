@@ -14,7 +14,7 @@ from typing import Any, cast
 from workflows._engine.attempt import Attempt
 from workflows._engine.ticks import AttemptCompleted, AttemptFailed
 from workflows.errors import StepCancelledError, StepTimeoutError, WorkflowRuntimeError
-from workflows.events import Event, StepFailedEvent, StopEvent
+from workflows.events import Event, StepFailedEvent
 from workflows.instrumentation.records import StepEnded, StepOutcome, StepStarted
 from workflows.instrumentation.scope import current_attempt
 from workflows.retry_policy import policy_name
@@ -94,17 +94,18 @@ async def _in_thread(function: Callable[..., Any], arguments: dict[str, Any]) ->
 
 def _completed(attempt: Attempt, result: Any) -> AttemptCompleted:
     now = attempt.run.clock.now_ns()
-    if isinstance(result, Event):
-        stop = result if isinstance(result, StopEvent) else None
-        return AttemptCompleted(now, attempt.exec_id, (attempt.envelope(result, now),), stop)
     if result is None:
         return AttemptCompleted(now, attempt.exec_id, ())
+    routes = attempt.run.spec.routes
+    if type(result) in routes or isinstance(result, Event):
+        stop = result if attempt.run.spec.route(type(result)).ends_run else None
+        return AttemptCompleted(now, attempt.exec_id, (attempt.envelope(result, now),), stop)
     events = _listed(attempt, result)
     return AttemptCompleted(now, attempt.exec_id, tuple(attempt.envelope(e, now, n) for n, e in enumerate(events)))
 
 
 def _listed(attempt: Attempt, result: Any) -> Iterable[Event]:
-    kind = type(result)
+    kind = result.__class__
     if attempt.call.step.returns_list and kind is list and all(isinstance(event, Event) for event in result):
         return result
     raise WorkflowRuntimeError(
@@ -217,7 +218,7 @@ def _tell_end(attempt: Attempt, outcome: StepOutcome, error: BaseException | Non
         attempt=attempt.attempt,
         outcome=outcome,
         error=error,
-        emitted=tuple(attempt.emitted),
+        emitted=tuple(attempt.emitted or ()),
         buffered=attempt.buffered,
         **facts,
     )
