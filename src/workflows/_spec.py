@@ -84,6 +84,7 @@ class WorkflowSpec:
         start_event: The one StartEvent class that is accepted; None in a workflow without steps.
         stop_event: The one StopEvent class that is returned.
         state_type: Most derived state class of the steps' `Context[T]`; None means free-form state.
+        takes_from_outside: A step accepts events that no step produces, so an idle run may still be woken.
         fingerprint: Hash of steps, accepted and produced classes: what a snapshot must still fit.
     """
 
@@ -93,6 +94,7 @@ class WorkflowSpec:
     start_event: type[StartEvent] | None
     stop_event: type[StopEvent] | None
     state_type: type[Any] | None
+    takes_from_outside: bool = False
     error_handlers: Mapping[str, StepSpec] = field(default_factory=dict[str, StepSpec])
     fingerprint: str = ""
 

@@ -23,6 +23,7 @@ __all__ = [
     "StepStateChanged",
     "StopEvent",
     "UnhandledEvent",
+    "UnreconstructedException",
     "WorkflowCancelledEvent",
     "WorkflowFailedEvent",
     "WorkflowIdleEvent",
@@ -264,6 +265,14 @@ class UnhandledEvent(InternalDispatchEvent):
     qualified_name: str
     step_name: str | None = None
     idle: bool
+
+
+class UnreconstructedException(Exception):  # a compatible name
+    """Stands in for an exception that cannot be rebuilt from text; `original_type` is the name of its class."""
+
+    def __init__(self, message: str = "", *, original_type: str | None = None) -> None:
+        super().__init__(message)
+        self.original_type = original_type
 
 
 EventType = type[Event]

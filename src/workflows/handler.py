@@ -11,7 +11,7 @@ from typing import Any
 from workflows._engine.loop import Run
 from workflows._engine.stream import StreamCursor
 from workflows.context.context import Context
-from workflows.errors import RunInterruptedError
+from workflows.errors import RunInterruptedError, WorkflowRuntimeError
 from workflows.events import Event, StopEvent, WorkflowFailedEvent
 
 __all__ = ["WorkflowHandler"]
@@ -91,6 +91,22 @@ class WorkflowHandler(Awaitable[Any]):
         self._run.mailbox.post(self._run.cancel)
         self._failure.seen = True
         await asyncio.wait([self._run.over], timeout=timeout)
+
+    async def suspend(self) -> dict[str, Any]:
+        """Let go of the run where it stands, and give the snapshot that it goes on from.
+
+        Steps that run are stopped, and run again from the top when a run goes on with `Context.from_dict(...)`.
+        Awaiting the handler then gives an `IdleReleasedEvent`.
+
+        Raises:
+            WorkflowRuntimeError: If the run is over.
+        """
+        if self._run.end is not None:
+            raise WorkflowRuntimeError(f"Run {self.run_id} is over ({self._run.end.outcome}); nothing to suspend.")
+        snapshot = self._ctx.to_dict()
+        self._run.suspend()
+        await asyncio.shield(self._run.over)
+        return snapshot
 
     # names of older versions
 

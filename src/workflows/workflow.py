@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from workflows._engine.live import RunPlan
 from workflows._spec import StepSpec, WorkflowSpec, fingerprint
 from workflows.context.context import Context
+from workflows.context.serializers import BaseSerializer, JsonSerializer, model_types
 from workflows.decorators import spec_of
 from workflows.errors import ContextStateError, WorkflowRuntimeError, WorkflowValidationError
 from workflows.events import Event, StartEvent, StopEvent
@@ -22,7 +23,7 @@ from workflows.instrumentation.dispatcher import Dispatcher, process_dispatcher
 from workflows.instrumentation.log_handler import LogHandler
 from workflows.instrumentation.scope import current_identity
 from workflows.plugins.basic import BasicRuntime, basic_runtime
-from workflows.representation.validation import asks_people, validate_events, validate_graph
+from workflows.representation.validation import asks_people, takes_from_outside, validate_events, validate_graph
 
 __all__ = ["Workflow", "WorkflowMeta"]
 
@@ -50,6 +51,7 @@ class Workflow(metaclass=WorkflowMeta):
         num_concurrent_runs: How many runs of this instance may live at once; further ones wait their turn.
         workflow_name: Name in traces and of the representation; the class name if left out.
         skip_graph_checks: Names of graph checks to leave out: "reachability", "terminal_event", "dead_end".
+        serializer: Writes and reads snapshots; the default keeps types and never imports what it reads.
         stream_buffer: How many streamed events a run keeps for readers that attach late.
 
     Raises:
@@ -67,6 +69,7 @@ class Workflow(metaclass=WorkflowMeta):
         runtime: BasicRuntime | None = None,
         workflow_name: str | None = None,
         skip_graph_checks: Iterable[str] | None = None,
+        serializer: BaseSerializer | None = None,
         *,
         stream_buffer: int = 10_000,
     ) -> None:
@@ -83,6 +86,7 @@ class Workflow(metaclass=WorkflowMeta):
         self._runtime = runtime or basic_runtime
         self._workflow_name = workflow_name
         self._skip_graph_checks = _checked(skip_graph_checks)
+        self._serializer = serializer
         self._stream_buffer = stream_buffer
         self._dispatcher = Dispatcher(process_dispatcher)
         if verbose:
@@ -145,6 +149,14 @@ class Workflow(metaclass=WorkflowMeta):
         """Where the runs live."""
         return self._runtime
 
+    @property
+    def serializer(self) -> BaseSerializer:
+        """What writes and reads snapshots; the default knows the workflow's events and state, local classes included."""
+        if self._serializer is None:
+            state = self._spec.state_type
+            self._serializer = JsonSerializer().with_types(*model_types([*self.events, *([state] if state else [])]))
+        return self._serializer
+
     def validate(self) -> bool:
         """Check the graph now.
 
@@ -176,14 +188,16 @@ class Workflow(metaclass=WorkflowMeta):
         """
         asyncio.get_running_loop()
         self._validate()
-        run_id = str(kwargs.pop("run_id", None) or _new_run_id())
-        if ctx is not None and ctx.is_running:
+        named = kwargs.pop("run_id", None)
+        if ctx is not None and ctx._is_live():  # pyright: ignore[reportPrivateUsage]
             raise ContextStateError(
                 "Cannot start a new run while context is already running. "
                 "Wait for its run to end, or use a new Context."
             )
-        event = self._get_start_event_instance(start_event, **kwargs)
         context: Context[Any] = ctx if ctx is not None else Context(self)
+        resume = context._resume_point()  # pyright: ignore[reportPrivateUsage]
+        event = None if resume is not None else self._get_start_event_instance(start_event, **kwargs)
+        run_id = str(named or (resume.state.run_id if resume else _new_run_id()))
         cls = type(self)
         run = self._runtime.start(
             RunPlan(
@@ -199,6 +213,7 @@ class Workflow(metaclass=WorkflowMeta):
                 version=getattr(cls, "__version__", None),
                 span_kind=getattr(cls, "__span_kind__", "CHAIN"),
                 gate=self._gate,
+                resume=resume,
             )
         )
         context._begin(run)  # pyright: ignore[reportPrivateUsage]
@@ -238,6 +253,7 @@ class Workflow(metaclass=WorkflowMeta):
             start_event=start,
             stop_event=stop,
             state_type=_state_type(steps.values()),
+            takes_from_outside=takes_from_outside(steps.values()),
             error_handlers=_error_handlers(steps.values()),
             fingerprint=fingerprint(steps),
         )

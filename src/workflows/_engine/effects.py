@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workflows._engine.state import Call, Wait
+from workflows._engine.state import Call, RunWait, Wait
 from workflows.events import Event, StopEvent
 from workflows.instrumentation.records import Envelope, RunOutcome
 
@@ -13,13 +13,16 @@ __all__ = [
     "BufferEvent",
     "Effect",
     "EndRun",
+    "EndRunWait",
     "EndWait",
     "PublishEvent",
     "ReleaseFanIn",
     "ResumeCall",
     "ScheduleRetry",
     "StartCall",
+    "StartRunWait",
     "StartWait",
+    "TellIdle",
     "TellSent",
 ]
 
@@ -56,7 +59,7 @@ class ScheduleRetry:
     call: Call
     delay: float
     due_ns: int
-    error: BaseException
+    error: BaseException | None
 
 
 @dataclass(slots=True)
@@ -80,9 +83,14 @@ class ReleaseFanIn:
 
 @dataclass(slots=True)
 class StartWait:
-    """A call waits: show what it asks, and come back with `WaitTimeoutDue` in time."""
+    """A call waits: come back with `WaitTimeoutDue` after `due_in` seconds, and show what it asks (`ask`).
+
+    A wait that a snapshot says was open before has asked already, and has less time left.
+    """
 
     wait: Wait
+    due_in: float | None
+    ask: bool
 
 
 @dataclass(slots=True)
@@ -97,6 +105,27 @@ class EndWait:
     """A wait is over: answered, timed out, or cancelled with its run; its call may still queue for a worker."""
 
     wait: Wait
+
+
+@dataclass(slots=True)
+class TellIdle:
+    """Nothing runs and nothing is queued. `check`: come back with `IdleLasted`, since nothing seems able to wake it."""
+
+    check: bool
+
+
+@dataclass(slots=True)
+class StartRunWait:
+    """The idle run waits for an answer to what it asked."""
+
+    wait: RunWait
+
+
+@dataclass(slots=True)
+class EndRunWait:
+    """The answer came (`wait.answer`), or the run ended without it."""
+
+    wait: RunWait
 
 
 @dataclass(slots=True)
@@ -120,5 +149,8 @@ Effect = (
     | StartWait
     | ResumeCall
     | EndWait
+    | TellIdle
+    | StartRunWait
+    | EndRunWait
     | EndRun
 )

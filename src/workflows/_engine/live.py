@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,20 @@ from workflows._engine.ticks import EventArrived, EventsCollected, Tick
 from workflows._spec import StepSpec, WorkflowSpec
 from workflows.events import Event
 from workflows.instrumentation.dispatcher import Dispatcher
-from workflows.instrumentation.records import Envelope, EventStreamed, Record
+from workflows.instrumentation.records import Carriers, Envelope, EventStreamed, Record
 from workflows.instrumentation.scope import AttemptScope, Identity
 
-__all__ = ["LiveRun", "RunPlan"]
+__all__ = ["LiveRun", "ResumePoint", "RunPlan"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """Where an unfinished run goes on: its state, the number of its new segment, and what its handlers carry over."""
+
+    state: RunState
+    segment: int
+    carriers: Carriers
+    streamed: Sequence[Event] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +42,13 @@ class RunPlan:
         resolve: Gives the resource arguments of a step; None where the workflow has none.
         gate: Limits how many runs of the workflow live at once.
         timeout: Seconds the run may take, from when it passed the gate.
+        resume: Where the run goes on; None for a new run, which has a start event instead.
         grace: Seconds that cancelled steps get to clean up before they are cancelled again.
     """
 
     spec: WorkflowSpec
     run_id: str
-    start_event: Event
+    start_event: Event | None
     bind: Callable[[StepSpec], Callable[..., Any]]
     make_context: Callable[[Any], Any]
     dispatcher: Dispatcher
@@ -48,6 +59,7 @@ class RunPlan:
     span_kind: str = "CHAIN"
     gate: asyncio.Semaphore | None = None
     resolve: Callable[[StepSpec], Awaitable[dict[str, Any]]] | None = None
+    resume: ResumePoint | None = None
     grace: float = 0.5
 
 
@@ -65,10 +77,13 @@ class LiveRun:
         self.run_id = plan.run_id
         self.spec = plan.spec
         self.dispatcher = plan.dispatcher
-        self.state = RunState(plan.spec, plan.run_id)
+        self.state = plan.resume.state if plan.resume else RunState(plan.spec, plan.run_id)
+        self.state.run_id = plan.run_id
         self.clock = Clock(loop)
         self.mailbox = Mailbox(self.take, loop)
         self.stream = EventStream(plan.stream_buffer)
+        for event in plan.resume.streamed if plan.resume else ():
+            self.stream.put(event)
         self.attempts: dict[str, Any] = {}
         self.root_run_id = plan.run_id
         self.streamed = 0
@@ -98,7 +113,7 @@ class LiveRun:
         """Reduce a collect at once, since the step waits for its answer; the loop's part."""
         raise NotImplementedError
 
-    def tell(self, kind: type[Record], **facts: Any) -> None:
+    def tell(self, kind: type[Record], /, **facts: Any) -> None:
         """Tell one record; called only where somebody listens, so that nothing is built for nobody."""
         self._told += 1
         self.dispatcher.emit(kind(run_id=self.run_id, seq=self._told, at_ns=self.clock.now_ns(), **facts))

@@ -13,13 +13,16 @@ from workflows._engine.effects import (
     BufferEvent,
     Effect,
     EndRun,
+    EndRunWait,
     EndWait,
     PublishEvent,
     ReleaseFanIn,
     ResumeCall,
     ScheduleRetry,
     StartCall,
+    StartRunWait,
     StartWait,
+    TellIdle,
     TellSent,
 )
 from workflows._engine.live import LiveRun, RunPlan
@@ -32,6 +35,7 @@ from workflows._engine.telling import (
     tell_retry,
     tell_run_ended,
     tell_run_started,
+    tell_run_wait,
     tell_sent,
     tell_wait_ended,
     tell_wait_started,
@@ -40,17 +44,23 @@ from workflows._engine.ticks import (
     CancelRequested,
     EventArrived,
     EventsCollected,
+    IdleLasted,
     RetryDue,
     RunInterrupted,
+    RunTakenUp,
     RunTimedOut,
+    SuspendRequested,
     Tick,
     WaitTimeoutDue,
 )
-from workflows.events import Event, InputRequiredEvent, UnhandledEvent
+from workflows.events import Event, InputRequiredEvent, UnhandledEvent, WorkflowIdleEvent
 from workflows.instrumentation.records import Envelope
 from workflows.instrumentation.scope import AttemptScope, current_attempt
 
 __all__ = ["Run"]
+
+# How long a run must have been idle before it is called a deadlock: time for whoever reads its stream to answer.
+IDLE_SECONDS = 0.1
 
 logger = logging.getLogger("workflows.run")
 
@@ -112,6 +122,10 @@ class Run(LiveRun):
         """End the run as cancelled; does nothing once it is decided."""
         self.mailbox.put(CancelRequested(self.clock.now_ns(), reason))
 
+    def suspend(self) -> None:
+        """Let go of the run where it stands; does nothing once it is decided."""
+        self.mailbox.put(SuspendRequested(self.clock.now_ns()))
+
     def take(self, tick: Tick) -> None:
         """Reduce one tick and do what follows."""
         for effect in reduce(self.state, tick):
@@ -138,8 +152,7 @@ class Run(LiveRun):
         if self.plan.timeout is not None:
             timeout = self.plan.timeout
             self._after("run", timeout, lambda: RunTimedOut(self.clock.now_ns(), timeout))
-        now = self.clock.now_ns()
-        self.mailbox.put(EventArrived(now, Envelope("x0", self.plan.start_event, None, None, now)))
+        self.mailbox.put(self._first_tick())
         try:
             await self._decided
         except asyncio.CancelledError:
@@ -147,6 +160,13 @@ class Run(LiveRun):
             raise
         finally:
             await self._stop_attempts()
+
+    def _first_tick(self) -> Tick:
+        now = self.clock.now_ns()
+        if self.plan.resume is not None:
+            return RunTakenUp(now)
+        assert self.plan.start_event is not None, "a run that does not resume has a start event"
+        return EventArrived(now, Envelope("x0", self.plan.start_event, None, None, now))
 
     async def _stop_attempts(self) -> None:
         left = list(self.attempts.values())
@@ -210,6 +230,11 @@ class Run(LiveRun):
                 attempt = self.attempts.get(effect.wait.call.exec_id)
                 if attempt is not None:
                     attempt.resume(effect.wait)
+            case TellIdle():
+                self._idle(effect)
+            case StartRunWait() | EndRunWait():
+                if self.dispatcher.handlers:
+                    tell_run_wait(self, effect.wait, ended=isinstance(effect, EndRunWait))
             case EndRun():
                 self._end(effect)
             case _:
@@ -260,16 +285,22 @@ class Run(LiveRun):
         wait = effect.wait
         if self.dispatcher.handlers:
             tell_wait_started(self, effect)
-        if wait.asked is not None:
+        if wait.asked is not None and effect.ask:
             self.publish(wait.asked, self.attempts.get(wait.call.exec_id))
-        if wait.timeout is not None:
-            self._after(wait.wait_id, wait.timeout, lambda: WaitTimeoutDue(self.clock.now_ns(), wait.wait_id))
+        if effect.due_in is not None:
+            self._after(wait.wait_id, effect.due_in, lambda: WaitTimeoutDue(self.clock.now_ns(), wait.wait_id))
 
     def _end_wait(self, effect: EndWait) -> None:
         if timer := self._timers.pop(effect.wait.wait_id, None):
             timer.cancel()
         if self.dispatcher.handlers:
             tell_wait_ended(self, effect)
+
+    def _idle(self, idle: TellIdle) -> None:
+        if self.stream.internal:
+            self.publish(WorkflowIdleEvent(), None)
+        if idle.check:
+            self._after("idle", IDLE_SECONDS, lambda: IdleLasted(self.clock.now_ns()))
 
     def _end(self, end: EndRun) -> None:
         self.end = end

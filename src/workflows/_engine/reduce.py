@@ -6,12 +6,13 @@ Pure: no I/O, no clock, no random number. The state has one owner and is changed
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import assert_never
+from typing import assert_never, cast
 
-from workflows._engine.effects import Effect, EndRun, PublishEvent, TellSent
+from workflows._engine.effects import Effect, EndRun, PublishEvent, ScheduleRetry, TellSent
 from workflows._engine.fan_in import collect
+from workflows._engine.idle import asked, came_from_outside, deadlock, end_run_wait, note_idle
 from workflows._engine.retries import after_failure, retry_now, with_recovery
-from workflows._engine.routing import forget_call, new_call, queue_call
+from workflows._engine.routing import forget_call, new_call, queue_call, take_worker
 from workflows._engine.state import Call, CallPhase, RunState
 from workflows._engine.ticks import (
     AttemptCompleted,
@@ -19,16 +20,25 @@ from workflows._engine.ticks import (
     CancelRequested,
     EventArrived,
     EventsCollected,
+    IdleLasted,
     RetryDue,
     RunInterrupted,
+    RunTakenUp,
     RunTimedOut,
+    SuspendRequested,
     Tick,
     WaitBegan,
     WaitTimeoutDue,
 )
 from workflows._engine.waits import answered_by, begin_wait, cancel_waits, end_wait, matching_waits
 from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowTimeoutError
-from workflows.events import StopEvent, WorkflowCancelledEvent, WorkflowTimedOutEvent
+from workflows.events import (
+    IdleReleasedEvent,
+    InputRequiredEvent,
+    StopEvent,
+    WorkflowCancelledEvent,
+    WorkflowTimedOutEvent,
+)
 from workflows.instrumentation.records import Envelope
 
 __all__ = ["reduce"]
@@ -62,10 +72,19 @@ def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one fl
             _end(state, _timed_out(state, tick), effects)
         case CancelRequested():
             _end(state, _cancelled(state, tick), effects)
+        case IdleLasted():
+            if (end := deadlock(state)) is not None:
+                _end(state, end, effects)
+        case SuspendRequested():
+            _suspend(state, effects)
+        case RunTakenUp():
+            _take_up(state, effects)
         case RunInterrupted():
             _end(state, _interrupted(state), effects)
         case _:
             assert_never(tick)
+    if state.busy == 0 or state.idle:
+        note_idle(state, effects)
     return effects
 
 
@@ -80,6 +99,7 @@ def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -
     for envelope in tick.returned:
         call.emitted += 1
         if state.spec.route(type(envelope.event)).asks:
+            asked(state, cast("InputRequiredEvent", envelope.event))
             effects.append(PublishEvent(envelope.event, call))
         _deliver(state, envelope, effects, recoveries=call.recoveries)
 
@@ -89,6 +109,7 @@ def _arrived(state: RunState, tick: EventArrived, effects: list[Effect]) -> None
     sender: Call | None = None
     if envelope.sender is None:
         state.arrived += 1
+        came_from_outside(state, envelope, effects)
     elif (sender := state.calls.get(envelope.sender)) is not None:
         sender.emitted += 1
     recoveries = sender.recoveries if sender is not None else None
@@ -145,10 +166,28 @@ def _wait_timed_out(state: RunState, tick: WaitTimeoutDue, effects: list[Effect]
         end_wait(state, wait, effects)
 
 
+def _suspend(state: RunState, effects: list[Effect]) -> None:
+    """Let go of the run; its calls and waits stay in the state, from which it can go on."""
+    state.ended = "suspended"
+    state.stop_event = IdleReleasedEvent()
+    effects.append(EndRun("suspended", state.stop_event))
+
+
+def _take_up(state: RunState, effects: list[Effect]) -> None:
+    for call in list(state.calls.values()):
+        state.busy += 1
+        if call.phase is CallPhase.RETRYING:
+            left = max(0.0, (call.due_ns - state.now_ns) / 1e9)
+            effects.append(ScheduleRetry(call, left, call.due_ns, call.last_error))
+        else:
+            take_worker(state, call, effects)
+
+
 def _end(state: RunState, end: EndRun, effects: list[Effect]) -> None:
     state.ended = end.outcome
     state.stop_event = end.stop_event
     cancel_waits(state, effects)
+    end_run_wait(state, effects)
     if end.outcome == "completed":
         state.calls.clear()
         state.collected.clear()

@@ -52,6 +52,8 @@ def with_recovery(recoveries: Mapping[str, int] | None, handler: str) -> dict[st
 def _schedule(state: RunState, call: Call, delay: float, tick: AttemptFailed, effects: list[Effect]) -> None:
     state.retries += 1
     call.attempt += 1
+    call.due_ns = tick.at_ns + int(delay * 1e9)
+    call.replay, call.answers, call.waiting_since = False, {}, {}
     call.phase = CallPhase.RETRYING
     give_back_worker(state, call, effects)
-    effects.append(ScheduleRetry(call, delay, tick.at_ns + int(delay * 1e9), tick.error))
+    effects.append(ScheduleRetry(call, delay, call.due_ns, tick.error))

@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
 
 from workflows._spec import StepSpec, WorkflowSpec
-from workflows.events import Event, StopEvent
+from workflows.events import Event, InputRequiredEvent, StopEvent
 from workflows.instrumentation.records import Envelope, RunOutcome
 
-__all__ = ["Call", "CallPhase", "RunState", "StepQueue", "Wait"]
+__all__ = ["Call", "CallPhase", "RunState", "RunWait", "StepQueue", "Wait"]
 
 EVENTS_KEPT = 1000  # events nobody took, kept for waits that begin later; the oldest go first
 
@@ -36,6 +37,10 @@ class Call:
         worker: Index of the worker it holds; -1 while it holds none.
         queued_at_ns: When the current attempt could first have started.
         first_started_ns: When its first attempt was let go, 0 before that.
+        due_ns: When the next attempt is to start, while it waits for that.
+        replay: The body begins again from the top, because the run was resumed.
+        answers: What waits of the current attempt got (None: they timed out); a replay gets the same again.
+        waiting_since: When waits began that were open at the snapshot this call comes from, so that timeouts hold.
         emitted: How many events it has emitted so far, over all attempts.
         open_waits: Waits of it that are not over.
         to_resume: Waits of it that are over while it still queues for a worker.
@@ -47,6 +52,10 @@ class Call:
     worker: int = -1
     phase: CallPhase = CallPhase.QUEUED
     first_started_ns: int = 0
+    due_ns: int = 0
+    replay: bool = False
+    answers: Mapping[str, Envelope | None] = MappingProxyType({})
+    waiting_since: Mapping[str, int] = MappingProxyType({})
     emitted: int = 0
     open_waits: int = 0
     last_error: BaseException | None = None
@@ -89,6 +98,16 @@ class Wait:
         return right_type and all(getattr(event, k, None) == v for k, v in self.requirements.items())
 
 
+@dataclass(slots=True, eq=False)
+class RunWait:
+    """The idle run itself waits, because a step returned an `InputRequiredEvent`."""
+
+    wait_id: str
+    asked: InputRequiredEvent
+    started_at_ns: int
+    answer: Envelope | None = None
+
+
 class StepQueue:
     """The calls of one step that wait for a worker, and its free workers."""
 
@@ -112,6 +131,10 @@ class RunState:
         collected: Events that joins keep, by (step name, group), in order of arrival.
         busy: Calls that are queued, running or between attempts. 0 and not ended: the run is idle.
         now_ns: When the last tick happened.
+        asked: The last question to a person that nothing from outside has answered.
+        run_wait: The wait of the idle run itself for that answer.
+        idle: `busy` was 0 after the last tick, and the loop has been told.
+        open_to_outside: Somebody may send events from outside, so an idle run is no deadlock.
         arrived: Events from outside so far; numbers their ids.
         ended: The outcome, once decided.
     """
@@ -124,6 +147,10 @@ class RunState:
     kept: deque[Envelope] = field(default_factory=lambda: deque[Envelope](maxlen=EVENTS_KEPT))
     collected: dict[tuple[str, str], list[Envelope]] = field(default_factory=dict[tuple[str, str], list[Envelope]])
     now_ns: int = 0
+    asked: InputRequiredEvent | None = None
+    run_wait: RunWait | None = None
+    idle: bool = False
+    open_to_outside: bool = False
     busy: int = 0
     arrived: int = 0
     ended: RunOutcome | None = None

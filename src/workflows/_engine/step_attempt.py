@@ -96,9 +96,9 @@ def _completed(attempt: Attempt, result: Any) -> AttemptCompleted:
     now = attempt.run.clock.now_ns()
     if result is None:
         return AttemptCompleted(now, attempt.exec_id, ())
-    routes = attempt.run.spec.routes
-    if type(result) in routes or isinstance(result, Event):
-        stop = result if attempt.run.spec.route(type(result)).ends_run else None
+    event_class = result.__class__
+    if event_class in attempt.run.spec.routes or issubclass(event_class, Event):
+        stop = result if attempt.run.spec.route(event_class).ends_run else None
         return AttemptCompleted(now, attempt.exec_id, (attempt.envelope(result, now),), stop)
     events = _listed(attempt, result)
     return AttemptCompleted(now, attempt.exec_id, tuple(attempt.envelope(e, now, n) for n, e in enumerate(events)))
@@ -184,6 +184,7 @@ def _tell_started(attempt: Attempt) -> None:
         retry_policy=policy_name(step.retry_policy) if step.retry_policy is not None else None,
         max_attempts=step.max_attempts,
         previous_error=call.last_error,
+        replay=call.replay,
     )
 
 
@@ -205,7 +206,7 @@ def _tell_stopped(attempt: Attempt) -> None:
         return
     ended = attempt.run.state.ended
     outcome: StepOutcome = "abandoned"
-    if ended in ("cancelled", "timed_out", "interrupted"):
+    if ended in ("cancelled", "timed_out", "interrupted", "suspended"):
         outcome = ended
     _tell_end(attempt, outcome, None, {})
 

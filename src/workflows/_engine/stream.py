@@ -19,16 +19,27 @@ class EventStream:
         closed: The terminal event is in; what comes later is dropped.
     """
 
-    __slots__ = ("_cursors", "_events", "_first", "_limit", "_resume_at", "_waiters", "closed", "count", "internal")
+    __slots__ = (
+        "_cursors",
+        "_events",
+        "_first",
+        "_limit",
+        "_read",
+        "_resume_at",
+        "_waiters",
+        "closed",
+        "count",
+        "internal",
+    )
 
     def __init__(self, limit: int) -> None:
         self.internal = False
         self.closed = False
-        self.count = 0
         self._limit = limit
         self._events: list[Event] = []
         self._first = 0
         self._resume_at: int | None = None
+        self._read = 0
         self._waiters: list[asyncio.Future[None]] = []
         self._cursors: WeakSet[StreamCursor] = WeakSet()
 
@@ -61,6 +72,11 @@ class EventStream:
     def backlog(self, cursor: StreamCursor) -> int:
         """How many events a cursor has not read."""
         return self._first + len(self._events) - cursor.position
+
+    def unread(self) -> list[Event]:
+        """What no reader has got yet; all that is kept, if nobody ever read."""
+        self._read = max([self._read, *(c.position for c in self._cursors)])
+        return self._events[max(0, self._read - self._first) :]
 
     async def _changed(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -121,9 +137,10 @@ class StreamCursor:
         self._drop()
 
     def _drop(self) -> None:
+        stream = self._stream
+        stream._read = max(stream._read, self.position)  # pyright: ignore[reportPrivateUsage]
         if not self._finished:
             self._finished = True
-            stream = self._stream
             stream._cursors.discard(self)  # pyright: ignore[reportPrivateUsage]
             if self.position > 0:
                 stream._resume_at = self.position  # pyright: ignore[reportPrivateUsage]

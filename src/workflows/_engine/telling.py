@@ -7,8 +7,8 @@ from typing import Any
 from workflows._engine.effects import BufferEvent, EndRun, EndWait, ReleaseFanIn, ScheduleRetry, StartWait, TellSent
 from workflows._engine.fan_in import missing
 from workflows._engine.live import LiveRun
-from workflows._engine.state import Wait
-from workflows.events import InputRequiredEvent
+from workflows._engine.state import RunWait, Wait
+from workflows.events import HumanResponseEvent, InputRequiredEvent
 from workflows.instrumentation.records import (
     EventSent,
     EventUnhandled,
@@ -17,7 +17,9 @@ from workflows.instrumentation.records import (
     RetryScheduled,
     RunCounts,
     RunEnded,
+    RunResumed,
     RunStarted,
+    RunSuspended,
     StepEnded,
     WaitCancelled,
     WaitResolved,
@@ -32,6 +34,7 @@ __all__ = [
     "tell_retry",
     "tell_run_ended",
     "tell_run_started",
+    "tell_run_wait",
     "tell_sent",
     "tell_wait_ended",
     "tell_wait_started",
@@ -41,16 +44,17 @@ __all__ = [
 def tell_run_started(run: LiveRun, parent: AttemptScope | None, queue_wait: float) -> None:
     """The run passed its gate and begins."""
     plan = run.plan
+    resume = plan.resume
     run.tell(
-        RunStarted,
+        RunResumed if resume else RunStarted,
         workflow=plan.spec.name,
         version=plan.version,
         span_kind=plan.span_kind,
         graph_hash=plan.spec.fingerprint,
         parent=(parent.run_id, parent.exec_id) if parent else None,
         root_run_id=run.root_run_id,
-        segment=0,
-        carriers={},
+        segment=resume.segment if resume else 0,
+        carriers=resume.carriers if resume else {},
         identity=plan.identity,
         start_event=plan.start_event,
         timeout=plan.timeout,
@@ -62,6 +66,9 @@ def tell_run_ended(run: LiveRun, end: EndRun) -> None:
     """The run is over and every attempt of it has been told as ended."""
     state = run.state
     counts = RunCounts(state.steps, state.retries, state.events, run.streamed, state.handled_errors, state.unhandled)
+    if end.outcome == "suspended":
+        run.tell(RunSuspended, counts=counts)
+        return
     run.tell(
         RunEnded,
         outcome=end.outcome,
@@ -120,6 +127,25 @@ def tell_wait_ended(run: LiveRun, effect: EndWait) -> None:
         run.tell(WaitResolved, answer=wait.answer, **about)
     elif wait.timed_out:
         run.tell(WaitTimedOut, timeout=wait.timeout, **about)
+    else:
+        run.tell(WaitCancelled, **about)
+
+
+def tell_run_wait(run: LiveRun, wait: RunWait, *, ended: bool) -> None:
+    """The idle run waits for a person, or stopped doing so."""
+    expected = [c for s in run.spec.steps.values() for c in s.accepted_events if issubclass(c, HumanResponseEvent)]
+    about: dict[str, Any] = {
+        "wait_id": wait.wait_id,
+        "kind": "run",
+        "event_type": " | ".join(dict.fromkeys(c.__name__ for c in expected)) or HumanResponseEvent.__name__,
+        "exec_id": None,
+        "step": None,
+        "started_at_ns": wait.started_at_ns,
+    }
+    if not ended:
+        run.tell(WaitStarted, asked=wait.asked, **about)
+    elif wait.answer is not None:
+        run.tell(WaitResolved, answer=wait.answer, **about)
     else:
         run.tell(WaitCancelled, **about)
 

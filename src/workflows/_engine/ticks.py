@@ -19,9 +19,12 @@ __all__ = [
     "CancelRequested",
     "EventArrived",
     "EventsCollected",
+    "IdleLasted",
     "RetryDue",
     "RunInterrupted",
+    "RunTakenUp",
     "RunTimedOut",
+    "SuspendRequested",
     "Tick",
     "WaitBegan",
     "WaitTimeoutDue",
@@ -121,6 +124,27 @@ class CancelRequested:
 
 
 @dataclass(slots=True)
+class SuspendRequested:
+    """Somebody called `suspend()`: let go of the run where it stands."""
+
+    at_ns: int
+
+
+@dataclass(slots=True)
+class RunTakenUp:
+    """The run goes on from a snapshot: the first tick in place of a start event."""
+
+    at_ns: int
+
+
+@dataclass(slots=True)
+class IdleLasted:
+    """The run has been idle for a moment: time enough for whoever reads its stream to send something."""
+
+    at_ns: int
+
+
+@dataclass(slots=True)
 class RunInterrupted:
     """The run's own task was cancelled from outside: the event loop is going away."""
 
@@ -137,5 +161,8 @@ Tick = (
     | WaitTimeoutDue
     | RunTimedOut
     | CancelRequested
+    | SuspendRequested
+    | RunTakenUp
+    | IdleLasted
     | RunInterrupted
 )

@@ -18,23 +18,29 @@ __all__ = ["begin_wait", "cancel_waits", "end_wait", "matching_waits"]
 def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
     """Open a wait; an event that came before it, and that nobody took, answers it at once."""
     call = state.calls[tick.exec_id]
+    since = call.waiting_since.get(tick.wait_id)
     wait = Wait(
         tick.wait_id,
         call,
         tick.event_type,
         tick.requirements,
-        tick.at_ns,
+        since or tick.at_ns,
         tick.timeout,
         tick.asked,
         tick.match_subclasses,
     )
+    if wait.wait_id in call.answers:  # a replay: the wait is over since before the snapshot
+        wait.answer = call.answers[wait.wait_id]
+        effects.append(ResumeCall(wait))
+        return
     state.waits[wait.wait_id] = wait
     call.open_waits += 1
     if call.phase is CallPhase.RUNNING and call.worker >= 0:
         call.phase = CallPhase.WAITING
         state.busy -= 1
         give_back_worker(state, call, effects)
-    effects.append(StartWait(wait))
+    left = None if wait.timeout is None else wait.timeout - (tick.at_ns - wait.started_at_ns) / 1e9
+    effects.append(StartWait(wait, left, ask=since is None))
     for envelope in state.kept:
         if wait.matches(envelope.event):
             state.kept.remove(envelope)
@@ -57,6 +63,7 @@ def end_wait(state: RunState, wait: Wait, effects: list[Effect]) -> None:
     call = wait.call
     del state.waits[wait.wait_id]
     call.open_waits -= 1
+    call.answers = {**call.answers, wait.wait_id: wait.answer}
     effects.append(EndWait(wait))
     if call.worker >= 0:
         effects.append(ResumeCall(wait))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
 from workflows._engine.attempt import Attempt
+from workflows._engine.live import ResumePoint
 from workflows._engine.loop import Run
+from workflows._engine.snapshot import revive
 from workflows._engine.state import CallPhase
 from workflows._spec import WorkflowSpec, takes
+from workflows.context.serializers import BaseSerializer
+from workflows.context.snapshots import carriers_of, dump_context, load_context
 from workflows.context.state_store import DictState, InMemoryStateStore
 from workflows.errors import ContextStateError, WorkflowRuntimeError
 from workflows.events import Event
@@ -31,6 +35,9 @@ class HasSpec(Protocol):
     @property
     def _spec(self) -> WorkflowSpec: ...
 
+    @property
+    def serializer(self) -> BaseSerializer: ...
+
 
 class Context(Generic[StateT]):
     """State, events and waits of one run.
@@ -39,13 +46,41 @@ class Context(Generic[StateT]):
     step (the parameter annotated `Context`). A method that does not belong to the phase raises `ContextStateError`.
     """
 
-    def __init__(self, workflow: HasSpec) -> None:
+    def __init__(
+        self,
+        workflow: HasSpec,
+        previous_context: Mapping[str, Any] | None = None,
+        serializer: BaseSerializer | None = None,
+    ) -> None:
+        """Make a context for a first run, or one that goes on from what `to_dict()` gave.
+
+        Raises:
+            ContextSerdeError: If `previous_context` is not what `to_dict()` gives, or names classes that may not be
+                rebuilt.
+        """
         self._workflow = workflow
         self._run: Run | None = None
         self._attempt: Attempt | None = None
         self._waits = 0
-        state_type = workflow._spec.state_type or DictState  # pyright: ignore[reportPrivateUsage]  # HasSpec names it
-        self._store: InMemoryStateStore[Any] = InMemoryStateStore(state_type())
+        self._resume: ResumePoint | None = None
+        self._serializer = serializer or workflow.serializer
+        if previous_context is None:
+            state_type = workflow._spec.state_type or DictState  # pyright: ignore[reportPrivateUsage]  # HasSpec names it
+            self._store: InMemoryStateStore[Any] = InMemoryStateStore(state_type())
+        else:
+            loaded = load_context(previous_context, workflow._spec, self._serializer)  # pyright: ignore[reportPrivateUsage]
+            self._store, self._resume = loaded.store, loaded.resume
+
+    @classmethod
+    def from_dict(
+        cls, workflow: HasSpec, data: Mapping[str, Any], serializer: BaseSerializer | None = None
+    ) -> Context[Any]:
+        """The context that `to_dict()` was called on; pass it to `run(ctx=...)` to go on.
+
+        Raises:
+            ContextSerdeError: If the data is malformed, or names classes that may not be rebuilt.
+        """
+        return cls(workflow, data, serializer)
 
     @classmethod
     def _inside(cls, outside: Context[Any], attempt: Attempt) -> Context[Any]:
@@ -59,6 +94,15 @@ class Context(Generic[StateT]):
     def _begin(self, run: Run) -> None:
         """A run starts with this context; the state of an earlier one stays."""
         self._run = run
+        self._resume = None
+
+    def _resume_point(self) -> ResumePoint | None:
+        """Where an unfinished run of this context goes on, if there is one: read from a snapshot, or stopped here."""
+        run = self._run
+        if run is None or run.end is None or run.end.outcome not in ("cancelled", "suspended", "interrupted"):
+            return self._resume
+        segment = run.plan.resume.segment if run.plan.resume else 0
+        return ResumePoint(revive(run.state), segment + 1, carriers_of(run))
 
     # every phase
 
@@ -67,10 +111,31 @@ class Context(Generic[StateT]):
         """The run's state."""
         return self._store
 
+    def _is_live(self) -> bool:
+        return self._run is not None and not self._run.over.done()
+
     @property
     def is_running(self) -> bool:
-        """Whether the run is not over; in a step: True."""
-        return self._run is not None and not self._run.over.done()
+        """Whether the run is not over; before a run: whether the snapshot was taken in the middle of one."""
+        if self._run is None:
+            return self._resume is not None
+        return not self._run.over.done()
+
+    def to_dict(self, serializer: BaseSerializer | None = None, *, include_state: bool = True) -> dict[str, Any]:
+        """A snapshot of plain values: state, work in flight, open waits, unread stream. Not in a step.
+
+        A run that goes on from it (`Context.from_dict`, then `run(ctx=...)`) starts steps that were running again from
+        the top. Costs what is alive, however long the run has been.
+
+        Raises:
+            ContextStateError: If called in a step.
+            ValueError: If an event or the state holds something that the serializer cannot write.
+        """
+        if self._attempt is not None:
+            raise ContextStateError("to_dict is only available from handler code, not from within steps.")
+        serializer = serializer or self._serializer
+        state = self._store.to_dict(serializer) if include_state else None
+        return dump_context(self._run, self._resume, state, serializer)
 
     async def get(self, key: str, default: Any = _MISSING) -> Any:
         """Older name of `store.get`."""

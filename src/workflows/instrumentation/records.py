@@ -216,7 +216,7 @@ class RetryScheduled(Record):
     attempt: int
     delay: float
     due_ns: int
-    error: BaseException
+    error: BaseException | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

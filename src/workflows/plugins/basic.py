@@ -25,7 +25,8 @@ class BasicRuntime:
             RuntimeError: If a run with this id is still referenced, or no event loop runs.
         """
         loop = asyncio.get_running_loop()
-        if plan.run_id in self._runs:
+        earlier = self._runs.get(plan.run_id)
+        if earlier is not None and not (plan.resume and earlier.over.done()):
             raise RuntimeError(
                 f"Workflow run with run_id '{plan.run_id}' already exists. Ids are free again when nobody holds the "
                 f"run's handler or context any more; leave run_id out to get a new one."

@@ -8,7 +8,7 @@ from workflows._spec import StepSpec, WorkflowSpec, takes
 from workflows.errors import WorkflowConfigurationError, WorkflowValidationError
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StepFailedEvent, StopEvent
 
-__all__ = ["asks_people", "validate_events", "validate_graph"]
+__all__ = ["asks_people", "takes_from_outside", "validate_events", "validate_graph"]
 
 _FROM_OUTSIDE = (InputRequiredEvent, HumanResponseEvent, StopEvent, StepFailedEvent)
 _TO_OUTSIDE = (InputRequiredEvent, HumanResponseEvent, StopEvent)
@@ -55,6 +55,18 @@ def asks_people(spec: WorkflowSpec) -> bool:
     """Whether the workflow produces an `InputRequiredEvent` or takes a `HumanResponseEvent`."""
     return any(issubclass(c, InputRequiredEvent) for s in spec.steps.values() for c in s.return_types) or any(
         issubclass(c, HumanResponseEvent) for s in spec.steps.values() for c in s.accepted_events
+    )
+
+
+def takes_from_outside(steps: Iterable[StepSpec]) -> bool:
+    """Whether a step accepts a class (other than start and failure events) that no step returns."""
+    steps = list(steps)
+    produced = {c for s in steps for c in s.return_types}
+    return any(
+        issubclass(c, HumanResponseEvent) or c not in produced
+        for s in steps
+        for c in s.accepted_events
+        if not issubclass(c, (StartEvent, StepFailedEvent))
     )
 
 

@@ -1,0 +1,79 @@
+"""What an idle run means: it waits for a person, for an event, or for something that can never come."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from workflows._engine.effects import Effect, EndRun, EndRunWait, StartRunWait, TellIdle
+from workflows._engine.state import RunState, RunWait
+from workflows.errors import WorkflowDeadlockError
+from workflows.events import InputRequiredEvent, WorkflowFailedEvent
+from workflows.instrumentation.records import Envelope
+
+__all__ = ["asked", "came_from_outside", "deadlock", "end_run_wait", "note_idle"]
+
+
+def note_idle(state: RunState, effects: list[Effect]) -> None:
+    """Tell once when the run becomes idle, and open its wait if it asked a person."""
+    if state.busy:
+        state.idle = False
+        return
+    if state.idle:
+        return
+    state.idle = True
+    if state.asked is not None:
+        state.run_wait = RunWait(f"run.{state.now_ns}", state.asked, state.now_ns)
+        effects.append(StartRunWait(state.run_wait))
+    effects.append(TellIdle(check=_looks_stuck(state)))
+
+
+def asked(state: RunState, event: InputRequiredEvent) -> None:
+    """A step returned a question to the outside."""
+    state.asked = event
+
+
+def came_from_outside(state: RunState, envelope: Envelope, effects: list[Effect]) -> None:
+    """Whatever comes from outside counts as the answer; from now on the run is known to have a sender there."""
+    state.open_to_outside = state.open_to_outside or state.arrived > 1
+    state.asked = None
+    if state.run_wait is not None:
+        state.run_wait.answer = envelope
+        end_run_wait(state, effects)
+
+
+def end_run_wait(state: RunState, effects: list[Effect]) -> None:
+    """Close the wait of the run, answered or not."""
+    if state.run_wait is not None:
+        effects.append(EndRunWait(state.run_wait))
+        state.run_wait = None
+
+
+def deadlock(state: RunState) -> EndRun | None:
+    """The end of a run that is still idle and that nothing can wake; None for any other."""
+    if not state.idle or not _looks_stuck(state):
+        return None
+    error = WorkflowDeadlockError(_explanation(state), run_id=state.run_id)
+    stop = WorkflowFailedEvent(step_name="", exception=error)
+    return EndRun("failed", stop, error)
+
+
+def _looks_stuck(state: RunState) -> bool:
+    outside = state.open_to_outside or state.spec.takes_from_outside
+    return not (state.waits or state.asked is not None or outside)
+
+
+def _explanation(state: RunState) -> str:
+    who = f"Run {state.run_id} of {state.spec.name}"
+    lines = [f"{who} can never end: nothing runs, nothing is queued, no wait is open."]
+    for (step, group), members in state.collected.items():
+        have = Counter(type(m.event).__name__ for m in members)
+        held = ", ".join(f"{n}x {name}" for name, n in have.items())
+        wanted = ", ".join(c.__name__ for c in state.spec.steps[step].accepted_events)
+        lines.append(f"Step '{step}' still collects (buffer {group!r}): it has {held} and takes {wanted}.")
+    for name, count in Counter(type(e.event).__name__ for e in state.kept).items():
+        lines.append(f"Nobody took {count}x {name}: no step accepts that class.")
+    lines.append(
+        "Let the last step return an event that leads to a StopEvent. If an event is to come from outside, make it a "
+        "HumanResponseEvent, or wait for it with ctx.wait_for_event."
+    )
+    return "\n".join(lines)

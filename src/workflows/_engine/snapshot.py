@@ -1,0 +1,142 @@
+"""The state of a run ⇄ a dictionary of plain values, with its work in flight. Costs what is alive, not what has been.
+
+A call that was running, queued or waiting is queued again when the run resumes, its body from the top (`replay`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from workflows._engine.state import Call, CallPhase, RunState, Wait
+from workflows._spec import WorkflowSpec
+from workflows.context.serializers import BaseSerializer
+from workflows.events import Event
+from workflows.instrumentation.records import Envelope
+
+__all__ = ["VERSION", "dump_run", "load_run", "revive"]
+
+VERSION = "spanflow-1"
+
+
+def dump_run(state: RunState, serializer: BaseSerializer) -> dict[str, Any]:
+    """What `load_run` needs to go on; `serializer` says the events."""
+    # What ran comes first, so that it is the first to run again.
+    calls = sorted(state.calls.values(), key=lambda c: c.phase is CallPhase.QUEUED)
+    waits = {id(call): [w for w in state.waits.values() if w.call is call] for call in calls} if state.waits else {}
+    return {
+        "run_id": state.run_id,
+        "workflow": state.spec.name,
+        "fingerprint": state.spec.fingerprint,
+        "now_ns": state.now_ns,
+        "arrived": state.arrived,
+        "counts": [state.steps, state.retries, state.events, state.handled_errors, state.unhandled],
+        "calls": [_dump_call(call, waits.get(id(call), ()), serializer) for call in calls],
+        "kept": [_dump_envelope(e, serializer) for e in state.kept],
+        "collected": [
+            {"step": step, "group": group, "events": [_dump_envelope(e, serializer) for e in events]}
+            for (step, group), events in state.collected.items()
+        ],
+    }
+
+
+def load_run(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerializer) -> RunState:
+    """The state that `dump_run` wrote; calls of steps that the workflow no longer has are left out.
+
+    Raises:
+        KeyError, TypeError, ValueError: If the data is not what `dump_run` writes.
+    """
+    state = RunState(spec, str(data["run_id"]))
+    state.now_ns, state.arrived = int(data["now_ns"]), int(data["arrived"])
+    state.steps, state.retries, state.events, state.handled_errors, state.unhandled = data["counts"]
+
+    for saved in data["calls"]:
+        if saved["step"] in spec.steps:
+            call = _load_call(saved, spec, serializer)
+            state.calls[call.exec_id] = call
+    state.kept.extend(_load_envelopes(data["kept"], serializer))
+    for saved in data["collected"]:
+        state.collected[saved["step"], saved["group"]] = _load_envelopes(saved["events"], serializer)
+    return state
+
+
+def revive(ended: RunState) -> RunState:
+    """A state that goes on with what another left: as `load_run(dump_run(ended))`, but nothing needs to be written."""
+    state = RunState(ended.spec, ended.run_id)
+    state.now_ns, state.arrived, state.kept, state.collected = ended.now_ns, ended.arrived, ended.kept, ended.collected
+    state.steps, state.retries, state.events = ended.steps, ended.retries, ended.events
+    state.handled_errors, state.unhandled = ended.handled_errors, ended.unhandled
+    for wait in ended.waits.values():
+        wait.call.waiting_since = {**wait.call.waiting_since, wait.wait_id: wait.started_at_ns}
+    for call in sorted(ended.calls.values(), key=lambda c: c.phase is CallPhase.QUEUED):
+        retrying = call.phase is CallPhase.RETRYING
+        call.replay = call.first_started_ns > 0 and not retrying
+        call.phase = CallPhase.RETRYING if retrying else CallPhase.QUEUED
+        call.worker, call.open_waits, call.to_resume = -1, 0, None
+        state.calls[call.exec_id] = call
+    return state
+
+
+def _dump_envelope(envelope: Envelope, serializer: BaseSerializer) -> dict[str, Any]:
+    return {
+        "id": envelope.event_id,
+        "event": serializer.serialize(envelope.event),
+        "sender": envelope.sender,
+        "sender_step": envelope.sender_step,
+        "queued_at_ns": envelope.queued_at_ns,
+        "carriers": {name: dict(carrier) for name, carrier in (envelope.carriers or {}).items()},
+    }
+
+
+def _load_envelopes(saved: Iterable[Mapping[str, Any]], serializer: BaseSerializer) -> list[Envelope]:
+    return [_load_envelope(data, serializer) for data in saved]
+
+
+def _load_envelope(data: Mapping[str, Any], serializer: BaseSerializer) -> Envelope:
+    event = serializer.deserialize(data["event"])
+    if not isinstance(event, Event):
+        raise ValueError(f"event {data['id']} was read as {type(event).__name__}, which is no Event")
+    return Envelope(
+        data["id"], event, data["sender"], data["sender_step"], int(data["queued_at_ns"]), data["carriers"] or None
+    )
+
+
+def _dump_call(call: Call, waits: Iterable[Wait], serializer: BaseSerializer) -> dict[str, Any]:
+    return {
+        "step": call.step.name,
+        "exec_id": call.exec_id,
+        "inputs": [_dump_envelope(e, serializer) for e in call.inputs],
+        "retrying": call.phase is CallPhase.RETRYING,
+        "began": call.first_started_ns > 0,
+        "attempt": call.attempt,
+        "queued_at_ns": call.queued_at_ns,
+        "first_started_ns": call.first_started_ns,
+        "due_ns": call.due_ns,
+        "emitted": call.emitted,
+        "recoveries": dict(call.recoveries or {}),
+        "last_error": serializer.serialize(call.last_error) if isinstance(call.last_error, Exception) else None,
+        "last_failed_ns": call.last_failed_ns,
+        "answers": {
+            wait_id: _dump_envelope(answer, serializer) if answer else None for wait_id, answer in call.answers.items()
+        },
+        "waiting_since": {**call.waiting_since, **{w.wait_id: w.started_at_ns for w in waits}},
+    }
+
+
+def _load_call(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerializer) -> Call:
+    call = Call(
+        data["exec_id"],
+        spec.steps[data["step"]],
+        tuple(_load_envelopes(data["inputs"], serializer)),
+        int(data["queued_at_ns"]),
+        data["recoveries"] or None,
+    )
+    call.phase = CallPhase.RETRYING if data["retrying"] else CallPhase.QUEUED
+    call.replay = bool(data["began"]) and not data["retrying"]
+    call.attempt, call.emitted = int(data["attempt"]), int(data["emitted"])
+    call.first_started_ns, call.due_ns = int(data["first_started_ns"]), int(data["due_ns"])
+    call.last_error = serializer.deserialize(data["last_error"]) if data["last_error"] else None
+    call.last_failed_ns = int(data["last_failed_ns"])
+    call.answers = {w: _load_envelope(answer, serializer) if answer else None for w, answer in data["answers"].items()}
+    call.waiting_since = dict(data["waiting_since"])
+    return call

@@ -1,0 +1,106 @@
+"""A whole context ⇄ a dictionary: the state store, the run's work in flight, its unread stream, its traces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from workflows._engine.live import ResumePoint
+from workflows._engine.loop import Run
+from workflows._engine.snapshot import VERSION, dump_run, load_run
+from workflows._spec import WorkflowSpec
+from workflows.context.serializers import BaseSerializer
+from workflows.context.state_store import DictState, InMemoryStateStore
+from workflows.errors import ContextSerdeError
+from workflows.events import Event, InternalDispatchEvent
+from workflows.instrumentation.records import Carriers
+
+__all__ = ["LoadedContext", "carriers_of", "dump_context", "load_context"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedContext:
+    """What a snapshot holds; `resume` is None where it was taken between runs."""
+
+    store: InMemoryStateStore[Any]
+    resume: ResumePoint | None
+
+
+def dump_context(
+    run: Run | None, resume: ResumePoint | None, state: Mapping[str, Any] | None, serializer: BaseSerializer
+) -> dict[str, Any]:
+    """The snapshot of a context; `state` is the store as it dumps itself, or None to leave it out."""
+    data: dict[str, Any] = {"version": VERSION, "state": state, "is_running": False}
+    unfinished = run.state.ended in (None, "cancelled", "suspended", "interrupted") if run else resume is not None
+    if not unfinished:
+        return data
+    live = run.state if run else cast("ResumePoint", resume).state
+    before = run.plan.resume if run else resume
+    segment = before.segment if before else 0
+    streamed = run.stream.unread() if run else before.streamed if before else ()
+    return {
+        **data,
+        "is_running": True,
+        "run": dump_run(live, serializer),
+        "stream": [serializer.serialize(e) for e in streamed if not isinstance(e, InternalDispatchEvent)],
+        "telemetry": {
+            "v": 1,
+            "run_id": live.run_id,
+            "segment": segment if run else max(0, segment - 1),
+            "suspended_at": live.now_ns,
+            "waits": [
+                {"id": w.wait_id, "type": w.event_type.__name__, "started_at": w.started_at_ns}
+                for w in live.waits.values()
+            ],
+            "carriers": carriers_of(run) if run else dict(before.carriers if before else {}),
+        },
+    }
+
+
+def carriers_of(run: Run) -> Carriers:
+    """What each record handler wants the next segment of a run to know."""
+    found = run.context.copy().run(run.dispatcher.carriers, run.run_id) if run.dispatcher.handlers else None
+    return {name: dict(carrier) for name, carrier in (found or {}).items()}
+
+
+def load_context(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerializer) -> LoadedContext:
+    """What `dump_context` wrote.
+
+    Raises:
+        ContextSerdeError: If it is something else, or names classes that may not be rebuilt.
+    """
+    _check_version(data)
+    try:
+        store = _load_store(data.get("state"), spec, serializer)
+        if not data["is_running"]:
+            return LoadedContext(store, None)
+        state = load_run(data["run"], spec, serializer)
+        told = data["telemetry"]
+        streamed = [serializer.deserialize(text) for text in data["stream"]]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ContextSerdeError(
+            f"The snapshot of {spec.name} cannot be read: {type(error).__name__}: {error}. It must be what "
+            f"Context.to_dict() of the same workflow gave, unchanged."
+        ) from error
+    return LoadedContext(
+        store, ResumePoint(state, int(told["segment"]) + 1, told["carriers"], cast("list[Event]", streamed))
+    )
+
+
+def _check_version(data: Mapping[str, Any]) -> None:
+    version = data.get("version") if hasattr(data, "get") else None
+    if version != VERSION:
+        raise ContextSerdeError(
+            f"The snapshot has version {version!r}, this Spanflow reads {VERSION!r}. Pass what Context.to_dict() gave; "
+            f"a snapshot of a newer version needs a newer Spanflow."
+        )
+
+
+def _load_store(
+    state: Mapping[str, Any] | None, spec: WorkflowSpec, serializer: BaseSerializer
+) -> InMemoryStateStore[Any]:
+    state_type = spec.state_type or DictState
+    if state is None:
+        return InMemoryStateStore(state_type())
+    return InMemoryStateStore.from_dict(state, serializer, state_type)
