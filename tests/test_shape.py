@@ -20,11 +20,12 @@ LAYERS = """
 events errors
 instrumentation.scope instrumentation.records instrumentation.attributes instrumentation.redaction \
     instrumentation.encoder instrumentation.content instrumentation.dispatcher instrumentation.recorder instrumentation.log_handler
-types retry_policy context.state_store _signature _spec decorators
-_engine.ticks _engine.state _engine.effects _engine.routing _engine.fan_in _engine.waits _engine.retries _engine.reduce
+types retry_policy collect context.serializers context.state_store _signature _spec decorators
+_engine.ticks _engine.state _engine.effects _engine.routing _engine.fan_in _engine.fan_out _engine.waits _engine.retries \
+    _engine.idle _engine.snapshot _engine.reduce
 _engine.clock _engine.mailbox _engine.stream _engine.live _engine.attempt _engine.telling _engine.step_attempt \
     _engine.loop plugins.basic
-context.context handler representation.validation workflow
+context.snapshots context.context handler representation.validation workflow
 testing.virtual_clock testing.record_log
 """
 RANKS = {

@@ -7,14 +7,16 @@ import sys
 import types
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ForwardRef, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin, get_type_hints
 
+from workflows.collect import Collect, Take
 from workflows.errors import WorkflowValidationError
 from workflows.events import Event
 
-__all__ = ["ResourceParameter", "StepSignature", "UnresolvedAnnotation", "caller_locals", "read_signature"]
+__all__ = ["JoinKind", "ResourceParameter", "StepSignature", "UnresolvedAnnotation", "caller_locals", "read_signature"]
 
 FRAMES_SEARCHED = 4
+JoinKind = Literal["one", "each", "list"]
 
 
 class UnresolvedAnnotation(WorkflowValidationError):
@@ -36,9 +38,10 @@ class StepSignature:
 
     is_method: bool
     event_parameters: Mapping[str, tuple[type[Event], ...]]
-    list_parameters: frozenset[str]
+    join: JoinKind
+    take: int | None
+    list_returns: tuple[type[Event], ...]
     return_types: tuple[type[Event], ...]
-    returns_list: bool
     context_parameter: str | None
     state_type: type[Any] | None
     resources: tuple[ResourceParameter, ...]
@@ -68,7 +71,7 @@ def read_signature(function: Callable[..., Any], local_names: Mapping[str, Any] 
     parameters = inspect.signature(function).parameters
     is_method = next(iter(parameters), "") in ("self", "cls")
     events: dict[str, tuple[type[Event], ...]] = {}
-    lists: set[str] = set()
+    gathered: Any = None
     resources: list[ResourceParameter] = []
     context_parameter: str | None = None
     state_type: type[Any] | None = None
@@ -85,11 +88,19 @@ def read_signature(function: Callable[..., Any], local_names: Mapping[str, Any] 
             events[name] = classes
         elif classes := _list_classes(annotation):
             events[name] = classes
-            lists.add(name)
+            gathered = annotation
     _require_annotations(function, events, hints)
-    returns, returns_list = _returns(function, hints["return"])
+    returns, list_returns = _returns(function, hints["return"])
     return StepSignature(
-        is_method, events, frozenset(lists), returns, returns_list, context_parameter, state_type, tuple(resources)
+        is_method=is_method,
+        event_parameters=events,
+        join=_join(function, events, gathered),
+        take=_take(gathered),
+        return_types=returns,
+        list_returns=list_returns,
+        context_parameter=context_parameter,
+        state_type=state_type,
+        resources=tuple(resources),
     )
 
 
@@ -169,7 +180,33 @@ def _require_annotations(function: Callable[..., Any], events: Mapping[str, Any]
         )
 
 
-def _returns(function: Callable[..., Any], annotation: Any) -> tuple[tuple[type[Event], ...], bool]:
+def _join(function: Callable[..., Any], events: Mapping[str, tuple[type[Event], ...]], gathered: Any) -> JoinKind:
+    where = f"Step {function.__qualname__}"
+    if gathered is not None:
+        if len(events) > 1:
+            raise WorkflowValidationError(
+                f"{where} takes a list of events and other events besides ({', '.join(events)}). A step that gathers a "
+                f"list takes nothing else: put a step between.",
+                step=function.__name__,
+            )
+        return "list"
+    unions = [name for name, classes in events.items() if len(classes) > 1]
+    if len(events) > 1 and unions:
+        raise WorkflowValidationError(
+            f"{where} waits for one event of each of its parameters, so each names one class: "
+            f"{', '.join(unions)} names several. Use one parameter with a union to run for either.",
+            step=function.__name__,
+        )
+    return "each" if len(events) > 1 else "one"
+
+
+def _take(gathered: Any) -> int | None:
+    extras = get_args(gathered)[1:] if get_origin(gathered) is Annotated else ()
+    cardinality = next((e.cardinality for e in extras if isinstance(e, Collect)), None)
+    return cardinality.n if isinstance(cardinality, Take) else None
+
+
+def _returns(function: Callable[..., Any], annotation: Any) -> tuple[tuple[type[Event], ...], tuple[type[Event], ...]]:
     if inspect.isasyncgenfunction(function) or get_origin(annotation) in (AsyncGenerator, AsyncIterator):
         raise WorkflowValidationError(
             f"Step {function.__qualname__} is an async generator; a step returns events. Send several with "
@@ -177,11 +214,11 @@ def _returns(function: Callable[..., Any], annotation: Any) -> tuple[tuple[type[
             step=function.__name__,
         )
     classes: list[type[Event]] = []
-    returns_list = False
+    listed: list[type[Event]] = []
     for member in _members(annotation):
         if found := _list_classes(member):
             classes.extend(found)
-            returns_list = True
+            listed.extend(found)
         elif _is_event(member):
             classes.append(member)
-    return tuple(dict.fromkeys(classes)), returns_list
+    return tuple(dict.fromkeys(classes)), tuple(dict.fromkeys(listed))

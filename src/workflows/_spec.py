@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from workflows._signature import ResourceParameter
+from workflows._signature import JoinKind, ResourceParameter
 from workflows.events import Event, InputRequiredEvent, StartEvent, StopEvent
 from workflows.retry_policy import RetryPolicy
 
@@ -34,7 +34,9 @@ class StepSpec:
         state_type: `T` of `Context[T]`.
         accepted_events: Every class that can trigger the step.
         return_types: Every event class that the return annotation names.
-        returns_list: The return annotation has a `list[...]` part.
+        list_returns: Those among them that it returns in a list, each starting a branch.
+        join: "one" runs for each event; "each" waits for one of every parameter; "list" gathers the branches of a list.
+        take: With "list": how many are enough; None is all.
         num_workers: How many calls of the step may run at once in one run.
         timeout: Seconds that one attempt may take.
         max_attempts: Where the retry policy says it.
@@ -49,7 +51,9 @@ class StepSpec:
     event_parameters: Mapping[str, tuple[type[Event], ...]]
     accepted_events: tuple[type[Event], ...]
     return_types: tuple[type[Event], ...]
-    returns_list: bool = False
+    list_returns: tuple[type[Event], ...] = ()
+    join: JoinKind = "one"
+    take: int | None = None
     context_parameter: str | None = None
     state_type: type[Any] | None = None
     resources: tuple[ResourceParameter, ...] = ()
@@ -67,9 +71,10 @@ class StepSpec:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What becomes of the events of one class; `asks` and `ends_run` spare a check of the class for every event."""
+    """What becomes of the events of one class; the flags spare a check of the class for every event."""
 
     takers: tuple[StepSpec, ...]
+    joined: bool
     asks: bool
     ends_run: bool
 
@@ -84,6 +89,7 @@ class WorkflowSpec:
         start_event: The one StartEvent class that is accepted; None in a workflow without steps.
         stop_event: The one StopEvent class that is returned.
         state_type: Most derived state class of the steps' `Context[T]`; None means free-form state.
+        joins_of: Step that returns a list to the steps that gather its branches.
         takes_from_outside: A step accepts events that no step produces, so an idle run may still be woken.
         fingerprint: Hash of steps, accepted and produced classes: what a snapshot must still fit.
     """
@@ -94,6 +100,7 @@ class WorkflowSpec:
     start_event: type[StartEvent] | None
     stop_event: type[StopEvent] | None
     state_type: type[Any] | None
+    joins_of: Mapping[str, tuple[StepSpec, ...]] = field(default_factory=dict[str, "tuple[StepSpec, ...]"])
     takes_from_outside: bool = False
     error_handlers: Mapping[str, StepSpec] = field(default_factory=dict[str, StepSpec])
     fingerprint: str = ""
@@ -108,8 +115,10 @@ class WorkflowSpec:
         if found is None:
             if not issubclass(event_class, Event):  # pyright: ignore[reportUnnecessaryIsInstance]  # steps return anything
                 raise TypeError(f"{event_class.__name__} is no Event")
+            takers = tuple(s for s in self.steps.values() if takes(s, event_class))
             found = Route(
-                tuple(s for s in self.steps.values() if takes(s, event_class)),
+                takers,
+                any(s.join != "one" for s in takers),
                 issubclass(event_class, InputRequiredEvent),
                 issubclass(event_class, StopEvent),
             )

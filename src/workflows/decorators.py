@@ -28,12 +28,6 @@ class StepFunction(Protocol):
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 
-class AcceptsSteps(Protocol):
-    """What `@step(workflow=...)` adds to: a workflow class, or one instance."""
-
-    def add_step(self, func: Callable[..., Any]) -> None: ...
-
-
 @overload
 def step(func: FunctionT) -> FunctionT: ...
 @overload
@@ -157,7 +151,8 @@ def _decorated(function: Callable[..., Any], workflow: Any, options: dict[str, A
     decorated = cast(Any, function)
     decorated._step_config = spec
     if workflow is not None:
-        workflow.add_step(decorated)
+        attach = workflow.add_step if isinstance(workflow, type) else workflow._attach_step
+        attach(decorated)
     return decorated
 
 
@@ -179,7 +174,9 @@ def _compile(function: Callable[..., Any], options: dict[str, Any], role: StepRo
         event_parameters=signature.event_parameters,
         accepted_events=accepted,
         return_types=signature.return_types,
-        returns_list=signature.returns_list,
+        list_returns=signature.list_returns,
+        join=signature.join,
+        take=signature.take,
         context_parameter=signature.context_parameter,
         state_type=signature.state_type,
         resources=signature.resources,

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, PrivateAttr, SerializerFunctionWrapHandler, model_serializer
 
 __all__ = [
+    "CollectionReleaseEvent",
     "DictLikeModel",
     "Event",
     "EventType",
@@ -206,6 +207,14 @@ class StepFailedEvent(Event):
     attempts: int
     elapsed_seconds: float
     failed_at: datetime
+
+
+class CollectionReleaseEvent(Event):
+    """Stands for the events of a join that failed, as the `input_event` of its `StepFailedEvent`."""
+
+    events: list[Event] = []
+    stream_id: str = ""
+    binding_id: str = ""
 
 
 class WorkflowTimedOutEvent(StopEvent):

@@ -23,7 +23,13 @@ from workflows.instrumentation.dispatcher import Dispatcher, process_dispatcher
 from workflows.instrumentation.log_handler import LogHandler
 from workflows.instrumentation.scope import current_identity
 from workflows.plugins.basic import BasicRuntime, basic_runtime
-from workflows.representation.validation import asks_people, takes_from_outside, validate_events, validate_graph
+from workflows.representation.validation import (
+    asks_people,
+    joins_of,
+    takes_from_outside,
+    validate_events,
+    validate_graph,
+)
 
 __all__ = ["Workflow", "WorkflowMeta"]
 
@@ -107,6 +113,20 @@ class Workflow(metaclass=WorkflowMeta):
         _check_new_step(cls.__name__, func, cls._get_steps_from_class())
         vars(cls)["_step_functions"][func.__name__] = func
 
+    def _attach_step(self, func: Callable[..., Any]) -> None:
+        """Attach a decorated free function to this instance alone.
+
+        Raises:
+            WorkflowValidationError: As `add_step`; or the instance has run already.
+        """
+        if self._validated is not None:
+            raise WorkflowValidationError(
+                f"{type(self).__name__} has run already; attach step {getattr(func, '__name__', func)!r} before run()."
+            )
+        _check_new_step(type(self).__name__, func, self._get_steps())
+        self._attached_steps[func.__name__] = func
+        self._compiled = None
+
     @classmethod
     def _get_steps_from_class(cls) -> dict[str, Callable[..., Any]]:
         """Every step function by name: base classes first, each in definition order."""
@@ -151,7 +171,7 @@ class Workflow(metaclass=WorkflowMeta):
 
     @property
     def serializer(self) -> BaseSerializer:
-        """What writes and reads snapshots; the default knows the workflow's events and state, local classes included."""
+        """What writes and reads snapshots; the default knows the events and the state, local classes included."""
         if self._serializer is None:
             state = self._spec.state_type
             self._serializer = JsonSerializer().with_types(*model_types([*self.events, *([state] if state else [])]))
@@ -253,6 +273,7 @@ class Workflow(metaclass=WorkflowMeta):
             start_event=start,
             stop_event=stop,
             state_type=_state_type(steps.values()),
+            joins_of=joins_of(steps.values()),
             takes_from_outside=takes_from_outside(steps.values()),
             error_handlers=_error_handlers(steps.values()),
             fingerprint=fingerprint(steps),

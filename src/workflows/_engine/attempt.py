@@ -53,17 +53,20 @@ class Attempt(AttemptScope):
             self._context = self.run.plan.make_context(self)
         return self._context
 
-    def envelope(self, event: Event, now: int, offset: int = 0) -> Envelope:
+    def envelope(self, event: Event, now: int, offset: int = 0, scope: tuple[str, ...] | None = None) -> Envelope:
         """An event of this attempt on its way; `offset` counts those that are made before any of them is sent."""
         event_id = f"{self.exec_id}.{self.call.emitted + offset}"
-        if not self.run.dispatcher.handlers:
-            return Envelope(event_id, event, self.exec_id, self.step, now)
-        if self._carriers is None:
-            self._carriers = self.run.dispatcher.carriers(self.run_id) or {}
-        made = Envelope(event_id, event, self.exec_id, self.step, now, self._carriers)
-        if self.emitted is None:
-            self.emitted = []
-        self.emitted.append(made)
+        call = self.call
+        made = Envelope(event_id, event, self.exec_id, self.step, now, None, call.scope, call.recoveries)
+        if scope is not None:
+            made.scope = scope
+        if self.run.dispatcher.handlers:
+            if self._carriers is None:
+                self._carriers = self.run.dispatcher.carriers(self.run_id) or {}
+            made.carriers = self._carriers
+            if self.emitted is None:
+                self.emitted = []
+            self.emitted.append(made)
         return made
 
     def adopt(self, child: LiveRun) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workflows._engine.state import Call, RunWait, Wait
+from workflows._spec import StepSpec
 from workflows.events import Event, StopEvent
 from workflows.instrumentation.records import Envelope, RunOutcome
 
@@ -36,11 +37,11 @@ class StartCall:
 
 @dataclass(slots=True)
 class TellSent:
-    """An event entered the run; `calls` are those it made, `answered` that it ended waits. Neither: nobody took it."""
+    """An event entered the run; `takers` got it, and it may have `answered` waits. Neither: nobody took it."""
 
     envelope: Envelope
     target: str | None
-    calls: Sequence[Call]
+    takers: Sequence[StepSpec]
     answered: bool = False
 
 
@@ -64,12 +65,13 @@ class ScheduleRetry:
 
 @dataclass(slots=True)
 class BufferEvent:
-    """A join keeps an event; `missing` are the classes it still needs."""
+    """A join keeps an event; `wanted` are all the classes it needs, `exec_id` the call that collects (if one does)."""
 
-    call: Call
+    step: StepSpec
+    exec_id: str | None
     group: str
     members: Sequence[Envelope]
-    missing: Sequence[type[Event]]
+    wanted: Sequence[type[Event]]
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ def collect(state: RunState, tick: EventsCollected, effects: list[Effect]) -> No
     members.append(tick.envelope)
     released = _take(members, tick.expected)
     if released is None:
-        effects.append(BufferEvent(call, tick.group, members, tick.expected))
+        effects.append(BufferEvent(call.step, call.exec_id, tick.group, members, tick.expected))
         return
     if not members:
         del state.collected[key]

@@ -212,7 +212,7 @@ class Run(LiveRun):
             case StartCall():
                 self._start(effect.call)
             case TellSent():
-                if self.dispatcher.handlers or not effect.calls:
+                if self.dispatcher.handlers or not effect.takers:
                     self._sent(effect)
             case PublishEvent():
                 call = effect.call
@@ -248,7 +248,7 @@ class Run(LiveRun):
     def _sent(self, sent: TellSent) -> None:
         if self.dispatcher.handlers:
             tell_sent(self, sent)
-        if not sent.calls and not sent.answered and not isinstance(sent.envelope.event, InputRequiredEvent):
+        if not sent.takers and not sent.answered and not isinstance(sent.envelope.event, InputRequiredEvent):
             self._nobody_took(sent)
 
     def _nobody_took(self, sent: TellSent) -> None:
@@ -307,7 +307,8 @@ class Run(LiveRun):
         self.stream.close(end.stop_event)
         for attempt in list(self.attempts.values()):
             attempt.stop()
-        self._decided.set_result(None)
+        if not self._decided.done():  # it is cancelled where the run's own task was
+            self._decided.set_result(None)
         if not self._began and self._main is not None:
             self._main.cancel()  # still queued at the gate
 

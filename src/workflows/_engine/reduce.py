@@ -5,11 +5,11 @@ Pure: no I/O, no clock, no random number. The state has one owner and is changed
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import assert_never, cast
 
 from workflows._engine.effects import Effect, EndRun, PublishEvent, ScheduleRetry, TellSent
 from workflows._engine.fan_in import collect
+from workflows._engine.fan_out import alive, joined, open_fan_out
 from workflows._engine.idle import asked, came_from_outside, deadlock, end_run_wait, note_idle
 from workflows._engine.retries import after_failure, retry_now, with_recovery
 from workflows._engine.routing import forget_call, new_call, queue_call, take_worker
@@ -96,34 +96,35 @@ def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -
     if tick.stop is not None:
         _end(state, EndRun("completed", tick.stop), effects)
         return
+    if tick.fan_out:
+        open_fan_out(state, call, len(tick.returned) + 1)  # one more until all are delivered, so that it cannot close
+    elif call.scope:
+        alive(state, call.scope, len(tick.returned), effects)
     for envelope in tick.returned:
         call.emitted += 1
         if state.spec.route(type(envelope.event)).asks:
             asked(state, cast("InputRequiredEvent", envelope.event))
             effects.append(PublishEvent(envelope.event, call))
-        _deliver(state, envelope, effects, recoveries=call.recoveries)
+        _deliver(state, envelope, effects)
+    if tick.fan_out:
+        alive(state, (call.exec_id,), -1, effects)
+    elif call.scope:
+        alive(state, call.scope, -1, effects)
 
 
 def _arrived(state: RunState, tick: EventArrived, effects: list[Effect]) -> None:
     envelope = tick.envelope
-    sender: Call | None = None
     if envelope.sender is None:
         state.arrived += 1
         came_from_outside(state, envelope, effects)
     elif (sender := state.calls.get(envelope.sender)) is not None:
         sender.emitted += 1
-    recoveries = sender.recoveries if sender is not None else None
-    _deliver(state, envelope, effects, target=tick.target, recoveries=recoveries)
+    if envelope.scope:
+        alive(state, envelope.scope, 1, effects)
+    _deliver(state, envelope, effects, target=tick.target)
 
 
-def _deliver(
-    state: RunState,
-    envelope: Envelope,
-    effects: list[Effect],
-    *,
-    target: str | None = None,
-    recoveries: Mapping[str, int] | None = None,
-) -> None:
+def _deliver(state: RunState, envelope: Envelope, effects: list[Effect], *, target: str | None = None) -> None:
     """Give an event to all that take it; a step whose wait took it gets no call for it, other steps still do."""
     state.events += 1
     route = state.spec.route(type(envelope.event))
@@ -132,15 +133,31 @@ def _deliver(
     if waits:
         taken_by = {wait.call.step.name for wait in waits}
         takers = tuple(step for step in takers if step.name not in taken_by)
-    calls = [new_call(state, step, envelope, recoveries) for step in takers]
-    effects.append(TellSent(envelope, target, calls, bool(waits)))
+    if route.joined:
+        made = (
+            joined(state, s, envelope, effects) if s.join != "one" else new_call(state, s, envelope) for s in takers
+        )
+        calls = [call for call in made if call is not None]
+    else:
+        calls = [new_call(state, step, envelope) for step in takers]
+    effects.append(TellSent(envelope, target, takers, bool(waits)))
     for call in calls:
         queue_call(state, call, effects)
+    if envelope.scope:
+        _count_in_scope(state, envelope, calls, effects)
     if waits:
         answered_by(envelope, waits, state, effects)
-    elif not calls and not route.asks:
+    elif not takers and not route.asks:
         state.kept.append(envelope)
         state.unhandled += 1
+
+
+def _count_in_scope(state: RunState, envelope: Envelope, calls: list[Call], effects: list[Effect]) -> None:
+    inside = [call for call in calls if call.scope == envelope.scope]
+    for call in calls:
+        if call.scope != envelope.scope:  # a join that had enough goes on outside its fan-out
+            alive(state, call.scope, 1, effects)
+    alive(state, envelope.scope, len(inside) - 1, effects)
 
 
 def _failed(state: RunState, tick: AttemptFailed, effects: list[Effect]) -> None:
@@ -155,8 +172,10 @@ def _failed(state: RunState, tick: AttemptFailed, effects: list[Effect]) -> None
         return
     effects.extend(decided)
     if tick.failure is not None and tick.handled_by is not None and tick.retry_delay is None:
-        recoveries = with_recovery(call.recoveries, tick.handled_by)
-        _deliver(state, tick.failure, effects, target=tick.handled_by, recoveries=recoveries)
+        tick.failure.recoveries = with_recovery(call.recoveries, tick.handled_by)
+        alive(state, call.scope, 1, effects)
+        _deliver(state, tick.failure, effects, target=tick.handled_by)
+        alive(state, call.scope, -1, effects)
 
 
 def _wait_timed_out(state: RunState, tick: WaitTimeoutDue, effects: list[Effect]) -> None:

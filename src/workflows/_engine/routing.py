@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from _blake2 import blake2b  # what hashlib re-exports; hashlib would try OpenSSL first on every look-up
-from collections.abc import Mapping
 
 from workflows._engine.effects import Effect, ResumeCall, StartCall
 from workflows._engine.state import Call, CallPhase, RunState
@@ -21,9 +20,12 @@ def exec_id(step: str, event_ids: str) -> str:
     return blake2b(f"{step}<{event_ids}".encode(), digest_size=8).hexdigest()
 
 
-def new_call(state: RunState, step: StepSpec, envelope: Envelope, recoveries: Mapping[str, int] | None) -> Call:
+def new_call(state: RunState, step: StepSpec, envelope: Envelope) -> Call:
     """A new call of `step` for one event."""
-    return Call(exec_id(step.name, envelope.event_id), step, (envelope,), state.now_ns, recoveries)
+    call = Call(exec_id(step.name, envelope.event_id), step, (envelope,), state.now_ns, envelope.recoveries)
+    if envelope.scope:
+        call.scope = envelope.scope
+    return call
 
 
 def queue_call(state: RunState, call: Call, effects: list[Effect]) -> None:

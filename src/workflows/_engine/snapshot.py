@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workflows._engine.state import Call, CallPhase, RunState, Wait
+from workflows._engine.state import Call, CallPhase, FanOut, RunState, Wait
 from workflows._spec import WorkflowSpec
 from workflows.context.serializers import BaseSerializer
 from workflows.events import Event
@@ -37,6 +37,7 @@ def dump_run(state: RunState, serializer: BaseSerializer) -> dict[str, Any]:
             {"step": step, "group": group, "events": [_dump_envelope(e, serializer) for e in events]}
             for (step, group), events in state.collected.items()
         ],
+        "fan_outs": [_dump_fan_out(f, serializer) for f in state.fan_outs.values()],
     }
 
 
@@ -57,6 +58,11 @@ def load_run(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerial
     state.kept.extend(_load_envelopes(data["kept"], serializer))
     for saved in data["collected"]:
         state.collected[saved["step"], saved["group"]] = _load_envelopes(saved["events"], serializer)
+    for saved in data["fan_outs"]:
+        members = {step: _load_envelopes(events, serializer) for step, events in saved["members"].items()}
+        state.fan_outs[saved["id"]] = FanOut(
+            saved["id"], saved["step"], tuple(saved["scope"]), int(saved["alive"]), members, set(saved["fired"])
+        )
     return state
 
 
@@ -64,6 +70,7 @@ def revive(ended: RunState) -> RunState:
     """A state that goes on with what another left: as `load_run(dump_run(ended))`, but nothing needs to be written."""
     state = RunState(ended.spec, ended.run_id)
     state.now_ns, state.arrived, state.kept, state.collected = ended.now_ns, ended.arrived, ended.kept, ended.collected
+    state.fan_outs = ended.fan_outs
     state.steps, state.retries, state.events = ended.steps, ended.retries, ended.events
     state.handled_errors, state.unhandled = ended.handled_errors, ended.unhandled
     for wait in ended.waits.values():
@@ -85,6 +92,19 @@ def _dump_envelope(envelope: Envelope, serializer: BaseSerializer) -> dict[str, 
         "sender_step": envelope.sender_step,
         "queued_at_ns": envelope.queued_at_ns,
         "carriers": {name: dict(carrier) for name, carrier in (envelope.carriers or {}).items()},
+        "scope": list(envelope.scope),
+        "recoveries": dict(envelope.recoveries or {}),
+    }
+
+
+def _dump_fan_out(fan_out: FanOut, serializer: BaseSerializer) -> dict[str, Any]:
+    return {
+        "id": fan_out.fan_out_id,
+        "step": fan_out.step,
+        "scope": list(fan_out.scope),
+        "alive": fan_out.alive,
+        "members": {step: [_dump_envelope(e, serializer) for e in kept] for step, kept in fan_out.members.items()},
+        "fired": sorted(fan_out.fired),
     }
 
 
@@ -97,7 +117,14 @@ def _load_envelope(data: Mapping[str, Any], serializer: BaseSerializer) -> Envel
     if not isinstance(event, Event):
         raise ValueError(f"event {data['id']} was read as {type(event).__name__}, which is no Event")
     return Envelope(
-        data["id"], event, data["sender"], data["sender_step"], int(data["queued_at_ns"]), data["carriers"] or None
+        data["id"],
+        event,
+        data["sender"],
+        data["sender_step"],
+        int(data["queued_at_ns"]),
+        data["carriers"] or None,
+        tuple(data["scope"]),
+        data["recoveries"] or None,
     )
 
 
@@ -113,6 +140,7 @@ def _dump_call(call: Call, waits: Iterable[Wait], serializer: BaseSerializer) ->
         "first_started_ns": call.first_started_ns,
         "due_ns": call.due_ns,
         "emitted": call.emitted,
+        "scope": list(call.scope),
         "recoveries": dict(call.recoveries or {}),
         "last_error": serializer.serialize(call.last_error) if isinstance(call.last_error, Exception) else None,
         "last_failed_ns": call.last_failed_ns,
@@ -133,6 +161,7 @@ def _load_call(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSeri
     )
     call.phase = CallPhase.RETRYING if data["retrying"] else CallPhase.QUEUED
     call.replay = bool(data["began"]) and not data["retrying"]
+    call.scope = tuple(data["scope"])
     call.attempt, call.emitted = int(data["attempt"]), int(data["emitted"])
     call.first_started_ns, call.due_ns = int(data["first_started_ns"]), int(data["due_ns"])
     call.last_error = serializer.deserialize(data["last_error"]) if data["last_error"] else None

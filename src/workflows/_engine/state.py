@@ -12,7 +12,7 @@ from workflows._spec import StepSpec, WorkflowSpec
 from workflows.events import Event, InputRequiredEvent, StopEvent
 from workflows.instrumentation.records import Envelope, RunOutcome
 
-__all__ = ["Call", "CallPhase", "RunState", "RunWait", "StepQueue", "Wait"]
+__all__ = ["Call", "CallPhase", "FanOut", "RunState", "RunWait", "StepQueue", "Wait"]
 
 EVENTS_KEPT = 1000  # events nobody took, kept for waits that begin later; the oldest go first
 
@@ -39,6 +39,7 @@ class Call:
         first_started_ns: When its first attempt was let go, 0 before that.
         due_ns: When the next attempt is to start, while it waits for that.
         replay: The body begins again from the top, because the run was resumed.
+        scope: The fan-outs it lives in, outermost first.
         answers: What waits of the current attempt got (None: they timed out); a replay gets the same again.
         waiting_since: When waits began that were open at the snapshot this call comes from, so that timeouts hold.
         emitted: How many events it has emitted so far, over all attempts.
@@ -54,6 +55,7 @@ class Call:
     first_started_ns: int = 0
     due_ns: int = 0
     replay: bool = False
+    scope: tuple[str, ...] = ()
     answers: Mapping[str, Envelope | None] = MappingProxyType({})
     waiting_since: Mapping[str, int] = MappingProxyType({})
     emitted: int = 0
@@ -99,6 +101,27 @@ class Wait:
 
 
 @dataclass(slots=True, eq=False)
+class FanOut:
+    """The branches of one call that returned a list.
+
+    Attributes:
+        fan_out_id: The exec_id of that call.
+        step: Its step.
+        scope: The fan-outs that it lives in itself.
+        alive: Events in flight and calls that are not done, in this fan-out but in no inner one.
+        members: What arrived for each join so far.
+        fired: Joins that had enough before the end (`Take`).
+    """
+
+    fan_out_id: str
+    step: str
+    scope: tuple[str, ...]
+    alive: int
+    members: dict[str, list[Envelope]] = field(default_factory=dict[str, list[Envelope]])
+    fired: set[str] = field(default_factory=set[str])
+
+
+@dataclass(slots=True, eq=False)
 class RunWait:
     """The idle run itself waits, because a step returned an `InputRequiredEvent`."""
 
@@ -130,6 +153,7 @@ class RunState:
         kept: Events that nobody took yet.
         collected: Events that joins keep, by (step name, group), in order of arrival.
         busy: Calls that are queued, running or between attempts. 0 and not ended: the run is idle.
+        fan_outs: Open fan-outs, by id.
         now_ns: When the last tick happened.
         asked: The last question to a person that nothing from outside has answered.
         run_wait: The wait of the idle run itself for that answer.
@@ -146,6 +170,7 @@ class RunState:
     waits: dict[str, Wait] = field(default_factory=dict[str, Wait])
     kept: deque[Envelope] = field(default_factory=lambda: deque[Envelope](maxlen=EVENTS_KEPT))
     collected: dict[tuple[str, str], list[Envelope]] = field(default_factory=dict[tuple[str, str], list[Envelope]])
+    fan_outs: dict[str, FanOut] = field(default_factory=dict[str, FanOut])
     now_ns: int = 0
     asked: InputRequiredEvent | None = None
     run_wait: RunWait | None = None

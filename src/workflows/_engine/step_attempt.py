@@ -12,9 +12,10 @@ from functools import partial
 from typing import Any, cast
 
 from workflows._engine.attempt import Attempt
+from workflows._engine.state import Call
 from workflows._engine.ticks import AttemptCompleted, AttemptFailed
 from workflows.errors import StepCancelledError, StepTimeoutError, WorkflowRuntimeError
-from workflows.events import Event, StepFailedEvent
+from workflows.events import CollectionReleaseEvent, Event, StepFailedEvent
 from workflows.instrumentation.records import StepEnded, StepOutcome, StepStarted
 from workflows.instrumentation.scope import current_attempt
 from workflows.retry_policy import policy_name
@@ -35,7 +36,7 @@ async def run_attempt(attempt: Attempt) -> None:
     tick: AttemptCompleted | AttemptFailed | None = None
     try:
         step = attempt.call.step
-        arguments: dict[str, Any] = {step.event_name: attempt.call.inputs[0].event}
+        arguments = _events(attempt.call) if step.join != "one" else {step.event_name: attempt.call.inputs[0].event}
         if step.context_parameter is not None:
             arguments[step.context_parameter] = attempt.context
         if step.is_async and step.timeout is None and not step.resources:
@@ -59,6 +60,13 @@ async def run_attempt(attempt: Attempt) -> None:
     if run.dispatcher.handlers:
         _tell_ended(attempt, tick)
     run.mailbox.put(tick)
+
+
+def _events(call: Call) -> dict[str, Any]:
+    events = [envelope.event for envelope in call.inputs]
+    if call.step.join == "list":
+        return {call.step.event_name: events}
+    return dict(zip(call.step.event_parameters, events, strict=True))
 
 
 async def _call(attempt: Attempt, arguments: dict[str, Any]) -> Any:
@@ -99,14 +107,15 @@ def _completed(attempt: Attempt, result: Any) -> AttemptCompleted:
     event_class = result.__class__
     if event_class in attempt.run.spec.routes or issubclass(event_class, Event):
         stop = result if attempt.run.spec.route(event_class).ends_run else None
-        return AttemptCompleted(now, attempt.exec_id, (attempt.envelope(result, now),), stop)
-    events = _listed(attempt, result)
-    return AttemptCompleted(now, attempt.exec_id, tuple(attempt.envelope(e, now, n) for n, e in enumerate(events)))
+        return AttemptCompleted(now, attempt.exec_id, (attempt.envelope(result, now),), False, stop)
+    scope = (*attempt.call.scope, attempt.exec_id)
+    events = [attempt.envelope(event, now, n, scope) for n, event in enumerate(_listed(attempt, result))]
+    return AttemptCompleted(now, attempt.exec_id, tuple(events), fan_out=True)
 
 
 def _listed(attempt: Attempt, result: Any) -> Iterable[Event]:
     kind = result.__class__
-    if attempt.call.step.returns_list and kind is list and all(isinstance(event, Event) for event in result):
+    if attempt.call.step.list_returns and kind is list and all(isinstance(event, Event) for event in result):
         return result
     raise WorkflowRuntimeError(
         f"Step function {attempt.step} returned {kind.__name__} instead of an Event instance. Return an event "
@@ -144,7 +153,7 @@ def _failed(attempt: Attempt, error: Exception) -> AttemptFailed:
         tick.failure = attempt.envelope(
             StepFailedEvent(
                 step_name=attempt.step,
-                input_event=call.inputs[0].event,
+                input_event=_input_event(call),
                 exception=error,
                 attempts=attempt.attempt,
                 elapsed_seconds=elapsed,
@@ -153,6 +162,15 @@ def _failed(attempt: Attempt, error: Exception) -> AttemptFailed:
             now,
         )
     return tick
+
+
+def _input_event(call: Call) -> Event:
+    if call.step.join == "one":
+        return call.inputs[0].event
+    scope = call.inputs[0].scope if call.inputs else call.scope
+    return CollectionReleaseEvent(
+        events=[e.event for e in call.inputs], stream_id=scope[-1] if scope else "", binding_id=call.step.name
+    )
 
 
 def _verdict(attempt: Attempt, elapsed: float, error: Exception) -> float | None:

@@ -82,7 +82,7 @@ def tell_run_ended(run: LiveRun, end: EndRun) -> None:
 
 def tell_sent(run: LiveRun, sent: TellSent) -> None:
     """An event entered the run; and, where that is so, nobody took it."""
-    queued_for = tuple(call.step.name for call in sent.calls)
+    queued_for = tuple(step.name for step in sent.takers)
     run.tell(EventSent, envelope=sent.envelope, target=sent.target, queued_for=queued_for)
     if not queued_for and not sent.answered and not isinstance(sent.envelope.event, InputRequiredEvent):
         run.tell(EventUnhandled, envelope=sent.envelope)
@@ -104,14 +104,19 @@ def tell_retry(run: LiveRun, retry: ScheduleRetry) -> None:
 
 def tell_fan_in(run: LiveRun, effect: BufferEvent | ReleaseFanIn) -> None:
     """A join kept an event, or is complete."""
-    call = effect.call
-    about = {"exec_id": call.exec_id, "step": call.step.name, "group": effect.group}
     if isinstance(effect, ReleaseFanIn):
-        run.tell(FanInReleased, members=tuple(effect.members), **about)
+        call = effect.call
+        members = tuple(effect.members)
+        run.tell(FanInReleased, exec_id=call.exec_id, step=call.step.name, group=effect.group, members=members)
         return
-    still = missing(effect.members, effect.missing)
-    members = tuple(m.event_id for m in effect.members)
-    run.tell(FanInBuffered, members=members, missing=tuple(c.__name__ for c in still), **about)
+    run.tell(
+        FanInBuffered,
+        exec_id=effect.exec_id,
+        step=effect.step.name,
+        group=effect.group,
+        members=tuple(m.event_id for m in effect.members),
+        missing=tuple(c.__name__ for c in missing(effect.members, effect.wanted)),
+    )
 
 
 def tell_wait_started(run: LiveRun, effect: StartWait) -> None:

@@ -42,11 +42,15 @@ class EventArrived:
 
 @dataclass(slots=True)
 class AttemptCompleted:
-    """An attempt returned; its events, its end and (with a journal) its state change are one fact."""
+    """An attempt returned; its events, its end and (with a journal) its state change are one fact.
+
+    `fan_out`: it returned a list, each element of which starts a branch.
+    """
 
     at_ns: int
     exec_id: str
     returned: tuple[Envelope, ...]
+    fan_out: bool = False
     stop: StopEvent | None = None
 
 

@@ -163,8 +163,8 @@ class JsonSerializer(BaseSerializer):
             found = _loaded(name) or (_imported(name) if self._allow_import else None)
         if found is None:
             raise ValueError(
-                f"Class {name} may not be rebuilt: it is neither a class of this workflow nor loaded. Import its module "
-                f"first, or allow it: JsonSerializer().with_types({name.rpartition('.')[2]})."
+                f"Class {name} may not be rebuilt: it is neither a class of this workflow nor loaded. Import its "
+                f"module first, or allow it: JsonSerializer().with_types({name.rpartition('.')[2]})."
             )
         return found
 
@@ -177,16 +177,13 @@ class JsonSerializer(BaseSerializer):
         }
 
     def _model(self, model: BaseModel) -> dict[str, Any]:
+        name = _name_of(type(model))
         if hasattr(model, "class_name") and callable(getattr(model, "to_dict", None)) and hasattr(model, "from_dict"):
-            return {
-                "__is_component": True,
-                "value": cast(Any, model).to_dict(),
-                "qualified_name": _name_of(type(model)),
-            }
+            return {"__is_component": True, "value": cast(Any, model).to_dict(), "qualified_name": name}
         fields: dict[str, Any] = model.model_dump(mode="json", fallback=lambda v: self.serialize_value(v))
-        for name, value in _loosely_typed(model):
-            fields[name] = self.serialize_value(value)
-        return {"__is_pydantic": True, "value": fields, "qualified_name": _name_of(type(model))}
+        for field, value in _loosely_typed(model):
+            fields[field] = self.serialize_value(value)
+        return {"__is_pydantic": True, "value": fields, "qualified_name": name}
 
     def _by_base(self, value: Any, kind: type) -> Any:
         if isinstance(value, Enum):
@@ -254,7 +251,7 @@ def _loosely_typed(model: BaseModel) -> Iterator[tuple[str, Any]]:
     """Fields that validation alone could not give their type back, with the keys that a dump has them under."""
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
-        annotation: object = field.annotation
+        annotation = cast("object", field.annotation)
         loose = annotation is Any or annotation is object
         if not field.exclude and (loose or (isinstance(value, BaseModel) and value.__class__ is not annotation)):
             yield name, value

@@ -53,7 +53,8 @@ WaitKind = Literal["call", "run"]
 class Envelope:
     """An event in flight: where it came from and when it was queued. Never visible to user code.
 
-    `event_id` is `<sender's exec_id>.<n>` for the n-th event that a call emitted, `x<n>` for one from outside.
+    `scope` are the fan-outs it lives in (exec_ids of the calls that returned a list), outermost first; `recoveries`
+    how often each `@catch_error` handler has run in its lineage. `event_id` is `<sender's exec_id>.<n>` for the n-th event that a call emitted, `x<n>` for one from outside.
     Not frozen, because one is built for every event and a frozen dataclass costs five times as much; nobody changes it.
     """
 
@@ -63,6 +64,8 @@ class Envelope:
     sender_step: str | None
     queued_at_ns: int
     carriers: Carriers | None = None
+    scope: tuple[str, ...] = ()
+    recoveries: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,9 +262,12 @@ class WaitCancelled(WaitRecord):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FanInBuffered(Record):
-    """An event was kept for a later join; `missing` are the class names still needed."""
+    """An event was kept for a later join; `missing` are the class names still needed.
 
-    exec_id: str
+    `exec_id` is the call that collects; None where the step's signature does, since there is no call before all is in.
+    """
+
+    exec_id: str | None
     step: str
     group: str
     members: tuple[str, ...]

@@ -8,7 +8,7 @@ from workflows._spec import StepSpec, WorkflowSpec, takes
 from workflows.errors import WorkflowConfigurationError, WorkflowValidationError
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StepFailedEvent, StopEvent
 
-__all__ = ["asks_people", "takes_from_outside", "validate_events", "validate_graph"]
+__all__ = ["asks_people", "joins_of", "takes_from_outside", "validate_events", "validate_graph"]
 
 _FROM_OUTSIDE = (InputRequiredEvent, HumanResponseEvent, StopEvent, StepFailedEvent)
 _TO_OUTSIDE = (InputRequiredEvent, HumanResponseEvent, StopEvent)
@@ -25,7 +25,7 @@ def validate_graph(spec: WorkflowSpec, skipped_checks: frozenset[str] = frozense
         raise WorkflowConfigurationError(f"Workflow {spec.name} has no steps. Decorate at least one method with @step.")
     steps = list(spec.steps.values())
     problems = [*_stop_event_taken(spec, steps), *_never_produced(spec, steps), *_never_consumed(spec, steps)]
-    problems += _bad_error_handlers(spec, steps)
+    problems += [*_unbound_joins(spec, steps), *_bad_error_handlers(spec, steps)]
     if not problems:
         if "reachability" not in skipped_checks:
             problems += _unreachable(spec, steps)
@@ -68,6 +68,43 @@ def takes_from_outside(steps: Iterable[StepSpec]) -> bool:
         for c in s.accepted_events
         if not issubclass(c, (StartEvent, StepFailedEvent))
     )
+
+
+def joins_of(steps: Iterable[StepSpec]) -> dict[str, tuple[StepSpec, ...]]:
+    """For each step that returns a list: the steps that gather its branches, found by following the events."""
+    steps = list(steps)
+    found: dict[str, tuple[StepSpec, ...]] = {}
+    for producer in steps:
+        joins: dict[str, StepSpec] = {}
+        seen: set[tuple[type[Event], int]] = set()
+        todo = [(c, 0) for c in producer.list_returns]
+        while todo:
+            event, depth = todo.pop()
+            if (event, depth) in seen or depth > len(steps):
+                continue
+            seen.add((event, depth))
+            for step in steps:
+                if not takes(step, event):
+                    continue
+                if step.join == "list" and depth == 0:
+                    joins[step.name] = step
+                    continue
+                inside = depth - (step.join == "list")
+                bare = [c for c in step.return_types if c not in step.list_returns]
+                todo += [(c, inside) for c in bare] + [(c, inside + 1) for c in step.list_returns]
+        if producer.list_returns:
+            found[producer.name] = tuple(s for s in steps if s.name in joins)
+    return found
+
+
+def _unbound_joins(spec: WorkflowSpec, steps: list[StepSpec]) -> list[str]:
+    bound = {s.name for joins in spec.joins_of.values() for s in joins}
+    return [
+        f"step '{s.name}' gathers a list of {_names(s.accepted_events)}, but no step before it returns a list. Annotate "
+        f"the producer `-> list[...]`, or use ctx.collect_events for events that are sent one by one."
+        for s in steps
+        if s.join == "list" and s.name not in bound
+    ]
 
 
 def _classes(candidates: Iterable[type[Event]], base: type) -> list[type]:

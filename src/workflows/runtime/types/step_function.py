@@ -1,0 +1,37 @@
+"""The three events that a run gives to `llama_index_instrumentation`, where readers of it look for them."""
+
+from __future__ import annotations
+
+from llama_index_instrumentation.base import BaseEvent
+
+__all__ = ["SpanCancelledEvent", "WorkflowRunOutputEvent", "WorkflowStepOutputEvent"]
+
+
+class WorkflowStepOutputEvent(BaseEvent):
+    """A step returned; `output` is a summary of what."""
+
+    output: str
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "step.output"
+
+
+class WorkflowRunOutputEvent(BaseEvent):
+    """A run ended; `output` is a summary of its result."""
+
+    output: str
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "workflow.output"
+
+
+class SpanCancelledEvent(BaseEvent):
+    """A run or a step was cancelled; `reason` says why."""
+
+    reason: str
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "SpanCancelledEvent"

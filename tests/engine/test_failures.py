@@ -1,0 +1,206 @@
+"""What follows a failure: a handler, a typed error, and never a hanging or harmed run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from workflows import Context, Workflow, catch_error, step
+from workflows.errors import StepTimeoutError, WorkflowRuntimeError, WorkflowValidationError
+from workflows.events import Event, StartEvent, StepFailedEvent, StopEvent, WorkflowFailedEvent
+from workflows.instrumentation import add_handler
+from workflows.instrumentation.records import Record, RunEnded, RunStarted
+from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
+from workflows.testing import RecordLog, VirtualClockLoop
+
+
+class Middle(Event):
+    n: int = 0
+
+
+class Recovers(Workflow):
+    @step(retry_policy=retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(2)))
+    async def breaks(self, ev: StartEvent) -> StopEvent:
+        raise ValueError("broken")
+
+    @catch_error
+    async def mend(self, ev: StepFailedEvent) -> StopEvent:
+        return StopEvent(result=(ev.step_name, ev.attempts, str(ev.exception), ev.elapsed_seconds))
+
+
+async def test_a_handler_takes_what_retries_could_not_mend(clock: VirtualClockLoop, records: RecordLog) -> None:
+    assert await Recovers().run() == ("breaks", 2, "broken", 1.0)
+    assert records.steps()[-3:] == [
+        "1 StepEnded breaks#2 failed handled by mend",
+        "1 StepStarted mend#1",
+        "1 StepEnded mend#1 completed",
+    ]
+
+
+async def test_recoveries_are_counted_in_the_lineage_of_an_event() -> None:
+    class Loops(Workflow):
+        @step
+        async def start(self, ev: StartEvent) -> Middle:
+            return Middle()
+
+        @step
+        async def breaks(self, ev: Middle) -> StopEvent:
+            raise ValueError(f"broken {ev.n}")
+
+        @catch_error(for_steps=["breaks"], max_recoveries=2)
+        async def again(self, ev: StepFailedEvent) -> Middle:
+            return Middle(n=ev.input_event.n + 1)
+
+    with pytest.raises(ValueError, match="broken 2"):
+        await Loops().run()
+
+
+async def test_a_handler_that_raises_fails_the_run_with_its_own_error() -> None:
+    class Worse(Recovers):
+        @catch_error
+        async def mend(self, ev: StepFailedEvent) -> StopEvent:
+            raise KeyError("worse")
+
+    with pytest.raises(KeyError, match="worse"):
+        await Worse().run()
+
+
+def test_a_handler_for_an_unknown_step_is_refused() -> None:
+    class Bad(Workflow):
+        @step
+        async def one(self, ev: StartEvent) -> StopEvent:
+            return StopEvent()
+
+        @catch_error(for_steps=["two"])
+        async def mend(self, ev: StepFailedEvent) -> StopEvent:
+            return StopEvent()
+
+    with pytest.raises(WorkflowValidationError, match="'mend' covers 'two', which is no step of Bad"):
+        Bad().validate()
+
+
+async def test_a_step_timeout_goes_to_the_retry_policy(clock: VirtualClockLoop, records: RecordLog) -> None:
+    class Hangs(Workflow):
+        @step(timeout=3, retry_policy=retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(2)))
+        async def hang(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            await asyncio.sleep(100 if ctx.retry_info().retry_number == 0 else 1)
+            return StopEvent(result=type(ctx.retry_info().last_exception))
+
+    assert await Hangs().run() is StepTimeoutError
+    assert records.steps()[1:3] == ["3 StepEnded hang#1 retrying", "3 RetryScheduled hang#2 1s"]
+
+
+async def test_a_failed_run_ends_its_stream_with_the_failure() -> None:
+    class Fails(Workflow):
+        @step
+        async def one(self, ev: StartEvent) -> StopEvent:
+            raise ValueError("broken")
+
+    handler = Fails().run()
+    events = [event async for event in handler.stream_events()]
+    assert [(type(e), e.step_name, str(e.exception)) for e in events] == [(WorkflowFailedEvent, "one", "broken")]
+    with pytest.raises(ValueError, match="broken"):
+        await handler
+
+
+async def test_what_is_no_exception_leaves_the_run_as_itself() -> None:
+    class Strange(BaseException):
+        pass
+
+    class Raises(Workflow):
+        @step
+        async def one(self, ev: StartEvent) -> StopEvent:
+            raise Strange
+
+    handler = Raises().run()
+    with pytest.raises(Strange):
+        await handler
+
+
+async def test_a_raising_record_handler_never_hurts_a_run(
+    clock: VirtualClockLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        name = "broken"
+        destination = None
+
+        def handle(self, record: Record) -> None:
+            raise RuntimeError("handler bug")
+
+        def carrier(self, run_id: str) -> dict[str, str]:
+            raise RuntimeError("handler bug")
+
+    remove = add_handler(Broken())
+    try:
+        with caplog.at_level(logging.ERROR):
+            assert await Recovers().run() is not None
+    finally:
+        remove()
+    assert len([r for r in caplog.records if "telemetry is incomplete" in r.message]) == 1
+
+
+async def test_a_run_started_in_a_step_is_its_child_and_ends_with_it(
+    clock: VirtualClockLoop, records: RecordLog
+) -> None:
+    class Inner(Workflow):
+        @step
+        async def sleep(self, ev: StartEvent) -> StopEvent:
+            await asyncio.sleep(100)
+            return StopEvent()
+
+    class Outer(Workflow):
+        @step
+        async def call(self, ev: StartEvent) -> StopEvent:
+            return StopEvent(result=await Inner().run())
+
+    handler = Outer().run()
+    await asyncio.sleep(5)
+    await handler.cancel_run()
+    await asyncio.sleep(0)
+    outer, inner = records.of(RunStarted)
+    assert (inner.parent, inner.root_run_id) == ((outer.run_id, _exec_id(records, "call")), outer.run_id)
+    assert {r.run_id: r.outcome for r in records.of(RunEnded)} == {outer.run_id: "cancelled", inner.run_id: "cancelled"}
+
+
+def _exec_id(records: RecordLog, step: str) -> str:
+    return next(r.exec_id for r in records.records if getattr(r, "step", None) == step)
+
+
+async def test_sending_what_is_no_event_is_refused() -> None:
+    class Sends(Workflow):
+        @step
+        async def one(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            ctx.send_event("text")  # type: ignore[arg-type]
+            return StopEvent()
+
+    with pytest.raises(WorkflowRuntimeError, match="send_event needs an Event instance, got str"):
+        await Sends().run()
+
+
+async def test_a_target_that_does_not_take_the_event_is_refused() -> None:
+    class Sends(Workflow):
+        @step
+        async def one(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            ctx.send_event(Middle(), step=ev.step)
+            return StopEvent()
+
+    with pytest.raises(WorkflowRuntimeError, match=r"Step two does not exist. Sends has: one"):
+        await Sends().run(step="two")
+    with pytest.raises(WorkflowRuntimeError, match="Step one does not accept event of type"):
+        await Sends().run(step="one")
+
+
+def test_run_sync_runs_to_the_end_without_a_loop() -> None:
+    class Adds(Workflow):
+        @step
+        def add(self, ev: StartEvent) -> StopEvent:
+            return StopEvent(result=ev.a + ev.b)
+
+    assert Adds().run_sync(a=1, b=2) == 3
+
+
+async def test_run_sync_is_refused_inside_a_loop() -> None:
+    with pytest.raises(WorkflowRuntimeError, match=r"run_sync\(\) was called where an event loop runs"):
+        Recovers().run_sync()
