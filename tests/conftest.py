@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 
+# Its plugin would load it after the last test, where ast.parse of CPython 3.11 was seen to fail (SystemError).
+import hypothesis  # noqa: F401
 import pytest
 
 from workflows.testing import RecordLog, VirtualClockLoop, recording

@@ -151,8 +151,8 @@ def _decorated(function: Callable[..., Any], workflow: Any, options: dict[str, A
     decorated = cast(Any, function)
     decorated._step_config = spec
     if workflow is not None:
-        attach = workflow.add_step if isinstance(workflow, type) else workflow._attach_step
-        attach(decorated)
+        is_class = workflow.__class__ is not workflow and hasattr(workflow, "__mro__")
+        (workflow.add_step if is_class else workflow._attach_step)(decorated)
     return decorated
 
 

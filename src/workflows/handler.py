@@ -92,6 +92,23 @@ class WorkflowHandler(Awaitable[Any]):
         self._failure.seen = True
         await asyncio.wait([self._run.over], timeout=timeout)
 
+    async def run_step(self) -> list[Event] | None:
+        """In a run started with `run(stepwise=True)`: let the calls that can start run to their end.
+
+        Returns:
+            What they returned, for the caller to send on with `handler.ctx.send_event`; None when the run is over.
+
+        Raises:
+            ValueError: If the run was not started with `stepwise=True`.
+        """
+        if self._run.stepper is None:
+            raise ValueError("Workflow must be created passing stepwise=True to call this method.")
+        produced = await self._run.stepper.step()
+        if produced is None and self._run.end is not None and self._run.end.error is not None:
+            self._failure.seen = True
+            raise self._run.end.error
+        return produced
+
     async def suspend(self) -> dict[str, Any]:
         """Let go of the run where it stands, and give the snapshot that it goes on from.
 

@@ -6,12 +6,12 @@ import asyncio
 import logging
 import secrets
 import string
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
 from pydantic import ValidationError
 
-from workflows._engine.live import RunPlan
+from workflows._engine.live import Checkpoint, RunPlan
 from workflows._spec import StepSpec, WorkflowSpec, fingerprint
 from workflows.context.context import Context
 from workflows.context.serializers import BaseSerializer, JsonSerializer, model_types
@@ -21,7 +21,7 @@ from workflows.events import Event, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 from workflows.instrumentation.dispatcher import Dispatcher, process_dispatcher
 from workflows.instrumentation.log_handler import LogHandler
-from workflows.instrumentation.scope import current_identity
+from workflows.instrumentation.scope import AttemptScope, current_identity
 from workflows.plugins.basic import BasicRuntime, basic_runtime
 from workflows.representation.validation import (
     asks_people,
@@ -37,6 +37,9 @@ _ALPHABET = string.ascii_letters + string.digits
 _GRAPH_CHECKS = frozenset({"reachability", "terminal_event", "dead_end"})
 
 logger = logging.getLogger("workflows.run")
+
+
+CheckpointCallback = Callable[[str, str | None, Event | None, Event | None, Context[Any]], Awaitable[None]]
 
 
 class WorkflowMeta(type):
@@ -191,14 +194,21 @@ class Workflow(metaclass=WorkflowMeta):
         return asks_people(self._spec)
 
     def run(
-        self, ctx: Context[Any] | None = None, start_event: StartEvent | None = None, **kwargs: Any
+        self,
+        ctx: Context[Any] | None = None,
+        start_event: StartEvent | None = None,
+        checkpoint_callback: CheckpointCallback | None = None,
+        **kwargs: Any,
     ) -> WorkflowHandler:
         """Start a run on the running event loop and return at once.
 
         Args:
             ctx: A context to run with; its state goes on from where it is.
             start_event: The first event; else it is built from the keywords.
-            kwargs: Fields of the start event; `run_id` names the run instead.
+            checkpoint_callback: Awaited as `(run_id, step, input event, output event, context)` after each step, before
+                its event is routed.
+            kwargs: Fields of the start event; but `run_id` names the run, and `stepwise=True` starts it by hand (see
+                `WorkflowHandler.run_step`).
 
         Raises:
             WorkflowValidationError: If the graph is not valid.
@@ -209,6 +219,11 @@ class Workflow(metaclass=WorkflowMeta):
         asyncio.get_running_loop()
         self._validate()
         named = kwargs.pop("run_id", None)
+        stepwise = bool(kwargs.pop("stepwise", False))
+        if stepwise and asks_people(self._spec):
+            raise WorkflowRuntimeError(
+                f"Human-in-the-loop is not supported with stepwise execution: {self._spec.name} asks people."
+            )
         if ctx is not None and ctx._is_live():  # pyright: ignore[reportPrivateUsage]
             raise ContextStateError(
                 "Cannot start a new run while context is already running. "
@@ -234,6 +249,8 @@ class Workflow(metaclass=WorkflowMeta):
                 span_kind=getattr(cls, "__span_kind__", "CHAIN"),
                 gate=self._gate,
                 resume=resume,
+                stepwise=stepwise,
+                checkpoint=_checkpoint(context, checkpoint_callback),
             )
         )
         context._begin(run)  # pyright: ignore[reportPrivateUsage]
@@ -305,6 +322,16 @@ class Workflow(metaclass=WorkflowMeta):
                 f"Failed creating a start event of type '{cls.__name__}' with the keyword arguments: "
                 f"{', '.join(kwargs) or 'none'}. {wrong}. Pass these to run()."
             ) from error
+
+
+def _checkpoint(context: Context[Any], callback: CheckpointCallback | None) -> Checkpoint | None:
+    if callback is None:
+        return None
+
+    async def checkpoint(attempt: AttemptScope, input_event: Event | None, output: Event | None) -> None:
+        await callback(attempt.run_id, attempt.step, input_event, output, context)
+
+    return checkpoint
 
 
 def _checked(checks: Iterable[str] | None) -> frozenset[str]:

@@ -97,11 +97,11 @@ def test_property_getters_are_not_evaluated() -> None:
 async def test_annotations_may_name_classes_defined_later() -> None:
     class Early(Workflow):
         @step
-        async def first(self, ev: StartEvent) -> "Later":
+        async def first(self, ev: StartEvent) -> Later:
             return Later()
 
         @step
-        async def second(self, ev: "Later") -> StopEvent:
+        async def second(self, ev: Later) -> StopEvent:
             return StopEvent(result="ok")
 
     assert await Early().run() == "ok"

@@ -16,6 +16,7 @@ __all__ = [
     "EndRun",
     "EndRunWait",
     "EndWait",
+    "HandOver",
     "PublishEvent",
     "ReleaseFanIn",
     "ResumeCall",
@@ -51,6 +52,14 @@ class PublishEvent:
 
     event: Event
     call: Call
+
+
+@dataclass(slots=True)
+class HandOver:
+    """In a run by hand: a call is done, and its events go to the caller instead of to other steps."""
+
+    call: Call
+    returned: Sequence[Envelope]
 
 
 @dataclass(slots=True)
@@ -145,6 +154,7 @@ Effect = (
     StartCall
     | TellSent
     | PublishEvent
+    | HandOver
     | ScheduleRetry
     | BufferEvent
     | ReleaseFanIn

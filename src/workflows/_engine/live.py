@@ -19,17 +19,25 @@ from workflows.instrumentation.dispatcher import Dispatcher
 from workflows.instrumentation.records import Carriers, Envelope, EventStreamed, Record
 from workflows.instrumentation.scope import AttemptScope, Identity
 
-__all__ = ["LiveRun", "ResumePoint", "RunPlan"]
+__all__ = ["Checkpoint", "LiveRun", "ResumePoint", "RunPlan"]
+
+
+Checkpoint = Callable[[AttemptScope, Event | None, Event | None], Awaitable[None]]
+"""Takes the attempt, its input event and what it returned."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """Where an unfinished run goes on: its state, the number of its new segment, and what its handlers carry over."""
+    """Where an unfinished run goes on: its state, the number of its new segment, and what its handlers carry over.
+
+    `streamed` are events that no reader had got yet, `pending` events to send before anything else.
+    """
 
     state: RunState
     segment: int
     carriers: Carriers
     streamed: Sequence[Event] = ()
+    pending: Sequence[Event] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +51,8 @@ class RunPlan:
         gate: Limits how many runs of the workflow live at once.
         timeout: Seconds the run may take, from when it passed the gate.
         resume: Where the run goes on; None for a new run, which has a start event instead.
+        stepwise: Calls wait for `run_step()`, and what they return goes to its caller.
+        checkpoint: Awaited when a body has returned, before its events are routed.
         grace: Seconds that cancelled steps get to clean up before they are cancelled again.
     """
 
@@ -60,6 +70,8 @@ class RunPlan:
     gate: asyncio.Semaphore | None = None
     resolve: Callable[[StepSpec], Awaitable[dict[str, Any]]] | None = None
     resume: ResumePoint | None = None
+    stepwise: bool = False
+    checkpoint: Checkpoint | None = None
     grace: float = 0.5
 
 
@@ -79,6 +91,7 @@ class LiveRun:
         self.dispatcher = plan.dispatcher
         self.state = plan.resume.state if plan.resume else RunState(plan.spec, plan.run_id)
         self.state.run_id = plan.run_id
+        self.state.stepwise = self.state.open_to_outside = plan.stepwise
         self.clock = Clock(loop)
         self.mailbox = Mailbox(self.take, loop)
         self.stream = EventStream(plan.stream_buffer)

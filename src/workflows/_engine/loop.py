@@ -15,6 +15,7 @@ from workflows._engine.effects import (
     EndRun,
     EndRunWait,
     EndWait,
+    HandOver,
     PublishEvent,
     ReleaseFanIn,
     ResumeCall,
@@ -29,6 +30,7 @@ from workflows._engine.live import LiveRun, RunPlan
 from workflows._engine.reduce import reduce
 from workflows._engine.state import Call
 from workflows._engine.step_attempt import run_attempt
+from workflows._engine.stepper import Stepper
 from workflows._engine.telling import (
     tell_fan_in,
     tell_never_started,
@@ -78,6 +80,7 @@ class Run(LiveRun):
 
     Attributes:
         context: The caller's context at `run()`; every attempt runs in a copy of it.
+        stepper: Holds the calls of a run by hand.
         over: Done when no task of the run is left; `end` then says how it ended.
     """
 
@@ -93,6 +96,7 @@ class Run(LiveRun):
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._asked_at = loop.time()
         self._began = False
+        self.stepper = Stepper(self._start, self.over) if plan.stepwise else None
         self._warned: set[type[Event]] = set()
         parent = current_attempt.get()
         self._parent = parent if isinstance(parent, Attempt) else None
@@ -153,6 +157,8 @@ class Run(LiveRun):
             timeout = self.plan.timeout
             self._after("run", timeout, lambda: RunTimedOut(self.clock.now_ns(), timeout))
         self.mailbox.put(self._first_tick())
+        for event in self.plan.resume.pending if self.plan.resume else ():
+            self.send_from_outside(event, None)
         try:
             await self._decided
         except asyncio.CancelledError:
@@ -210,13 +216,19 @@ class Run(LiveRun):
     def _do(self, effect: Effect) -> None:  # noqa: C901  # one flat table
         match effect:
             case StartCall():
-                self._start(effect.call)
+                if self.stepper is not None and effect.call.attempt == 1:
+                    self.stepper.hold(effect.call)
+                else:
+                    self._start(effect.call)
             case TellSent():
                 if self.dispatcher.handlers or not effect.takers:
                     self._sent(effect)
             case PublishEvent():
                 call = effect.call
                 self.publish(effect.event, AttemptScope(self.run_id, call.exec_id, call.step.name, call.attempt))
+            case HandOver():
+                assert self.stepper is not None, "only a run by hand hands events over"
+                self.stepper.ended(effect.call.exec_id, [e.event for e in effect.returned])
             case ScheduleRetry():
                 self._retry(effect)
             case BufferEvent() | ReleaseFanIn():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import assert_never, cast
 
-from workflows._engine.effects import Effect, EndRun, PublishEvent, ScheduleRetry, TellSent
+from workflows._engine.effects import Effect, EndRun, HandOver, PublishEvent, ScheduleRetry, TellSent
 from workflows._engine.fan_in import collect
 from workflows._engine.fan_out import alive, joined, open_fan_out
 from workflows._engine.idle import asked, came_from_outside, deadlock, end_run_wait, note_idle
@@ -95,6 +95,10 @@ def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -
     forget_call(state, call, effects)
     if tick.stop is not None:
         _end(state, EndRun("completed", tick.stop), effects)
+        return
+    if state.stepwise:
+        call.emitted += len(tick.returned)
+        effects.append(HandOver(call, tick.returned))
         return
     if tick.fan_out:
         open_fan_out(state, call, len(tick.returned) + 1)  # one more until all are delivered, so that it cannot close

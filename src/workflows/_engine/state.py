@@ -158,6 +158,7 @@ class RunState:
         asked: The last question to a person that nothing from outside has answered.
         run_wait: The wait of the idle run itself for that answer.
         idle: `busy` was 0 after the last tick, and the loop has been told.
+        stepwise: What calls return is handed to the caller, who sends it on.
         open_to_outside: Somebody may send events from outside, so an idle run is no deadlock.
         arrived: Events from outside so far; numbers their ids.
         ended: The outcome, once decided.
@@ -175,6 +176,7 @@ class RunState:
     asked: InputRequiredEvent | None = None
     run_wait: RunWait | None = None
     idle: bool = False
+    stepwise: bool = False
     open_to_outside: bool = False
     busy: int = 0
     arrived: int = 0

@@ -43,6 +43,8 @@ async def run_attempt(attempt: Attempt) -> None:
             result = await run.function(step)(**arguments)
         else:
             result = await _call(attempt, arguments)
+        if run.plan.checkpoint is not None:
+            await run.plan.checkpoint(attempt, _input_event(attempt.call), result)
         tick = _completed(attempt, result)
     except asyncio.CancelledError as error:
         if attempt.stopped:

@@ -21,9 +21,8 @@ class ExternalContext:
         events: dict[str, Event] = {}
         ticks: list[WorkflowTick] = []
         for entry in sorted(self._history.entries, key=lambda e: e.started_ns):
-            for ref in (*entry.causes, *entry.answers):
-                if ref[0].startswith("x") and ref[0] not in events:
-                    ticks.append(TickAddEvent(_stand_in(ref, events)))
+            new = [r for r in (*entry.causes, *entry.answers) if r[0].startswith("x") and r[0] not in events]
+            ticks += [TickAddEvent(_stand_in(ref, events)) for ref in new]
             ticks.append(_result(entry, events))
         return ticks
 

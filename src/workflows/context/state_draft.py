@@ -17,7 +17,10 @@ from abc import ABCMeta
 from collections.abc import Iterator, KeysView
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, TypeVar, cast
+from enum import Enum
+from pathlib import PurePath
+from types import FunctionType
+from typing import Any, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -30,6 +33,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 Memo = dict[int, Any]
 
 _ATOMS = frozenset({str, int, float, bool, bytes, complex, type(None), datetime, date, time, timedelta, Decimal, UUID})
+_IMMUTABLE = (Enum, PurePath, type, FunctionType)
 _RAW = frozenset({"__dict__", "__pydantic_extra__", "__pydantic_private__", "_data"})
 _DRAFT_CLASS = "__spanflow_draft_class__"
 _raw: Any = object.__getattribute__
@@ -92,7 +96,7 @@ def _touch(draft: BaseModel, name: str) -> None:
         raw = _raw(draft, slot)
         if type(raw) is _Shared and name in raw.untouched:
             # Three owners: the state, this draft, and the stack of this call.
-            if sys.getrefcount(raw[name]) <= 3 and _is_tree(raw[name]):
+            if _is_leaf(raw[name]) or (sys.getrefcount(raw[name]) <= 3 and _is_tree(raw[name])):
                 raw.untouched.discard(name)
                 raw[name] = _copied(raw[name], {})
             else:
@@ -110,10 +114,20 @@ def _touch_all(draft: BaseModel) -> None:
     _settle(draft)
 
 
+def _is_leaf(value: Any) -> bool:
+    """Whether a value never changes, so that it does not matter who else holds it."""
+    kind: type[Any] = value.__class__
+    if kind in _ATOMS or isinstance(value, _IMMUTABLE):
+        return True
+    return (kind is tuple or kind is frozenset) and _ATOMS.issuperset(map(type, value))
+
+
 def _is_tree(value: Any) -> bool:
-    """Whether every mutable object below has one owner, and all are of kinds that can be looked into."""
-    kind = type(value)
+    """Whether every changeable object below has one owner, and all are of kinds that can be looked into."""
+    kind: type[Any] = value.__class__
     if kind is dict:
+        if not _ATOMS.issuperset(map(type, value)):
+            return False
         keys, children = value, value.values()
     elif kind is list or kind is tuple:
         keys, children = range(len(value)), value
@@ -121,18 +135,16 @@ def _is_tree(value: Any) -> bool:
         raw, extra = _raw(value, "__dict__"), _raw(value, "__pydantic_extra__")
         return not _raw(value, "__pydantic_private__") and _is_tree(raw) and (not extra or _is_tree(extra))
     else:
-        return kind in _ATOMS or (kind is set and _ATOMS.issuperset(map(type, value)))
+        return kind is set and _ATOMS.issuperset(map(type, value))
     if _ATOMS.issuperset(map(type, children)):
-        return kind is not dict or _ATOMS.issuperset(map(type, keys))
+        return True
     # Two owners: the container, and the stack of this call.
-    return all(
-        type(value[k]) in _ATOMS or (sys.getrefcount(value[k]) <= 2 and _is_tree(value[k])) for k in keys
-    ) and (kind is not dict or _ATOMS.issuperset(map(type, keys)))
+    return all(_is_leaf(value[k]) or (sys.getrefcount(value[k]) <= 2 and _is_tree(value[k])) for k in keys)
 
 
 def _copied(value: Any, memo: Memo) -> Any:
     """A deep copy in which one object stays one object; what cannot be copied is shared."""
-    kind = type(value)
+    kind: type[Any] = value.__class__
     if kind in _ATOMS:
         return value
     if (known := memo.get(id(value))) is not None:
@@ -140,13 +152,15 @@ def _copied(value: Any, memo: Memo) -> Any:
     if kind is list:
         made = memo[id(value)] = value.copy()
         if not _ATOMS.issuperset(map(type, made)):
-            made[:] = [v if type(v) in _ATOMS else _copied(v, memo) for v in made]
+            made[:] = [_copied(v, memo) for v in made]
         return made
     if kind is dict:
         made = memo[id(value)] = value.copy()
         if not _ATOMS.issuperset(map(type, made.values())):
-            made.update([(k, _copied(v, memo)) for k, v in value.items() if type(v) not in _ATOMS])
+            made.update([(k, _copied(v, memo)) for k, v in made.items()])
         return made
+    if kind is tuple:
+        return tuple(_copied(v, memo) for v in value)
     if _is_plain_model(value):
         return _copied_model(value, memo)
     try:
@@ -161,7 +175,7 @@ def _copied_model(model: BaseModel, memo: Memo) -> BaseModel:
     for slot in ("__dict__", "__pydantic_extra__", "__pydantic_private__"):
         raw = _raw(made, slot)
         if raw:
-            raw.update([(n, _copied(v, memo)) for n, v in raw.items() if type(v) not in _ATOMS and n not in excluded])
+            raw.update([(n, _copied(v, memo)) for n, v in raw.items() if n not in excluded])
     return made
 
 

@@ -15,7 +15,7 @@ MAX_DEPTH = 1000
 _MISSING: Any = object()
 
 
-def get_by_path(state: Any, path: str, default: Any = _MISSING) -> Any:
+def get_by_path(state: Any, path: str, default: Any = ...) -> Any:
     """What is at a dot path: the live value, no copy; "" is the whole state.
 
     Raises:
@@ -26,7 +26,7 @@ def get_by_path(state: Any, path: str, default: Any = _MISSING) -> Any:
         try:
             value = _child(value, segment)
         except (KeyError, IndexError, AttributeError, TypeError) as error:
-            if default is not _MISSING:
+            if default is not ...:
                 return default
             raise ValueError(
                 f"Path '{path}' not found in state: there is no {segment!r}. Set it first, or give a default."
@@ -41,9 +41,9 @@ def set_by_path(state: Any, path: str, value: Any) -> None:
         ValueError: If the path is empty, too deep, or does not fit what is there.
     """
     *way, last = _writable(path)
-    parent = state
+    parent: Any = state
     for segment in way:
-        child = _existing(parent, segment)
+        child: Any = _existing(parent, segment)
         if child is _MISSING:
             child = {}
             _put(parent, segment, child, path)

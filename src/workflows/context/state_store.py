@@ -3,20 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-import copy
-from collections.abc import AsyncGenerator, Iterator, MutableMapping
-from contextlib import asynccontextmanager
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
+from workflows.context.serializers import BaseSerializer, JsonSerializer
+from workflows.context.state_draft import close_draft, open_draft
+from workflows.context.state_patch import StateCheckpoint, apply_state_patch
+from workflows.context.state_paths import MAX_DEPTH, get_by_path, set_by_path, with_value_at
+from workflows.context.state_serde import (
+    KNOWN_UNSERIALIZABLE_KEYS,
+    InMemorySerializedState,
+    UnserializableKeyWarning,
+    decode_state,
+    encode_state,
+    parse_in_memory_state,
+)
 from workflows.events import DictLikeModel
 
-__all__ = ["MAX_DEPTH", "DictState", "InMemoryStateStore", "get_by_path", "set_by_path"]
+__all__ = [
+    "KNOWN_UNSERIALIZABLE_KEYS",
+    "MAX_DEPTH",
+    "MODEL_T",
+    "DictState",
+    "InMemorySerializedState",
+    "InMemoryStateStore",
+    "StateCheckpoint",
+    "StateStore",
+    "UnserializableKeyWarning",
+    "apply_state_patch",
+    "create_cleared_state",
+    "decode_state",
+    "deserialize_state_from_dict",
+    "encode_state",
+    "get_by_path",
+    "infer_state_type",
+    "merge_state",
+    "parse_in_memory_state",
+    "set_by_path",
+]
 
-MAX_DEPTH = 1000
 MODEL_T = TypeVar("MODEL_T", bound=BaseModel)
-_MISSING: Any = object()
 
 
 class DictState(DictLikeModel):
@@ -31,30 +60,81 @@ class DictState(DictLikeModel):
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Set several keys."""
-        self._data.update(*args, **kwargs)
+        for key, value in dict(*args, **kwargs).items():
+            self[key] = value
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """The value of a key, set to `default` if it is missing."""
-        return self._data.setdefault(key, default)
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+
+class StateStore(Protocol[MODEL_T]):
+    """What `ctx.store` can be relied on to have, wherever the state lives."""
+
+    async def get(self, path: str, default: Any = ...) -> Any:
+        """The value at a dot path, else `default`."""
+        ...
+
+    async def set(self, path: str, value: Any) -> None:
+        """Put a value at a dot path."""
+        ...
+
+    async def get_state(self) -> MODEL_T:
+        """A shallow copy of the whole state."""
+        ...
+
+    async def set_state(self, state: MODEL_T) -> None:
+        """Replace the state, or merge a parent type into it."""
+        ...
+
+    async def clear(self) -> None:
+        """Reset every field to its default."""
+        ...
+
+    def edit_state(self) -> AbstractAsyncContextManager[MODEL_T]:
+        """Edit a copy that becomes the state when the block ends."""
+        ...
+
+    def to_dict(self, serializer: BaseSerializer) -> dict[str, Any]:
+        """The state at rest."""
+        ...
 
 
 class InMemoryStateStore(Generic[MODEL_T]):
     """State in this process. Writers take turns; readers never wait and see the last committed state.
 
-    `get` gives the live value: changing it in place changes the state.
+    `get` gives the live value: changing it in place changes the state. A write never changes an older copy: it puts a
+    new state in the place of the old one, with copies of the containers on its path and everything else shared.
     """
 
     def __init__(self, initial_state: MODEL_T) -> None:
         self._state = initial_state
-        self._writer: asyncio.Lock | None = None
+        self._lock: asyncio.Lock | None = None
+        self._lock_loop: asyncio.AbstractEventLoop | None = None
         self._editor: asyncio.Task[Any] | None = None
+
+    @classmethod
+    def from_dict(
+        cls,
+        serialized_state: Mapping[str, Any],
+        serializer: BaseSerializer,
+        state_type: type[BaseModel] | None = None,
+    ) -> InMemoryStateStore[Any]:
+        """A store with the state that `to_dict` gave; as a `state_type`, else as the class that the data names.
+
+        Raises:
+            ValueError: If it cannot be read, or does not fit the class.
+        """
+        return cls(cast("Any", deserialize_state_from_dict(serialized_state, serializer, state_type)))
 
     @property
     def state_type(self) -> type[MODEL_T]:
         """The class of the state."""
         return cast("type[MODEL_T]", type(self._state))
 
-    async def get(self, path: str, default: Any = _MISSING) -> Any:
+    async def get(self, path: str, default: Any = ...) -> Any:
         """The value at a dot path ("user.names.0"); "" is the whole state.
 
         Raises:
@@ -67,9 +147,10 @@ class InMemoryStateStore(Generic[MODEL_T]):
 
         Raises:
             ValueError: If the path is empty, too deep, or does not fit the state's fields.
+            RuntimeError: If called inside an `edit_state` block of the same task; so do all writers.
         """
         async with self._turn():
-            set_by_path(self._state, path, value)
+            self._state = with_value_at(self._state, path, value)
 
     async def get_state(self) -> MODEL_T:
         """A shallow copy of the whole state."""
@@ -82,7 +163,7 @@ class InMemoryStateStore(Generic[MODEL_T]):
             ValueError: If the class has nothing to do with the state's class.
         """
         async with self._turn():
-            self._state = _merged(self._state, state)
+            self._state = merge_state(self._state, state)
 
     async def clear(self) -> None:
         """Reset every field to its default.
@@ -91,138 +172,134 @@ class InMemoryStateStore(Generic[MODEL_T]):
             ValueError: If a field has none.
         """
         async with self._turn():
-            try:
-                self._state = type(self._state)()
-            except ValidationError as error:
-                raise ValueError(
-                    f"State must have defaults for all fields: {type(self._state).__name__} cannot be cleared, "
-                    f"because {error.error_count()} of its fields have none."
-                ) from error
+            self._state = create_cleared_state(type(self._state))
 
-    @asynccontextmanager
-    async def edit_state(self) -> AsyncGenerator[MODEL_T]:
-        """Edit a copy that becomes the state when the block ends, and is thrown away if it raises."""
-        async with self._turn():
-            edited = _deep_copy(self._state)
-            self._editor = asyncio.current_task()
-            try:
-                yield edited
-            finally:
-                self._editor = None
-            self._state = edited
+    def edit_state(self) -> AbstractAsyncContextManager[MODEL_T]:
+        """Edit a copy that becomes the state when the block ends, and is thrown away if it raises.
+
+        Costs what is touched, not what is there: a field is copied when it is first asked for.
+        """
+        return _Edit(self)
+
+    def checkpoint(self, serializer: JsonSerializer | None = None) -> StateCheckpoint:
+        """The committed state at this moment, by reference; give `diff` an older one to get what changed."""
+        return StateCheckpoint(self._state, serializer or JsonSerializer())
+
+    def to_dict(self, serializer: BaseSerializer) -> dict[str, Any]:
+        """The state at rest.
+
+        Raises:
+            ValueError: If a value cannot be serialized; of the key "memory" it is left out, with a warning.
+        """
+        return encode_state(self._state, serializer)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None]:
-        if self._editor is not None and self._editor is asyncio.current_task():
-            raise RuntimeError("writer called inside edit_state: mutate the yielded state instead")
-        if self._writer is None:
-            self._writer = asyncio.Lock()
-        async with self._writer:
+        lock = self._writer()
+        async with lock:
             yield
 
+    def _writer(self) -> asyncio.Lock:
+        if self._editor is not None and self._editor is asyncio.current_task():
+            raise RuntimeError("writer called inside edit_state: mutate the yielded state instead")
+        loop = asyncio.get_running_loop()
+        if self._lock is None or self._lock_loop is not loop:
+            # A context may outlive its loop (one run_sync after another), a lock that was waited for may not.
+            self._lock, self._lock_loop = asyncio.Lock(), loop
+        return self._lock
 
-def get_by_path(state: Any, path: str, default: Any = _MISSING) -> Any:
-    """What is at a dot path: of a dictionary its key, of a sequence its index, of anything else its attribute."""
-    value = state
-    for segment in _segments(path) if path else ():
+
+class _Edit(Generic[MODEL_T]):
+    """One `async with store.edit_state()`; a class, since generators cost three times as much here."""
+
+    __slots__ = ("_draft", "_lock", "_store")
+
+    def __init__(self, store: InMemoryStateStore[MODEL_T]) -> None:
+        self._store = store
+
+    async def __aenter__(self) -> MODEL_T:
+        store = self._store
+        self._lock = store._writer()  # pyright: ignore[reportPrivateUsage]  # one class in two halves
+        await self._lock.acquire()
         try:
-            value = _child(value, segment)
-        except (KeyError, IndexError, AttributeError, TypeError) as error:
-            if default is not _MISSING:
-                return default
-            raise ValueError(f"Path '{path}' not found in state: there is no {segment!r}.") from error
-    return value
+            self._draft = open_draft(store._state)  # pyright: ignore[reportPrivateUsage]
+            store._editor = asyncio.current_task()  # pyright: ignore[reportPrivateUsage]
+        finally:
+            if store._editor is None:  # pyright: ignore[reportPrivateUsage]  # copying the state failed
+                self._lock.release()
+        return self._draft
 
-
-def set_by_path(state: Any, path: str, value: Any) -> None:
-    """Put a value at a dot path, in place; missing dictionaries on the way are made."""
-    if not path:
-        raise ValueError("Path cannot be empty")
-    *way, last = _segments(path)
-    parent = state
-    for segment in way:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        store = self._store
+        store._editor = None  # pyright: ignore[reportPrivateUsage]
         try:
-            parent = _child(parent, segment)
-        except (KeyError, AttributeError):
-            made: dict[str, Any] = {}
-            _put(parent, segment, made, path)
-            parent = made
-    _put(parent, last, value, path)
+            if kind is None:
+                store._state = close_draft(self._draft)  # pyright: ignore[reportPrivateUsage]
+        finally:
+            self._lock.release()
 
 
-def _segments(path: str) -> list[str]:
-    segments = path.split(".")
-    if len(segments) > MAX_DEPTH:
-        raise ValueError(f"Path has {len(segments)} segments, more than {MAX_DEPTH}")
-    return segments
+class HasStateType(Protocol):
+    """A workflow instance, as far as its state goes."""
+
+    @property
+    def _spec(self) -> Any: ...
 
 
-def _child(value: Any, segment: str) -> Any:
-    if _is_a(value, dict, DictLikeModel):
-        return value[segment]
-    if _is_a(value, list, tuple) and segment.lstrip("-").isdigit():
-        return value[int(segment)]
-    return getattr(value, segment)
+def infer_state_type(workflow: HasStateType) -> type[BaseModel]:
+    """The class of a workflow's state: the most derived `T` of its steps' `Context[T]`, else `DictState`.
+
+    Raises:
+        ValueError: If the steps name classes of which none derives from all others.
+    """
+    return workflow._spec.state_type or DictState  # pyright: ignore[reportPrivateUsage]  # the protocol names it
 
 
-def _is_a(value: object, *kinds: type) -> bool:
-    return isinstance(value, kinds)
+def create_cleared_state(state_type: type[MODEL_T]) -> MODEL_T:
+    """A state with every field at its default.
 
-
-def _put(parent: Any, segment: str, value: Any, path: str) -> None:
+    Raises:
+        ValueError: If a field has none.
+    """
     try:
-        if _is_a(parent, MutableMapping, DictLikeModel):
-            parent[segment] = value
-        elif _is_a(parent, list) and segment.lstrip("-").isdigit():
-            parent[int(segment)] = value
-        else:
-            setattr(parent, segment, value)
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"Path '{path}' cannot be set: {type(parent).__name__} takes no {segment!r}.") from error
+        return state_type()
+    except ValidationError as error:
+        raise ValueError(
+            f"State must have defaults for all fields: {state_type.__name__} cannot be cleared, because "
+            f"{error.error_count()} of its fields have none."
+        ) from error
 
 
-def _merged(current: Any, new: BaseModel) -> Any:
-    if isinstance(new, type(current)):
-        return new
-    if isinstance(current, type(new)):
-        return current.model_copy(update=dict(_fields(new)))
-    raise ValueError(f"State must be of type {type(current).__name__}, or a parent of it, got {type(new).__name__}.")
+def merge_state(current_state: MODEL_T, incoming: BaseModel) -> MODEL_T:
+    """`incoming` where it is of the current class or a subclass; where it is of a parent class, its fields put in.
+
+    Raises:
+        ValueError: If the classes have nothing to do with each other.
+    """
+    if isinstance(incoming, type(current_state)):
+        return incoming
+    if isinstance(incoming, BaseModel) and isinstance(current_state, type(incoming)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return current_state.model_copy(update=dict(_fields(incoming)))
+    raise ValueError(
+        f"State must be of type {type(current_state).__name__} or a parent type, got {type(incoming).__name__}."
+    )
+
+
+def deserialize_state_from_dict(
+    serialized_state: Mapping[str, Any], serializer: BaseSerializer, state_type: type[BaseModel] | None = None
+) -> BaseModel:
+    """The state that `to_dict` gave; as a `state_type`, else as the class that the data names.
+
+    Raises:
+        ValueError: If it cannot be read, or does not fit the class.
+    """
+    if state_type is None:
+        named = parse_in_memory_state(serialized_state)
+        typed = isinstance(named.state_data, str) or "__is_pydantic" in (named.state_data or ())
+        state_type = BaseModel if typed else DictState
+    return decode_state(serialized_state, serializer, state_type)
 
 
 def _fields(model: BaseModel) -> Iterator[tuple[str, Any]]:
     yield from model.__dict__.items()
     yield from (model.__pydantic_extra__ or {}).items()
-
-
-_ATOMS = frozenset({str, int, float, bool, bytes, type(None), complex})
-
-
-def _deep_copy(value: Any) -> Any:
-    """A deep copy; what cannot be copied (a client, a lock) is shared, as are fields with `exclude=True`."""
-    if type(value) in _ATOMS:
-        return value
-    if _is_exactly(value, dict):
-        return {k: v if type(v) in _ATOMS else _deep_copy(v) for k, v in value.items()}
-    if _is_exactly(value, list):
-        return [v if type(v) in _ATOMS else _deep_copy(v) for v in value]
-    if isinstance(value, BaseModel):
-        return _copy_model(value)
-    try:
-        return copy.deepcopy(value)
-    except Exception:  # noqa: BLE001  # copying runs the user's classes, which may raise anything
-        return value
-
-
-def _is_exactly(value: object, kind: type) -> bool:
-    return type(value) is kind
-
-
-def _copy_model(model: BaseModel) -> BaseModel:
-    copied = model.model_copy()
-    fields = type(model).model_fields
-    for name, value in model.__dict__.items():
-        if type(value) not in _ATOMS and not (name in fields and fields[name].exclude):
-            vars(copied)[name] = _deep_copy(value)
-    if model.__pydantic_extra__:
-        object.__setattr__(copied, "__pydantic_extra__", _deep_copy(model.__pydantic_extra__))
-    return copied

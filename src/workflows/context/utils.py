@@ -10,8 +10,7 @@ __all__ = ["get_qualified_name", "import_module_from_qualified_name"]
 
 def get_qualified_name(value: Any) -> str:
     """`module.Class` of a value."""
-    cls = type(value)
-    return f"{cls.__module__}.{cls.__name__}"
+    return f"{value.__class__.__module__}.{value.__class__.__name__}"
 
 
 def import_module_from_qualified_name(qualified_name: str) -> Any:
