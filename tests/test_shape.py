@@ -27,7 +27,7 @@ _engine.ticks _engine.state _engine.effects _engine.routing _engine.fan_in _engi
 _engine.clock _engine.mailbox _engine.stream _engine.live _engine.attempt _engine.telling _engine.step_attempt \
     _engine.stepper _engine.loop plugins.basic runtime.types.plugin
 context.snapshots context.context handler representation.validation representation.graph representation.schema representation.children \
-    representation.resources representation.build workflow
+    representation.resources representation.build workflow checkpointer
 testing.virtual_clock testing.record_log testing.runner \
     drawing.picture drawing.colors drawing.mermaid drawing.layout drawing.html drawing.draw
 """

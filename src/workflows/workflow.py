@@ -7,7 +7,7 @@ import logging
 import secrets
 import string
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from pydantic import ValidationError
 
@@ -40,6 +40,16 @@ logger = logging.getLogger("workflows.run")
 
 
 CheckpointCallback = Callable[[str, str | None, Event | None, Event | None, Context[Any]], Awaitable[None]]
+
+
+class SnapshotAndEvent(Protocol):
+    """A checkpoint, as `run_from` needs it."""
+
+    @property
+    def ctx_state(self) -> dict[str, Any]: ...
+
+    @property
+    def output_event(self) -> Event | None: ...
 
 
 class WorkflowMeta(type):
@@ -255,6 +265,19 @@ class Workflow(metaclass=WorkflowMeta):
         )
         context._begin(run)  # pyright: ignore[reportPrivateUsage]
         return WorkflowHandler(run, context)
+
+    def run_from(
+        self,
+        checkpoint: SnapshotAndEvent,
+        ctx_serializer: BaseSerializer | None = None,
+        checkpoint_callback: CheckpointCallback | None = None,
+        **kwargs: Any,
+    ) -> WorkflowHandler:
+        """Start a new run where a checkpoint was made: with its state and work in flight, and its output event sent."""
+        context: Context[Any] = Context.from_dict(self, checkpoint.ctx_state, ctx_serializer)
+        context._go_on_with(checkpoint.output_event)  # pyright: ignore[reportPrivateUsage]
+        kwargs.setdefault("run_id", _new_run_id())
+        return self.run(ctx=context, checkpoint_callback=checkpoint_callback, **kwargs)
 
     def run_sync(self, *args: Any, **kwargs: Any) -> Any:
         """Run to the end on an event loop of its own and give the result; for code without one.

@@ -55,7 +55,7 @@ from workflows._engine.ticks import (
     Tick,
     WaitTimeoutDue,
 )
-from workflows.events import Event, InputRequiredEvent, UnhandledEvent, WorkflowIdleEvent
+from workflows.events import Event, InputRequiredEvent, StopEvent, UnhandledEvent, WorkflowIdleEvent
 from workflows.instrumentation.records import Envelope
 from workflows.instrumentation.scope import AttemptScope, current_attempt
 
@@ -170,7 +170,8 @@ class Run(LiveRun):
     def _first_tick(self) -> Tick:
         now = self.clock.now_ns()
         if self.plan.resume is not None:
-            return RunTakenUp(now)
+            stop = next((e for e in self.plan.resume.pending if isinstance(e, StopEvent)), None)
+            return RunTakenUp(now, stop)
         assert self.plan.start_event is not None, "a run that does not resume has a start event"
         return EventArrived(now, Envelope("x0", self.plan.start_event, None, None, now))
 

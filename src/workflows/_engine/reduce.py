@@ -78,7 +78,7 @@ def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one fl
         case SuspendRequested():
             _suspend(state, effects)
         case RunTakenUp():
-            _take_up(state, effects)
+            _take_up(state, tick, effects)
         case RunInterrupted():
             _end(state, _interrupted(state), effects)
         case _:
@@ -196,7 +196,10 @@ def _suspend(state: RunState, effects: list[Effect]) -> None:
     effects.append(EndRun("suspended", state.stop_event))
 
 
-def _take_up(state: RunState, effects: list[Effect]) -> None:
+def _take_up(state: RunState, tick: RunTakenUp, effects: list[Effect]) -> None:
+    if tick.stop is not None:
+        _end(state, EndRun("completed", tick.stop), effects)
+        return
     for call in list(state.calls.values()):
         state.busy += 1
         if call.phase is CallPhase.RETRYING:

@@ -136,9 +136,13 @@ class SuspendRequested:
 
 @dataclass(slots=True)
 class RunTakenUp:
-    """The run goes on from a snapshot: the first tick in place of a start event."""
+    """The run goes on from a snapshot: the first tick in place of a start event.
+
+    `stop`: the snapshot was taken when a step had returned this, so there is nothing left to do.
+    """
 
     at_ns: int
+    stop: StopEvent | None = None
 
 
 @dataclass(slots=True)

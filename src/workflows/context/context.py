@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
@@ -95,6 +96,11 @@ class Context(Generic[StateT]):
         """A run starts with this context; the state of an earlier one stays."""
         self._run = run
         self._resume = None
+
+    def _go_on_with(self, event: Event | None) -> None:
+        """Send an event before anything else when the run of this snapshot goes on."""
+        if self._resume is not None and event is not None:
+            self._resume = replace(self._resume, pending=(event,))
 
     def _resume_point(self) -> ResumePoint | None:
         """Where an unfinished run of this context goes on, if there is one: read from a snapshot, or stopped here."""

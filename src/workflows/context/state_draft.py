@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import sys
 from abc import ABCMeta
-from collections.abc import Iterator, KeysView
+from collections.abc import Iterable, Iterator, KeysView
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -39,6 +39,10 @@ _DRAFT_CLASS = "__spanflow_draft_class__"
 _raw: Any = object.__getattribute__
 _put: Any = object.__setattr__
 _set_class: Any = vars(object)["__class__"].__set__
+
+
+class _HasOtherOwners(Exception):
+    """An object cannot be copied alone: something else in the state may refer to it."""
 
 
 class _Shared(dict[str, Any]):
@@ -95,13 +99,21 @@ def _touch(draft: BaseModel, name: str) -> None:
     for slot in ("__dict__", "__pydantic_extra__"):
         raw = _raw(draft, slot)
         if type(raw) is _Shared and name in raw.untouched:
-            # Three owners: the state, this draft, and the stack of this call.
-            if _is_leaf(raw[name]) or (sys.getrefcount(raw[name]) <= 3 and _is_tree(raw[name])):
-                raw.untouched.discard(name)
-                raw[name] = _copied(raw[name], {})
-            else:
+            try:
+                raw[name] = _own(raw, name)
+            except _HasOtherOwners:
                 _touch_all(draft)
+            else:
+                raw.untouched.discard(name)
             return
+
+
+def _own(raw: _Shared, name: str) -> Any:
+    if _is_leaf(raw[name]):
+        return raw[name]
+    if sys.getrefcount(raw[name]) > 3:  # the state, this draft, and the stack of this call
+        raise _HasOtherOwners
+    return _tree_copy(raw[name])
 
 
 def _touch_all(draft: BaseModel) -> None:
@@ -117,29 +129,56 @@ def _touch_all(draft: BaseModel) -> None:
 def _is_leaf(value: Any) -> bool:
     """Whether a value never changes, so that it does not matter who else holds it."""
     kind: type[Any] = value.__class__
-    if kind in _ATOMS or isinstance(value, _IMMUTABLE):
-        return True
-    return (kind is tuple or kind is frozenset) and _ATOMS.issuperset(map(type, value))
+    if kind is dict or kind is list:
+        return False
+    if kind is tuple or kind is frozenset:
+        return _ATOMS.issuperset(map(type, value))
+    return kind in _ATOMS or isinstance(value, _IMMUTABLE)
 
 
-def _is_tree(value: Any) -> bool:
-    """Whether every changeable object below has one owner, and all are of kinds that can be looked into."""
+def _tree_copy(value: Any) -> Any:
+    """A deep copy of something in which every changeable object has one owner.
+
+    Raises:
+        _HasOtherOwners: If one has more, or is of a kind that cannot be looked into.
+    """
     kind: type[Any] = value.__class__
     if kind is dict:
-        if not _ATOMS.issuperset(map(type, value)):
-            return False
-        keys, children = value, value.values()
-    elif kind is list or kind is tuple:
-        keys, children = range(len(value)), value
-    elif _is_plain_model(value):
+        if _ATOMS.issuperset(map(type, value.values())):
+            return value.copy()
+        return dict(zip(value, _tree_copies(value, value), strict=True))
+    if kind is list:
+        return _tree_copies(value, range(len(value)))
+    if kind is set and _ATOMS.issuperset(map(type, value)):
+        return value.copy()
+    if kind is tuple:
+        return tuple(_tree_copies(value, range(len(value))))
+    if _is_plain_model(value) and not _raw(value, "__pydantic_private__") and not _excluded(kind):
         raw, extra = _raw(value, "__dict__"), _raw(value, "__pydantic_extra__")
-        return not _raw(value, "__pydantic_private__") and _is_tree(raw) and (not extra or _is_tree(extra))
-    else:
-        return kind is set and _ATOMS.issuperset(map(type, value))
-    if _ATOMS.issuperset(map(type, children)):
-        return True
-    # Two owners: the container, and the stack of this call.
-    return all(_is_leaf(value[k]) or (sys.getrefcount(value[k]) <= 2 and _is_tree(value[k])) for k in keys)
+        copies = _tree_copy(raw), extra and _tree_copy(extra)
+        return _with_fields(value.model_copy(), *copies)
+    raise _HasOtherOwners
+
+
+def _tree_copies(container: Any, keys: Iterable[Any]) -> list[Any]:
+    copies: list[Any] = []
+    for key in keys:
+        kind: type[Any] = container[key].__class__
+        if kind in _ATOMS or _is_leaf(container[key]):
+            copies.append(container[key])
+        elif sys.getrefcount(container[key]) > 2:  # its container, and the stack of this call
+            raise _HasOtherOwners
+        elif kind is dict and _ATOMS.issuperset(map(type, container[key].values())):
+            copies.append(container[key].copy())
+        else:
+            copies.append(_tree_copy(container[key]))
+    return copies
+
+
+def _with_fields(model: BaseModel, fields: dict[str, Any], extra: dict[str, Any] | None) -> BaseModel:
+    _put(model, "__dict__", fields)
+    _put(model, "__pydantic_extra__", extra)
+    return model
 
 
 def _copied(value: Any, memo: Memo) -> Any:

@@ -1,0 +1,145 @@
+"""`WorkflowCheckpointer`: a snapshot after each step of a run, and new runs that start from one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from workflows.context.context import Context
+from workflows.context.serializers import BaseSerializer
+from workflows.errors import WorkflowStepDoesNotExistError
+from workflows.events import Event
+from workflows.handler import WorkflowHandler
+from workflows.instrumentation.scope import current_attempt
+from workflows.workflow import CheckpointCallback, Workflow
+
+__all__ = ["Checkpoint", "WorkflowCheckpointer"]
+
+
+class Checkpoint(BaseModel):
+    """Where a run stood when a step had returned and its event had gone nowhere yet.
+
+    `ctx_state` is a snapshot (`Context.to_dict`); the call of `last_completed_step` is not among its work in flight.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    id_: str = Field(default_factory=lambda: str(uuid4()))
+    last_completed_step: str | None
+    input_event: Event | None
+    output_event: Event | None
+    ctx_state: dict[str, Any]
+
+
+class WorkflowCheckpointer:
+    """Runs a workflow and keeps a checkpoint after each step.
+
+    Args:
+        workflow: What to run.
+        checkpoint_serializer: Writes the snapshots; the workflow's own if left out.
+        disabled_steps: Names of steps after which none is made.
+
+    Attributes:
+        checkpoints: By run id, in order.
+        enabled_checkpoints: Names of the steps after which one is made.
+    """
+
+    def __init__(
+        self,
+        workflow: Workflow,
+        checkpoint_serializer: BaseSerializer | None = None,
+        disabled_steps: Iterable[str] = (),
+    ) -> None:
+        self.workflow = workflow
+        self.checkpoints: dict[str, list[Checkpoint]] = {}
+        self._serializer = checkpoint_serializer
+        self._steps = set(workflow._get_steps())  # pyright: ignore[reportPrivateUsage]  # public to other packages, too
+        self.enabled_checkpoints: set[str] = self._steps - set(disabled_steps)
+
+    def enable_checkpoint(self, step: str) -> None:
+        """Make checkpoints after this step.
+
+        Raises:
+            WorkflowStepDoesNotExistError: If the workflow has no such step.
+        """
+        self.enabled_checkpoints.add(self._known(step))
+
+    def disable_checkpoint(self, step: str) -> None:
+        """Make no checkpoints after this step.
+
+        Raises:
+            WorkflowStepDoesNotExistError: If the workflow has no such step.
+        """
+        self.enabled_checkpoints.discard(self._known(step))
+
+    def run(self, **kwargs: Any) -> WorkflowHandler:
+        """As `Workflow.run`, with checkpoints."""
+        return self.workflow.run(checkpoint_callback=self.new_checkpoint_callback_for_run(), **kwargs)
+
+    def run_from(self, checkpoint: Checkpoint, **kwargs: Any) -> WorkflowHandler:
+        """Start a new run where a checkpoint was made, with checkpoints; see `Workflow.run_from`."""
+        callback = self.new_checkpoint_callback_for_run()
+        return self.workflow.run_from(checkpoint, self._serializer, checkpoint_callback=callback, **kwargs)
+
+    def new_checkpoint_callback_for_run(self) -> CheckpointCallback:
+        """What to pass to `Workflow.run(checkpoint_callback=...)`."""
+
+        async def callback(
+            run_id: str, step: str | None, input_event: Event | None, output_event: Event | None, ctx: Context[Any]
+        ) -> None:
+            kept = self.checkpoints.setdefault(run_id, [])
+            if step in self.enabled_checkpoints:
+                kept.append(
+                    Checkpoint(
+                        last_completed_step=step,
+                        input_event=input_event,
+                        output_event=output_event,
+                        ctx_state=_without_current_call(ctx.to_dict(self._serializer)),
+                    )
+                )
+
+        return callback
+
+    def filter_checkpoints(
+        self,
+        run_id: str | None = None,
+        last_completed_step: str | None = None,
+        input_event_type: type[Event] | None = None,
+        output_event_type: type[Event] | None = None,
+    ) -> list[Checkpoint]:
+        """The checkpoints that fit every given filter.
+
+        Raises:
+            ValueError: If no filter is given.
+        """
+        wanted = (run_id, last_completed_step, input_event_type, output_event_type)
+        if all(w is None for w in wanted):
+            raise ValueError("Please specify a filter.")
+        runs = self.checkpoints.values() if run_id is None else [self.checkpoints.get(run_id, [])]
+        return [
+            c
+            for kept in runs
+            for c in kept
+            if (last_completed_step in (None, c.last_completed_step))
+            and (input_event_type is None or type(c.input_event) is input_event_type)
+            and (output_event_type is None or type(c.output_event) is output_event_type)
+        ]
+
+    def _known(self, step: str) -> str:
+        if step not in self._steps:
+            raise WorkflowStepDoesNotExistError(
+                f"{type(self.workflow).__name__} has no step {step!r}; it has {', '.join(sorted(self._steps))}.",
+                step=step,
+            )
+        return step
+
+
+def _without_current_call(snapshot: dict[str, Any]) -> dict[str, Any]:
+    attempt = current_attempt.get()
+    run = snapshot.get("run")
+    if run is not None and attempt is not None:
+        run["calls"] = [call for call in run["calls"] if call["exec_id"] != attempt.exec_id]
+    return snapshot
