@@ -28,6 +28,7 @@ class StepSpec:
         function: The undecorated callable, unbound.
         is_method: Takes the workflow instance first.
         is_async: A coroutine function; others run in a thread.
+        plain: A coroutine function that takes one event, no resource and has no timeout: the short way to call it.
         event_name: Name of the (first) event parameter.
         event_parameters: Parameter name to the event classes it takes, in signature order.
         context_parameter: Name of the parameter annotated `Context`, if there is one.
@@ -47,6 +48,7 @@ class StepSpec:
     function: Callable[..., Any]
     is_method: bool
     is_async: bool
+    plain: bool
     event_name: str
     event_parameters: Mapping[str, tuple[type[Event], ...]]
     accepted_events: tuple[type[Event], ...]

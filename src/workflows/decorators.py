@@ -165,11 +165,14 @@ def _compile(function: Callable[..., Any], options: dict[str, Any], role: StepRo
             f"it takes {', '.join(c.__name__ for c in accepted)}.",
             step=function.__name__,
         )
+    is_async = inspect.iscoroutinefunction(function)
+    simple = signature.join == "one" and not signature.resources and options.get("timeout") is None
     return StepSpec(
         name=function.__name__,
         function=function,
         is_method=signature.is_method,
-        is_async=inspect.iscoroutinefunction(function),
+        is_async=is_async,
+        plain=is_async and simple,
         event_name=next(iter(signature.event_parameters)),
         event_parameters=signature.event_parameters,
         accepted_events=accepted,

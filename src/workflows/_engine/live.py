@@ -100,6 +100,7 @@ class LiveRun:
         self.attempts: dict[str, Any] = {}
         self.root_run_id = plan.run_id
         self.streamed = 0
+        self.checkpoint = plan.checkpoint
         self._told = 0
         self._functions: dict[str, Callable[..., Any]] = {}
 

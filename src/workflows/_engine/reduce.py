@@ -31,10 +31,12 @@ from workflows._engine.ticks import (
     WaitTimeoutDue,
 )
 from workflows._engine.waits import answered_by, begin_wait, cancel_waits, end_wait, matching_waits
+from workflows._spec import Route
 from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowTimeoutError
 from workflows.events import (
     IdleReleasedEvent,
     InputRequiredEvent,
+    StepFailedEvent,
     StopEvent,
     WorkflowCancelledEvent,
     WorkflowTimedOutEvent,
@@ -106,10 +108,11 @@ def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -
         alive(state, call.scope, len(tick.returned), effects)
     for envelope in tick.returned:
         call.emitted += 1
-        if state.spec.route(type(envelope.event)).asks:
+        route = state.spec.route(type(envelope.event))
+        if route.asks:
             asked(state, cast("InputRequiredEvent", envelope.event))
             effects.append(PublishEvent(envelope.event, call))
-        _deliver(state, envelope, effects)
+        _deliver(state, envelope, route, effects)
     if tick.fan_out:
         alive(state, (call.exec_id,), -1, effects)
     elif call.scope:
@@ -125,13 +128,14 @@ def _arrived(state: RunState, tick: EventArrived, effects: list[Effect]) -> None
         sender.emitted += 1
     if envelope.scope:
         alive(state, envelope.scope, 1, effects)
-    _deliver(state, envelope, effects, target=tick.target)
+    _deliver(state, envelope, state.spec.route(type(envelope.event)), effects, target=tick.target)
 
 
-def _deliver(state: RunState, envelope: Envelope, effects: list[Effect], *, target: str | None = None) -> None:
+def _deliver(
+    state: RunState, envelope: Envelope, route: Route, effects: list[Effect], *, target: str | None = None
+) -> None:
     """Give an event to all that take it; a step whose wait took it gets no call for it, other steps still do."""
     state.events += 1
-    route = state.spec.route(type(envelope.event))
     takers = route.takers if target is None else (state.spec.steps[target],)
     waits = matching_waits(state, envelope.event) if state.waits else None
     if waits:
@@ -178,7 +182,7 @@ def _failed(state: RunState, tick: AttemptFailed, effects: list[Effect]) -> None
     if tick.failure is not None and tick.handled_by is not None and tick.retry_delay is None:
         tick.failure.recoveries = with_recovery(call.recoveries, tick.handled_by)
         alive(state, call.scope, 1, effects)
-        _deliver(state, tick.failure, effects, target=tick.handled_by)
+        _deliver(state, tick.failure, state.spec.route(StepFailedEvent), effects, target=tick.handled_by)
         alive(state, call.scope, -1, effects)
 
 

@@ -37,7 +37,7 @@ def queue_call(state: RunState, call: Call, effects: list[Effect]) -> None:
 
 def take_worker(state: RunState, call: Call, effects: list[Effect], *, first: bool = False) -> None:
     """Let a call go on (start, or resume from a wait) with a free worker, else queue it; `first`: before all others."""
-    queue = state.queue(call.step)
+    queue = state.queues.get(call.step.name) or state.queue(call.step)
     if queue.free:
         call.worker = queue.free.pop()
         _go_on(state, call, effects)

@@ -36,15 +36,15 @@ async def run_attempt(attempt: Attempt) -> None:
     tick: AttemptCompleted | AttemptFailed | None = None
     try:
         step = attempt.call.step
-        arguments = _events(attempt.call) if step.join != "one" else {step.event_name: attempt.call.inputs[0].event}
-        if step.context_parameter is not None:
-            arguments[step.context_parameter] = attempt.context
-        if step.is_async and step.timeout is None and not step.resources:
+        if step.plain:
+            arguments = {step.event_name: attempt.call.inputs[0].event}
+            if step.context_parameter is not None:
+                arguments[step.context_parameter] = attempt.context
             result = await run.function(step)(**arguments)
         else:
-            result = await _call(attempt, arguments)
-        if run.plan.checkpoint is not None:
-            await run.plan.checkpoint(attempt, _input_event(attempt.call), result)
+            result = await _call(attempt)
+        if run.checkpoint is not None:
+            await run.checkpoint(attempt, _input_event(attempt.call), result)
         tick = _completed(attempt, result)
     except asyncio.CancelledError as error:
         if attempt.stopped:
@@ -57,7 +57,7 @@ async def run_attempt(attempt: Attempt) -> None:
         current_attempt.reset(token)
         del run.attempts[attempt.exec_id]
         if tick is None and not attempt.stopped:
-            run.crash(sys.exception())
+            _tell_crash(attempt, sys.exception())
     assert tick is not None, "what is no Exception has left this function already"
     if run.dispatcher.handlers:
         _tell_ended(attempt, tick)
@@ -66,13 +66,16 @@ async def run_attempt(attempt: Attempt) -> None:
 
 def _events(call: Call) -> dict[str, Any]:
     events = [envelope.event for envelope in call.inputs]
-    if call.step.join == "list":
-        return {call.step.event_name: events}
+    if call.step.join != "each":
+        return {call.step.event_name: events if call.step.join == "list" else events[0]}
     return dict(zip(call.step.event_parameters, events, strict=True))
 
 
-async def _call(attempt: Attempt, arguments: dict[str, Any]) -> Any:
+async def _call(attempt: Attempt) -> Any:
     step, run = attempt.call.step, attempt.run
+    arguments = _events(attempt.call)
+    if step.context_parameter is not None:
+        arguments[step.context_parameter] = attempt.context
     if step.resources and run.plan.resolve is not None:
         arguments.update(await run.plan.resolve(step))
     function = run.function(step)
@@ -219,6 +222,12 @@ def _tell_ended(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> Non
         facts["handled_by"] = tick.handled_by
         facts["retry_elapsed"] = (tick.at_ns - attempt.call.first_started_ns) / 1e9
     _tell_end(attempt, outcome, error, facts)
+
+
+def _tell_crash(attempt: Attempt, error: BaseException | None) -> None:
+    if attempt.run.dispatcher.handlers:
+        _tell_end(attempt, "interrupted", error, {})
+    attempt.run.crash(error)
 
 
 def _tell_stopped(attempt: Attempt) -> None:
