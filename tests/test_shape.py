@@ -24,7 +24,7 @@ types retry_policy collect context.serializers context.state_store _signature _s
     service utils context.utils runtime.types.step_function runtime.types.results runtime.types.ticks context.external_context
 _engine.ticks _engine.state _engine.effects _engine.routing _engine.fan_in _engine.fan_out _engine.waits _engine.retries \
     _engine.idle _engine.snapshot _engine.reduce
-_engine.clock _engine.mailbox _engine.stream _engine.live _engine.attempt _engine.telling _engine.step_attempt \
+_engine.clock _engine.mailbox _engine.stream _engine.live _engine.attempt _engine.internal_events _engine.telling _engine.step_attempt \
     _engine.stepper _engine.loop plugins.basic runtime.types.plugin
 context.snapshots context.context handler representation.validation representation.graph representation.schema representation.children \
     representation.resources representation.build workflow checkpointer

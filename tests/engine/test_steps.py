@@ -16,8 +16,8 @@ from workflows.errors import (
     WorkflowTimeoutError,
     WorkflowValidationError,
 )
-from workflows.events import Event, StartEvent, StopEvent, WorkflowCancelledEvent
-from workflows.retry_policy import ConstantDelayRetryPolicy
+from workflows.events import Event, StartEvent, StepStateChanged, StopEvent, WorkflowCancelledEvent
+from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.testing import RecordLog, VirtualClockLoop
 
 
@@ -64,7 +64,7 @@ class Flaky(Workflow):
         super().__init__(**kwargs)
         self.failures = failures
 
-    @step(retry_policy=ConstantDelayRetryPolicy(maximum_attempts=3, delay=30))
+    @step(retry_policy=retry_policy(wait=wait_fixed(30), stop=stop_after_attempt(3)))
     async def fetch(self, ctx: Context, ev: StartEvent) -> StopEvent:
         if ctx.retry_info().retry_number < self.failures:
             raise ConnectionError("no route")
@@ -318,3 +318,19 @@ async def test_a_failure_that_nobody_awaits_is_logged_once(
     await asyncio.sleep(100)
     gc.collect()
     assert [r.message.split(" of ")[1] for r in caplog.records] == ["Flaky failed in step fetch and nobody awaited it"]
+
+
+async def test_a_stream_may_show_what_the_engine_does(clock: VirtualClockLoop) -> None:
+    handler = FanOut().run(n=3)
+    shown = [
+        (e.step_state.value, e.name, e.input_event_name, e.output_event_name)
+        async for e in handler.stream_events(expose_internal=True)
+        if isinstance(e, StepStateChanged) and e.name in ("start", "work")
+    ]
+    assert shown[:5] == [
+        ("running", "start", "StartEvent", None),
+        ("preparing", "work", "Work", None),
+        ("not_running", "start", "StartEvent", "NoneType"),
+        ("running", "work", "Work", None),
+        ("running", "work", "Work", None),
+    ]

@@ -51,6 +51,7 @@ class RunPlan:
         gate: Limits how many runs of the workflow live at once.
         timeout: Seconds the run may take, from when it passed the gate.
         resume: Where the run goes on; None for a new run, which has a start event instead.
+        journal: Gets every tick before it is reduced; folding them again gives the same state.
         stepwise: Calls wait for `run_step()`, and what they return goes to its caller.
         checkpoint: Awaited when a body has returned, before its events are routed.
         grace: Seconds that cancelled steps get to clean up before they are cancelled again.
@@ -70,6 +71,7 @@ class RunPlan:
     gate: asyncio.Semaphore | None = None
     resolve: Callable[[StepSpec], Awaitable[dict[str, Any]]] | None = None
     resume: ResumePoint | None = None
+    journal: Callable[[Tick], None] | None = None
     stepwise: bool = False
     checkpoint: Checkpoint | None = None
     grace: float = 0.5
@@ -101,6 +103,7 @@ class LiveRun:
         self.root_run_id = plan.run_id
         self.streamed = 0
         self.checkpoint = plan.checkpoint
+        self.journal = plan.journal
         self._told = 0
         self._functions: dict[str, Callable[..., Any]] = {}
 

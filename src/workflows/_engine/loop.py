@@ -26,6 +26,7 @@ from workflows._engine.effects import (
     TellIdle,
     TellSent,
 )
+from workflows._engine.internal_events import show_queued, show_unhandled
 from workflows._engine.live import LiveRun, RunPlan
 from workflows._engine.reduce import reduce
 from workflows._engine.state import Call
@@ -55,7 +56,7 @@ from workflows._engine.ticks import (
     Tick,
     WaitTimeoutDue,
 )
-from workflows.events import Event, InputRequiredEvent, StopEvent, UnhandledEvent, WorkflowIdleEvent
+from workflows.events import Event, InputRequiredEvent, StopEvent, WorkflowIdleEvent
 from workflows.instrumentation.records import Envelope
 from workflows.instrumentation.scope import AttemptScope, current_attempt
 
@@ -132,6 +133,8 @@ class Run(LiveRun):
 
     def take(self, tick: Tick) -> None:
         """Reduce one tick and do what follows."""
+        if self.journal is not None:
+            self.journal(tick)
         for effect in reduce(self.state, tick):
             self._do(effect)
 
@@ -143,6 +146,8 @@ class Run(LiveRun):
 
     def collect(self, tick: EventsCollected) -> ReleaseFanIn | None:
         """Reduce a collect at once, since the step waits for its answer."""
+        if self.journal is not None:
+            self.journal(tick)
         effects = reduce(self.state, tick)
         for effect in effects:
             self._do(effect)
@@ -222,7 +227,7 @@ class Run(LiveRun):
                 else:
                     self._start(effect.call)
             case TellSent():
-                if self.dispatcher.handlers or not effect.takers:
+                if self.dispatcher.handlers or self.stream.internal or not effect.takers:
                     self._sent(effect)
             case PublishEvent():
                 call = effect.call
@@ -261,20 +266,15 @@ class Run(LiveRun):
     def _sent(self, sent: TellSent) -> None:
         if self.dispatcher.handlers:
             tell_sent(self, sent)
+        if self.stream.internal:
+            show_queued(self, sent)
         if not sent.takers and not sent.answered and not isinstance(sent.envelope.event, InputRequiredEvent):
             self._nobody_took(sent)
 
     def _nobody_took(self, sent: TellSent) -> None:
         event_class = type(sent.envelope.event)
         if self.stream.internal:
-            name = f"{event_class.__module__}.{event_class.__qualname__}"
-            idle = not self.state.busy
-            self.publish(
-                UnhandledEvent(
-                    event_type=event_class.__name__, qualified_name=name, step_name=sent.envelope.sender_step, idle=idle
-                ),
-                None,
-            )
+            show_unhandled(self, sent)
         if event_class not in self._warned:
             self._warned.add(event_class)
             logger.warning(

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, cast
 
 from workflows._engine.attempt import Attempt
+from workflows._engine.internal_events import show_ended, show_started
 from workflows._engine.state import Call
 from workflows._engine.ticks import AttemptCompleted, AttemptFailed
 from workflows.errors import StepCancelledError, StepTimeoutError, WorkflowRuntimeError
@@ -31,7 +32,8 @@ async def run_attempt(attempt: Attempt) -> None:
     attempt.started = True
     run = attempt.run
     token = current_attempt.set(attempt)
-    if run.dispatcher.handlers:
+    watched = run.dispatcher.handlers or run.stream.internal
+    if watched:
         _tell_started(attempt)
     tick: AttemptCompleted | AttemptFailed | None = None
     try:
@@ -59,7 +61,7 @@ async def run_attempt(attempt: Attempt) -> None:
         if tick is None and not attempt.stopped:
             _tell_crash(attempt, sys.exception())
     assert tick is not None, "what is no Exception has left this function already"
-    if run.dispatcher.handlers:
+    if watched:
         _tell_ended(attempt, tick)
     run.mailbox.put(tick)
 
@@ -192,6 +194,10 @@ def _verdict(attempt: Attempt, elapsed: float, error: Exception) -> float | None
 
 def _tell_started(attempt: Attempt) -> None:
     call, step, run = attempt.call, attempt.call.step, attempt.run
+    if run.stream.internal:
+        show_started(attempt)
+    if not run.dispatcher.handlers:
+        return
     queue = run.state.queues.get(step.name)
     run.tell(
         StepStarted,
@@ -212,6 +218,8 @@ def _tell_started(attempt: Attempt) -> None:
 
 
 def _tell_ended(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> None:
+    if attempt.run.stream.internal:
+        show_ended(attempt, tick)
     outcome: StepOutcome = "completed"
     error: BaseException | None = None
     facts: dict[str, Any] = {}
@@ -225,14 +233,11 @@ def _tell_ended(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> Non
 
 
 def _tell_crash(attempt: Attempt, error: BaseException | None) -> None:
-    if attempt.run.dispatcher.handlers:
-        _tell_end(attempt, "interrupted", error, {})
+    _tell_end(attempt, "interrupted", error, {})
     attempt.run.crash(error)
 
 
 def _tell_stopped(attempt: Attempt) -> None:
-    if not attempt.run.dispatcher.handlers:
-        return
     ended = attempt.run.state.ended
     outcome: StepOutcome = "abandoned"
     if ended in ("cancelled", "timed_out", "interrupted", "suspended"):
@@ -241,6 +246,8 @@ def _tell_stopped(attempt: Attempt) -> None:
 
 
 def _tell_end(attempt: Attempt, outcome: StepOutcome, error: BaseException | None, facts: dict[str, Any]) -> None:
+    if not attempt.run.dispatcher.handlers:
+        return
     attempt.run.tell(
         StepEnded,
         exec_id=attempt.exec_id,

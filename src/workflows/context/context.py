@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
@@ -232,7 +233,7 @@ class Context(Generic[StateT]):
         call = attempt.call
         elapsed = (attempt.run.clock.now_ns() - call.first_started_ns) / 1e9
         error = call.last_error if isinstance(call.last_error, Exception) else None
-        failed_at = call.last_failed_ns / 1e9 if call.last_failed_ns else None
+        failed_at = datetime.fromtimestamp(call.last_failed_ns / 1e9, UTC) if call.last_failed_ns else None
         return RetryInfo(attempt.attempt - 1, elapsed, error, failed_at)
 
     @staticmethod
