@@ -15,25 +15,32 @@ SRC = Path(__file__).parents[1] / "src"
 PACKAGES = ("workflows", "workflows_otel", "mlflow_flavor")
 LONGEST_FILE = 500
 
-# A module imports from rows above its own, or from modules before it in its own row.
+# A module imports from rows above its own, or from modules before it in its own row; a blank line ends a row.
 LAYERS = """
 events errors
-instrumentation.scope instrumentation.records instrumentation.history instrumentation.attributes instrumentation.redaction \
-    instrumentation.encoder instrumentation.content instrumentation.dispatcher instrumentation.recorder instrumentation.log_handler
-types retry_policy collect context.serializers context.state_store _signature _spec decorators \
-    service utils context.utils runtime.types.step_function runtime.types.results runtime.types.ticks context.external_context
-_engine.ticks _engine.state _engine.effects _engine.routing _engine.fan_in _engine.fan_out _engine.waits _engine.retries \
-    _engine.idle _engine.snapshot _engine.reduce
-_engine.clock _engine.mailbox _engine.stream _engine.live _engine.attempt _engine.internal_events _engine.telling _engine.step_attempt \
-    _engine.stepper _engine.loop plugins.basic runtime.types.plugin
-context.snapshots context.context handler representation.validation representation.graph representation.schema representation.children \
-    representation.resources representation.build workflow checkpointer
-testing.virtual_clock testing.record_log testing.runner \
-    drawing.picture drawing.colors drawing.mermaid drawing.layout drawing.html drawing.draw
+
+instrumentation.scope instrumentation.records instrumentation.history instrumentation.attributes
+instrumentation.redaction instrumentation.encoder instrumentation.content instrumentation.dispatcher
+instrumentation.recorder instrumentation.log_handler
+
+types retry_policy collect context.serializers context.state_store _signature _spec decorators service utils
+context.utils runtime.types.step_function runtime.types.results runtime.types.ticks context.external_context
+
+_engine.ticks _engine.state _engine.effects _engine.routing _engine.fan_in _engine.fan_out _engine.waits
+_engine.retries _engine.idle _engine.snapshot _engine.reduce
+
+_engine.clock _engine.mailbox _engine.stream _engine.live _engine.attempt _engine.internal_events _engine.telling
+_engine.step_attempt _engine.stepper _engine.loop plugins.basic runtime.types.plugin
+
+context.snapshots context.context handler representation.validation representation.graph representation.schema
+representation.children representation.resources representation.build workflow checkpointer
+
+testing.virtual_clock testing.record_log testing.runner drawing.picture drawing.colors drawing.mermaid
+drawing.layout drawing.html drawing.draw
 """
 RANKS = {
     f"workflows.{name}": (row, column)
-    for row, names in enumerate(LAYERS.replace("\\\n", "").strip().splitlines())
+    for row, names in enumerate(LAYERS.strip().split("\n\n"))
     for column, name in enumerate(names.split())
 }
 EDGES = ("workflows_otel", "mlflow_flavor")
