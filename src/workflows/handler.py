@@ -6,6 +6,7 @@ import asyncio
 import logging
 import warnings
 from collections.abc import Awaitable, Generator
+from functools import partial
 from typing import Any
 
 from workflows._engine.loop import Run
@@ -176,14 +177,20 @@ class _Failure:
         run = self._run
         if run is None or self.seen or run.end is None or not isinstance(run.end.stop_event, WorkflowFailedEvent):
             return
-        logger.error(
-            "run %s of %s failed in step %s and nobody awaited it",
-            run.run_id,
-            run.spec.name,
-            run.end.failed_step,
-            exc_info=run.end.error,
-            extra={"run_id": run.run_id},
-        )
+        # Not here: this may be the garbage collector in the middle of anything, and a traceback takes a lot to format.
+        run.later(partial(_log_failure, run))
+
+
+def _log_failure(run: Run) -> None:
+    failed_step = run.end.failed_step if run.end else None
+    logger.error(
+        "run %s of %s failed in step %s and nobody awaited it",
+        run.run_id,
+        run.spec.name,
+        failed_step,
+        exc_info=run.end.error if run.end else None,
+        extra={"run_id": run.run_id},
+    )
 
 
 def _deprecated(old: str, new: str) -> None:

@@ -1,4 +1,4 @@
-"""The spans that are open now: one entry a run, and within it one a call, each with at most one running attempt."""
+"""The spans that are open now: one entry a run, and in it one for each running attempt and each retried call."""
 
 from __future__ import annotations
 
@@ -18,39 +18,48 @@ Attributes = dict[str, AttributeValue]
 
 
 @dataclass(slots=True)
+class OpenCall:
+    """A call of a step that has a retry policy: the step's own span, around those of its attempts.
+
+    Attributes:
+        context: An OpenTelemetry context with that span as the current one.
+        previous: The attempt that ended last.
+        attempts: How many attempts began.
+    """
+
+    step: str
+    span: Span
+    context: Context
+    started_ns: int
+    previous: SpanContext | None = None
+    attempts: int = 0
+    stream: StreamSummary | None = None
+
+
+@dataclass(slots=True)
 class OpenAttempt:
     """A running attempt and its span, which is the step's span unless the step has a retry policy.
 
     Attributes:
         token: What to detach when it ends.
+        call: The step's span around it, where there is one.
         carrier: What its events carry, once one was asked for.
         child_error: How a child run of it failed; that exception is recorded where it was raised already.
+        joined: It got the last member of a join.
         noted: How many span events of the bounded kinds it has.
     """
 
-    span: Span
+    step: str
     number: int
+    span: Span
     started_ns: int
     token: Token[Context] | None = None
+    call: OpenCall | None = None
     carrier: TraceCarrier | None = None
     stream: StreamSummary | None = None
     child_error: BaseException | None = None
+    joined: bool = False
     noted: int = 0
-
-
-@dataclass(slots=True)
-class OpenCall:
-    """A call of a step; `span` is the step's own where it has a retry policy, so that attempts are children of it."""
-
-    step: str
-    started_ns: int
-    attempt: OpenAttempt | None = None
-    span: Span | None = None
-    context: Context | None = None
-    previous: SpanContext | None = None
-    attempts: int = 0
-    stream: StreamSummary | None = None
-    members: int = 0
 
 
 @dataclass(slots=True)
@@ -60,17 +69,23 @@ class OpenRun:
     Attributes:
         context: An OpenTelemetry context with the run's span as the current one: the parent of its steps.
         identity: Attributes that every span of the run has.
+        attempts: Its running attempts, by exec_id.
+        calls: Its unfinished calls of steps that have a retry policy, by exec_id; some wait for their next attempt.
         constants: Attributes that every span of a step has, by step name.
+        parent: `(run_id, exec_id)` of the attempt that started it.
         first: The first segment's span, whose children later segments are.
     """
 
+    run_id: str
     span: Span
     context: Context
     workflow: str
+    kind: str
     started_ns: int
-    segment: int
     identity: Attributes
     first: SpanContext
+    parent: tuple[str, str] | None = None
+    attempts: dict[str, OpenAttempt] = field(default_factory=dict[str, OpenAttempt])
     calls: dict[str, OpenCall] = field(default_factory=dict[str, OpenCall])
     constants: dict[str, Attributes] = field(default_factory=dict[str, Attributes])
     stream: StreamSummary | None = None

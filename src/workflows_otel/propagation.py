@@ -5,18 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from opentelemetry.trace import Link, SpanContext, TraceFlags, TraceState
-from opentelemetry.trace.span import format_span_id, format_trace_id
 
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.records import Envelope
 
-__all__ = ["HANDLER_NAME", "TraceCarrier", "carrier_of", "link_to", "sender_of", "span_context_of"]
+__all__ = [
+    "HANDLER_NAME",
+    "TraceCarrier",
+    "carrier_of",
+    "carrier_of_run",
+    "first_segment_of",
+    "link_to",
+    "sender_of",
+    "span_context_of",
+    "started_ns_of",
+]
 
 HANDLER_NAME = "opentelemetry"
 """The handler's name, under which its carriers travel."""
 
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
+FIRST_SEGMENT = "first_segment"
+STARTED_NS = "started_ns"
 
 
 class TraceCarrier(dict[str, str]):
@@ -25,8 +36,8 @@ class TraceCarrier(dict[str, str]):
     __slots__ = ("span_context",)
 
     def __init__(self, span_context: SpanContext) -> None:
-        trace_id, span_id = format_trace_id(span_context.trace_id), format_span_id(span_context.span_id)
-        super().__init__(traceparent=f"00-{trace_id}-{span_id}-{span_context.trace_flags & 0xFF:02x}")
+        trace_id, span_id, _, flags, *_ = span_context
+        super().__init__(traceparent=f"00-{trace_id:032x}-{span_id:016x}-{flags & 0xFF:02x}")
         if span_context.trace_state:
             self[TRACESTATE] = span_context.trace_state.to_header()
         self.span_context = span_context
@@ -34,15 +45,30 @@ class TraceCarrier(dict[str, str]):
     def __reduce__(self) -> tuple[type[dict[str, str]], tuple[dict[str, str]]]:
         return dict, (dict(self),)  # copied or stored, it is a plain mapping again
 
-    @property
-    def span_id(self) -> str:
-        """The span's id as 16 hexadecimal digits."""
-        return self[TRACEPARENT][36:52]
-
 
 def carrier_of(span_context: SpanContext) -> TraceCarrier | None:
     """The carrier of a span context; None for an invalid one."""
     return TraceCarrier(span_context) if span_context.is_valid else None
+
+
+def carrier_of_run(span_context: SpanContext, first: SpanContext, started_ns: int) -> dict[str, str]:
+    """What a snapshot of a run carries: this segment's span, the first segment's, and when this one began."""
+    carrier: dict[str, str] = TraceCarrier(span_context)
+    carrier[FIRST_SEGMENT] = TraceCarrier(first)[TRACEPARENT]
+    carrier[STARTED_NS] = str(started_ns)
+    return carrier
+
+
+def first_segment_of(carrier: Mapping[str, str] | None) -> SpanContext | None:
+    """The span of the first segment of a run that goes on."""
+    first = carrier.get(FIRST_SEGMENT) if carrier else None
+    return span_context_of({TRACEPARENT: first}) if first else None
+
+
+def started_ns_of(carrier: Mapping[str, str] | None) -> int:
+    """When the previous segment began; 0 where the carrier does not say."""
+    text = carrier.get(STARTED_NS, "") if carrier else ""
+    return int(text) if text.isdecimal() else 0
 
 
 def span_context_of(carrier: Mapping[str, str] | None) -> SpanContext | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from opentelemetry.trace import Span, StatusCode
+from opentelemetry.trace import Span, Status, StatusCode
 
 from workflows.errors import WorkflowTimeoutError
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.content import ContentPolicy, describe_exception, exception_message, exception_type
 
-__all__ = ["error_type", "set_error", "set_status", "write_exception"]
+__all__ = ["COMPLETED", "error_type", "set_status", "write_exception"]
 
+COMPLETED = Status(StatusCode.OK)
 TIMEOUT = "timeout"
 _TIMED_OUT_WITHOUT_ERROR = "the run timed out"
 
@@ -17,15 +18,11 @@ _TIMED_OUT_WITHOUT_ERROR = "the run timed out"
 def set_status(span: Span, outcome: str, error: BaseException | None, policy: ContentPolicy) -> None:
     """Status and `error.type` of a run, step or attempt that ended with `outcome`."""
     if outcome == "completed":
-        span.set_status(StatusCode.OK)
+        span.set_status(COMPLETED)
     elif outcome in ("failed", "retrying", "timed_out"):
-        set_error(span, error, policy)
-
-
-def set_error(span: Span, error: BaseException | None, policy: ContentPolicy) -> None:
-    """Mark a span as failed; without an exception it was alive when its run timed out."""
-    span.set_attribute(at.ERROR_TYPE, error_type(error))
-    span.set_status(StatusCode.ERROR, _TIMED_OUT_WITHOUT_ERROR if error is None else _in_words(error, policy))
+        span.set_attribute(at.ERROR_TYPE, error_type(error))
+        # Without an exception it was alive when its run timed out.
+        span.set_status(StatusCode.ERROR, _TIMED_OUT_WITHOUT_ERROR if error is None else _in_words(error, policy))
 
 
 def write_exception(span: Span, error: BaseException, policy: ContentPolicy, at_ns: int) -> None:

@@ -18,7 +18,7 @@ SHOWN_TYPES = 32
 class StreamSummary:
     """Counts, types, and the first and last few of the streamed events of one attempt, step or run."""
 
-    __slots__ = ("count", "_first", "_first_ns", "_last", "_last_ns", "_types")
+    __slots__ = ("_first", "_first_ns", "_last", "_last_ns", "_types", "count")
 
     def __init__(self) -> None:
         self.count = 0

@@ -11,7 +11,7 @@ from workflows import Context, Workflow, catch_error, step
 from workflows.errors import StepTimeoutError, WorkflowRuntimeError, WorkflowValidationError
 from workflows.events import Event, StartEvent, StepFailedEvent, StopEvent, WorkflowFailedEvent
 from workflows.instrumentation import add_handler
-from workflows.instrumentation.records import Record, RunEnded, RunStarted
+from workflows.instrumentation.records import EventSent, Record, RunEnded, RunStarted, StepEnded, StepStarted
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.testing import RecordLog, VirtualClockLoop
 
@@ -204,3 +204,31 @@ def test_run_sync_runs_to_the_end_without_a_loop() -> None:
 async def test_run_sync_is_refused_inside_a_loop() -> None:
     with pytest.raises(WorkflowRuntimeError, match=r"run_sync\(\) was called where an event loop runs"):
         Recovers().run_sync()
+
+
+@pytest.mark.parametrize("kind", [StepStarted, StepEnded, EventSent, RunStarted])
+async def test_under_test_a_raising_record_handler_ends_the_run_with_its_error(
+    records: RecordLog, kind: type[Record]
+) -> None:
+    class Broken:
+        name = "broken"
+        destination = None
+
+        def handle(self, record: Record) -> None:
+            if isinstance(record, kind):
+                raise RuntimeError("handler bug")
+
+        def carrier(self, run_id: str) -> None:
+            return None
+
+    class One(Workflow):
+        @step
+        async def one(self, ev: StartEvent) -> StopEvent:
+            return StopEvent()
+
+    remove = add_handler(Broken())
+    try:
+        with pytest.raises(RuntimeError, match="handler bug"):
+            await asyncio.wait_for(One().run(), 2)
+    finally:
+        remove()

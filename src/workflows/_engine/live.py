@@ -48,6 +48,7 @@ class RunPlan:
         bind: Gives the callable of a step: a bound method, or a free function.
         make_context: Builds what a step gets as its `Context` parameter, from its attempt.
         resolve: Gives the resource arguments of a step; None where the workflow has none.
+        teardown: Lets go of what `resolve` opened, within a bounded time; awaited when no step runs any more.
         gate: Limits how many runs of the workflow live at once.
         timeout: Seconds the run may take, from when it passed the gate.
         resume: Where the run goes on; None for a new run, which has a start event instead.
@@ -70,6 +71,7 @@ class RunPlan:
     span_kind: str = "CHAIN"
     gate: asyncio.Semaphore | None = None
     resolve: Callable[[StepSpec], Awaitable[dict[str, Any]]] | None = None
+    teardown: Callable[[], Awaitable[None]] | None = None
     resume: ResumePoint | None = None
     journal: Callable[[Tick], None] | None = None
     stepwise: bool = False

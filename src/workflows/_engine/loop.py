@@ -56,7 +56,7 @@ from workflows._engine.ticks import (
     Tick,
     WaitTimeoutDue,
 )
-from workflows.events import Event, InputRequiredEvent, StopEvent, WorkflowIdleEvent
+from workflows.events import Event, InputRequiredEvent, StopEvent, WorkflowFailedEvent, WorkflowIdleEvent
 from workflows.instrumentation.records import Envelope
 from workflows.instrumentation.scope import AttemptScope, current_attempt
 
@@ -120,8 +120,14 @@ class Run(LiveRun):
                 self.mailbox.put(RunInterrupted(self.clock.now_ns()))
             if self.state.ended == "interrupted":
                 raise
+        except Exception as error:  # noqa: BLE001  # as in `take`
+            self._break(error)
         finally:
-            self._finish()
+            try:
+                if self.plan.teardown is not None:
+                    await self.plan.teardown()
+            finally:
+                self._finish()
 
     def cancel(self, reason: str | None = None) -> None:
         """End the run as cancelled; does nothing once it is decided."""
@@ -133,16 +139,32 @@ class Run(LiveRun):
 
     def take(self, tick: Tick) -> None:
         """Reduce one tick and do what follows."""
-        if self.journal is not None:
-            self.journal(tick)
-        for effect in reduce(self.state, tick):
-            self._do(effect)
+        try:
+            if self.journal is not None:
+                self.journal(tick)
+            for effect in reduce(self.state, tick):
+                self._do(effect)
+        except Exception as error:  # noqa: BLE001  # an error of the engine must end the run, or it would hang
+            self._break(error)
+
+    def later(self, function: Callable[[], None]) -> None:
+        """Call a function soon, on the run's loop; at once where that is closed."""
+        if self._loop.is_closed():
+            function()
+        else:
+            self._loop.call_soon_threadsafe(function)
 
     def crash(self, error: BaseException | None) -> None:
         """End the run because a step raised what is no `Exception`; it leaves `await handler` as itself."""
         self.mailbox.put(RunInterrupted(self.clock.now_ns()))
         if self.end is not None and error is not None:
             self.end.error = error
+
+    def _break(self, error: Exception) -> None:
+        logger.error("run %s of %s ends: the engine failed", self.run_id, self.spec.name, exc_info=error)
+        if self.end is None:
+            self.state.ended = "failed"
+            self._end(EndRun("failed", WorkflowFailedEvent(step_name="", exception=error), error))
 
     def collect(self, tick: EventsCollected) -> ReleaseFanIn | None:
         """Reduce a collect at once, since the step waits for its answer."""
@@ -207,17 +229,20 @@ class Run(LiveRun):
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        if self.dispatcher.handlers and self.end is not None:
-            self._tell_started()
-            tell_run_ended(self, self.end)
-        if not self.over.done():
-            self.over.set_result(None)
+        try:
+            if self.dispatcher.handlers and self.end is not None:
+                self._tell_started()
+                tell_run_ended(self, self.end)
+        finally:
+            if not self.over.done():
+                self.over.set_result(None)
 
     def _tell_started(self) -> None:
         if not self._began:
             self._began = True
             if self.dispatcher.handlers:
-                tell_run_started(self, self._parent, self._loop.time() - self._asked_at)
+                queue_wait = self._loop.time() - self._asked_at if self.plan.gate is not None else 0.0
+                tell_run_started(self, self._parent, queue_wait)
 
     def _do(self, effect: Effect) -> None:  # noqa: C901  # one flat table
         match effect:

@@ -33,10 +33,10 @@ async def run_attempt(attempt: Attempt) -> None:
     run = attempt.run
     token = current_attempt.set(attempt)
     watched = run.dispatcher.handlers or run.stream.internal
-    if watched:
-        _tell_started(attempt)
     tick: AttemptCompleted | AttemptFailed | None = None
     try:
+        if watched:
+            _tell_started(attempt)
         step = attempt.call.step
         if step.plain:
             arguments = {step.event_name: attempt.call.inputs[0].event}
@@ -248,14 +248,17 @@ def _tell_stopped(attempt: Attempt) -> None:
 def _tell_end(attempt: Attempt, outcome: StepOutcome, error: BaseException | None, facts: dict[str, Any]) -> None:
     if not attempt.run.dispatcher.handlers:
         return
-    attempt.run.tell(
-        StepEnded,
-        exec_id=attempt.exec_id,
-        step=attempt.step,
-        attempt=attempt.attempt,
-        outcome=outcome,
-        error=error,
-        emitted=tuple(attempt.emitted or ()),
-        buffered=attempt.buffered,
-        **facts,
-    )
+    try:
+        attempt.run.tell(
+            StepEnded,
+            exec_id=attempt.exec_id,
+            step=attempt.step,
+            attempt=attempt.attempt,
+            outcome=outcome,
+            error=error,
+            emitted=tuple(attempt.emitted or ()),
+            buffered=attempt.buffered,
+            **facts,
+        )
+    except Exception as failure:  # noqa: BLE001  # only a strict dispatcher raises: the test must see it, the run must end
+        attempt.run.crash(failure)

@@ -1,0 +1,30 @@
+"""Runs of workflows as OpenTelemetry spans: `setup()` for everything at once, `instrument()` for your own provider.
+
+import workflows_otel
+
+telemetry = workflows_otel.setup("otlp")
+...
+telemetry.flush()
+"""
+
+from workflows.instrumentation import context
+from workflows_otel.batching import FlushResult
+from workflows_otel.errors import TelemetrySetupError
+from workflows_otel.handler import OtelHandler
+from workflows_otel.instrumenting import instrument, uninstrument
+from workflows_otel.presets import Preset, console, otlp
+from workflows_otel.setting_up import Setup, setup
+
+__all__ = [
+    "FlushResult",
+    "OtelHandler",
+    "Preset",
+    "Setup",
+    "TelemetrySetupError",
+    "console",
+    "context",
+    "instrument",
+    "otlp",
+    "setup",
+    "uninstrument",
+]

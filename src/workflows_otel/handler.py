@@ -1,0 +1,212 @@
+"""`OtelHandler`: a reader of records that draws them as OpenTelemetry spans."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from opentelemetry.trace import Tracer, get_current_span
+
+from workflows.instrumentation import attributes as at
+from workflows.instrumentation.records import (
+    EventStreamed,
+    EventUnhandled,
+    FanInReleased,
+    Record,
+    RetryScheduled,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    RunSuspended,
+    StepEnded,
+    StepStarted,
+    WaitCancelled,
+    WaitResolved,
+    WaitStarted,
+    WaitTimedOut,
+)
+from workflows.instrumentation.scope import current_attempt
+from workflows_otel.open_spans import OpenRun
+from workflows_otel.propagation import HANDLER_NAME, carrier_of, carrier_of_run
+from workflows_otel.runs import RunSpans, current_run
+from workflows_otel.settings import Settings
+from workflows_otel.steps import StepSpans
+from workflows_otel.streams import StreamSummary
+from workflows_otel.waits import WaitSpans
+
+__all__ = ["OtelHandler"]
+
+NOTED_UNHANDLED = 16
+FORGET_AFTER_NS = 7 * 24 * 3600 * 10**9  # a run that told nothing of its end in a week has lost it
+
+
+class OtelHandler:
+    """Draws runs, steps, attempts and waits as spans of one tracer.
+
+    The span of an attempt is current while the attempt runs, so whatever a step calls nests under it. A run that is
+    not sampled costs one look into a dict a record.
+    """
+
+    name = HANDLER_NAME
+
+    def __init__(self, tracer: Tracer, settings: Settings | None = None, *, destination: str | None = None) -> None:
+        self.destination = destination
+        self._tracer = tracer
+        self._open: dict[str, OpenRun] = {}
+        self._draw: dict[type[Record], Callable[[Any], None]] = {
+            RunStarted: self._run_started,
+            RunResumed: self._run_started,
+            RunSuspended: self._run_suspended,
+            RunEnded: self._run_ended,
+            StepStarted: self._step_started,
+            StepEnded: self._step_ended,
+            RetryScheduled: self._retry_scheduled,
+            EventStreamed: self._event_streamed,
+            EventUnhandled: self._event_unhandled,
+            FanInReleased: self._fan_in_released,
+            WaitStarted: self._wait_started,
+            WaitResolved: self._wait_ended,
+            WaitTimedOut: self._wait_ended,
+            WaitCancelled: self._wait_ended,
+        }
+        self.configure(settings or Settings())
+
+    def configure(self, settings: Settings) -> None:
+        """Draw by other settings from now on."""
+        self.settings = settings
+        self._runs = RunSpans(self._tracer, settings)
+        self._steps = StepSpans(self._tracer, settings)
+        self._waits = WaitSpans(self._tracer)
+        self._shows_streams = settings.streams == "summary"
+
+    @property
+    def open_runs(self) -> int:
+        """How many runs have an open span; in a process at rest 0."""
+        return len(self._open)
+
+    def handle(self, record: Record) -> None:
+        """Draw one record."""
+        draw = self._draw.get(type(record))
+        if draw is not None:
+            draw(record)
+
+    def carrier(self, run_id: str) -> Mapping[str, str] | None:
+        """The span in which an event is sent now, or, asked in a run's own context, what its next segment must know."""
+        scope = current_attempt.get()
+        if scope is None or scope.run_id != run_id:
+            return _outside(run_id)
+        run = self._open.get(run_id)
+        attempt = run.attempts.get(scope.exec_id) if run is not None else None
+        if attempt is None:
+            return None
+        if attempt.carrier is None:
+            attempt.carrier = carrier_of(attempt.span.get_span_context())
+        return attempt.carrier
+
+    def close(self) -> None:
+        """Close every open span as interrupted: nobody is going to tell how those runs end."""
+        for run_id in list(self._open):
+            self._interrupt(run_id, time.time_ns())
+
+    def _run_started(self, record: RunStarted) -> None:
+        if self._open and record.at_ns - self._open[oldest := next(iter(self._open))].started_ns > FORGET_AFTER_NS:
+            self._interrupt(oldest, record.at_ns)
+        run = self._runs.started(record)
+        if run.span.is_recording():
+            self._open[record.run_id] = run
+
+    def _run_ended(self, record: RunEnded) -> None:
+        run = self._open.pop(record.run_id, None)
+        if run is None:
+            return
+        self._steps.close_all(run, record.outcome, record.at_ns)
+        self._runs.ended(run, record)
+        if record.error is not None and run.parent is not None:
+            self._tell_parent(run.parent, record.error)
+
+    def _tell_parent(self, parent: tuple[str, str], error: BaseException) -> None:
+        run_id, exec_id = parent
+        run = self._open.get(run_id)
+        attempt = run.attempts.get(exec_id) if run is not None else None
+        if attempt is not None:
+            attempt.child_error = error
+
+    def _run_suspended(self, record: RunSuspended) -> None:
+        run = self._open.pop(record.run_id, None)
+        if run is not None:
+            self._steps.close_all(run, "suspended", record.at_ns)
+            self._runs.suspended(run, record.counts, record.at_ns)
+
+    def _interrupt(self, run_id: str, at_ns: int) -> None:
+        run = self._open.pop(run_id, None)
+        if run is not None:
+            self._steps.close_all(run, "interrupted", at_ns)
+            self._runs.interrupted(run, at_ns)
+
+    def _step_started(self, record: StepStarted) -> None:
+        run = self._open.get(record.run_id)
+        if run is not None:
+            self._steps.started(run, record)
+
+    def _step_ended(self, record: StepEnded) -> None:
+        run = self._open.get(record.run_id)
+        if run is not None:
+            self._steps.ended(run, record)
+
+    def _retry_scheduled(self, record: RetryScheduled) -> None:
+        run = self._open.get(record.run_id)
+        if run is not None:
+            self._steps.retry_scheduled(run, record)
+
+    def _fan_in_released(self, record: FanInReleased) -> None:
+        run = self._open.get(record.run_id)
+        if run is not None:
+            self._steps.released(run, record)
+
+    def _event_streamed(self, record: EventStreamed) -> None:
+        run = self._open.get(record.run_id)
+        if run is None or not self._shows_streams:
+            return
+        attempt = run.attempts.get(record.exec_id) if record.exec_id is not None else None
+        if attempt is None:
+            run.stream = _noted(run.stream, record)
+            return
+        attempt.stream = _noted(attempt.stream, record)
+        if attempt.call is not None:
+            attempt.call.stream = _noted(attempt.call.stream, record)
+
+    def _event_unhandled(self, record: EventUnhandled) -> None:
+        run = self._open.get(record.run_id)
+        if run is None:
+            return
+        sender = record.envelope.sender
+        attempt = run.attempts.get(sender) if sender is not None else None
+        holder = attempt if attempt is not None else run
+        if holder.noted < NOTED_UNHANDLED:
+            holder.noted += 1
+            about = {at.EVENT_TYPE: type(record.envelope.event).__name__, at.EVENT_ID: record.envelope.event_id}
+            holder.span.add_event(at.SPAN_EVENT_UNHANDLED, about, record.at_ns)
+
+    def _wait_started(self, record: WaitStarted) -> None:
+        run = self._open.get(record.run_id)
+        if run is not None:
+            self._waits.started(run, record)
+
+    def _wait_ended(self, record: WaitResolved | WaitTimedOut | WaitCancelled) -> None:
+        run = self._open.get(record.run_id)
+        if run is not None:
+            self._waits.ended(run, record)
+
+
+def _outside(run_id: str) -> Mapping[str, str] | None:
+    span, run = get_current_span(), current_run()
+    if run is not None and run.run_id == run_id and run.span is span:
+        return carrier_of_run(span.get_span_context(), run.first, run.started_ns)
+    return carrier_of(span.get_span_context())
+
+
+def _noted(stream: StreamSummary | None, record: EventStreamed) -> StreamSummary:
+    summary = stream if stream is not None else StreamSummary()
+    summary.add(type(record.event).__name__, record.at_ns)
+    return summary

@@ -1,0 +1,90 @@
+"""`instrument()` and `uninstrument()`: which tracer providers draw runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from opentelemetry import trace
+
+from workflows.instrumentation import add_handler
+from workflows.instrumentation.content import ContentPolicy, Mode
+from workflows_otel.handler import OtelHandler
+from workflows_otel.settings import ResumeTrace, RunParent, Settings, Streams
+
+__all__ = ["instrument", "instrumented", "uninstrument"]
+
+SCOPE = "workflows"
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
+
+_handlers: dict[int, tuple[trace.TracerProvider, OtelHandler, Callable[[], None]]] = {}
+_lock = threading.Lock()
+
+
+def instrument(
+    tracer_provider: trace.TracerProvider | None = None,
+    *,
+    content: Mode | ContentPolicy | None = None,
+    redact: Callable[[str, Any], Any] | None = None,
+    run_parent: RunParent = "auto",
+    resume_trace: ResumeTrace = "auto",
+    start_marker: bool = True,
+    streams: Streams = "summary",
+) -> None:
+    """Draw every run of this process as spans of an application's own tracer provider.
+
+    Nothing else is set up: exporters, processors and sampling are the application's. Calling it again for the same
+    provider only changes the options.
+
+    Args:
+        tracer_provider: Default: the process's own, also when it is set after this call.
+        content: As for `setup()`; default "types".
+        redact: As for `setup()`.
+        run_parent: As for `setup()`.
+        resume_trace: As for `setup()`.
+        start_marker: As for `setup()`.
+        streams: As for `setup()`.
+    """
+    policy = (
+        content
+        if isinstance(content, ContentPolicy)
+        else ContentPolicy.from_environment(content or "types", redact=redact)
+    )
+    settings = Settings(policy, run_parent, resume_trace, start_marker, streams)
+    instrumented(tracer_provider or trace.get_tracer_provider(), settings)
+
+
+def instrumented(provider: trace.TracerProvider, settings: Settings) -> OtelHandler:
+    """The handler that draws runs on a provider, made when first asked for, with these settings from now on."""
+    with _lock:
+        known = _handlers.get(id(provider))
+        if known is not None:
+            known[1].configure(settings)
+            return known[1]
+        tracer = trace.get_tracer(SCOPE, _version(), provider, SCHEMA_URL)
+        handler = OtelHandler(tracer, settings, destination=f"opentelemetry:{id(provider):x}")
+        _handlers[id(provider)] = (provider, handler, add_handler(handler))
+        return handler
+
+
+def uninstrument(tracer_provider: trace.TracerProvider | None = None) -> None:
+    """Stop drawing runs, and close the spans of those that are under way as interrupted.
+
+    Args:
+        tracer_provider: Default: all of them.
+    """
+    with _lock:
+        asked = list(_handlers) if tracer_provider is None else [id(tracer_provider)]
+        found = [_handlers.pop(key) for key in asked if key in _handlers]
+    for _, handler, remove in found:
+        remove()
+        handler.close()
+
+
+def _version() -> str:
+    try:
+        return version("spanflow")
+    except PackageNotFoundError:  # run from a source tree
+        return ""

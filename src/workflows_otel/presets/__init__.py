@@ -1,0 +1,7 @@
+"""Back ends. A preset knows one back end (where it is, what it needs) and nothing about workflows."""
+
+from workflows_otel.presets.console import console
+from workflows_otel.presets.otlp import otlp
+from workflows_otel.presets.preset import Preset
+
+__all__ = ["Preset", "console", "otlp"]

@@ -1,0 +1,240 @@
+"""Spans of runs: what their parent is, what they say, and how they end."""
+
+from __future__ import annotations
+
+from opentelemetry import baggage
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    Tracer,
+    get_current_span,
+    set_span_in_context,
+)
+
+from workflows.events import StopEvent
+from workflows.instrumentation import attributes as at
+from workflows.instrumentation.content import capture_value, redact_text, to_jsonable
+from workflows.instrumentation.records import RunCounts, RunEnded, RunStarted
+from workflows_otel.open_spans import Attributes, OpenRun
+from workflows_otel.propagation import HANDLER_NAME, first_segment_of, link_to, span_context_of, started_ns_of
+from workflows_otel.settings import Settings
+from workflows_otel.statuses import set_status
+
+__all__ = ["RunSpans", "current_run"]
+
+CONTINUE_WITHIN_NS = 24 * 3600 * 10**9
+LONGEST_BAGGAGE = 200
+
+_RUN = otel_context.create_key("workflows-run")
+
+
+def current_run() -> OpenRun | None:
+    """The run in whose context this code runs; also once that run is over."""
+    run = otel_context.get_value(_RUN)
+    return run if isinstance(run, OpenRun) else None
+
+
+class RunSpans:
+    """Opens and closes the spans of runs."""
+
+    def __init__(self, tracer: Tracer, settings: Settings) -> None:
+        self._tracer = tracer
+        self._settings = settings
+
+    def started(self, record: RunStarted) -> OpenRun:
+        """Open a run's span and make it the current one in the run's own context, which every attempt copies."""
+        ambient = otel_context.get_current()
+        parent_context, links = self._parent(record, ambient)
+        identity = self._identity(record, ambient)
+        span = self._tracer.start_span(
+            f"invoke_workflow {record.workflow}",
+            parent_context,
+            attributes={**identity, **_about_run(record, ambient)},
+            links=links,
+            start_time=record.at_ns,
+        )
+        if span.is_recording():
+            self._write_payload(span, record)
+        context = set_span_in_context(span, ambient)
+        run = OpenRun(
+            record.run_id,
+            span,
+            context,
+            workflow=record.workflow,
+            kind=_kind(record),
+            started_ns=record.at_ns,
+            identity=identity,
+            first=first_segment_of(record.carriers.get(HANDLER_NAME)) or span.get_span_context(),
+            parent=record.parent,
+        )
+        otel_context.attach(otel_context.set_value(_RUN, run, context))  # never detached: it ends with the run
+        if self._settings.start_marker and span.is_recording():
+            marker = self._tracer.start_span("workflow.started", context, attributes=identity, start_time=record.at_ns)
+            marker.end(record.at_ns)
+        return run
+
+    def ended(self, run: OpenRun, record: RunEnded) -> None:
+        """Close a run's span with its outcome, its result and its counts."""
+        span = run.span
+        attributes: Attributes = {at.RUN_OUTCOME: record.outcome, **_counts(record.counts)}
+        if record.failed_step is not None:
+            attributes[at.RUN_FAILED_STEP] = record.failed_step
+        if record.outcome == "completed" and record.stop_event is not None:
+            self._write_result(attributes, record.stop_event)
+        if record.outcome == "cancelled":
+            about = {at.CANCEL_REASON: redact_text(record.reason, self._settings.content)} if record.reason else {}
+            attributes.update(about)
+            span.add_event(at.SPAN_EVENT_CANCELLED, about, record.at_ns)
+        set_status(span, record.outcome, record.error, self._settings.content)
+        self._finish(run, attributes, record.at_ns)
+
+    def suspended(self, run: OpenRun, counts: RunCounts, at_ns: int) -> None:
+        """Close the span of a segment whose run goes on later."""
+        self._finish(run, {at.RUN_OUTCOME: "suspended", **_counts(counts)}, at_ns)
+
+    def interrupted(self, run: OpenRun, at_ns: int) -> None:
+        """Close the span of a run that nobody will end any more."""
+        self._finish(run, {at.RUN_OUTCOME: "interrupted"}, at_ns)
+
+    def _finish(self, run: OpenRun, attributes: Attributes, at_ns: int) -> None:
+        span = run.span
+        if run.stream is not None:
+            attributes.update(run.stream.attributes(run.started_ns))
+            run.stream.write_events(span)
+        span.set_attributes(attributes)
+        if getattr(span, "dropped_attributes", 0):
+            span.set_attributes({**run.identity, at.SPAN_KIND: run.kind})
+        span.end(at_ns)
+
+    def _parent(self, record: RunStarted, ambient: Context) -> tuple[Context, list[Link]]:
+        previous = span_context_of(record.carriers.get(HANDLER_NAME))
+        current = get_current_span(ambient)
+        caller = current.get_span_context()
+        if previous is not None:
+            return self._resumed(record, previous, caller)
+        if record.parent is not None or not caller.is_valid:
+            return ambient, []
+        how = self._settings.run_parent
+        if how == "auto":
+            how = "link" if self._settings.roots and _is_foreign(current) else "child"
+        if how == "child":
+            return ambient, []
+        return Context(), [link_to(caller, at.LINK_SPAWNED_BY)] if how == "link" else []
+
+    def _resumed(self, record: RunStarted, previous: SpanContext, caller: SpanContext) -> tuple[Context, list[Link]]:
+        links = [link_to(previous, at.LINK_RESUMED_FROM)]
+        if caller.is_valid:
+            links.append(link_to(caller, at.LINK_SPAWNED_BY))
+        how = self._settings.resume_trace
+        carrier = record.carriers.get(HANDLER_NAME)
+        if how == "link" or (how == "auto" and record.at_ns - started_ns_of(carrier) > CONTINUE_WITHIN_NS):
+            return Context(), links
+        return set_span_in_context(NonRecordingSpan(first_segment_of(carrier) or previous), Context()), links
+
+    def _identity(self, record: RunStarted, ambient: Context) -> Attributes:
+        """What every span of a run has: whose it is."""
+        who = record.identity
+        identity: Attributes = {
+            at.SPAN_KIND: "CHAIN",
+            at.GEN_AI_WORKFLOW_NAME: record.workflow,
+            at.RUN_ID: record.run_id,
+        }
+        if record.root_run_id != record.run_id:
+            identity[at.ROOT_RUN_ID] = record.root_run_id
+        session_id = who.session_id or _from_baggage(at.SESSION_ID, ambient)
+        session_id = session_id or _from_baggage(at.GEN_AI_CONVERSATION_ID, ambient)
+        if session_id:
+            identity[at.SESSION_ID] = session_id
+            if self._settings.conversation_id:
+                identity[at.GEN_AI_CONVERSATION_ID] = session_id
+        if user_id := who.user_id or _from_baggage(at.USER_ID, ambient):
+            identity[at.USER_ID] = user_id
+        return identity
+
+    def _write_payload(self, span: Span, record: RunStarted) -> None:
+        policy = self._settings.content
+        if record.start_event is not None and (captured := capture_value(record.start_event, policy.for_inputs())):
+            span.set_attributes(
+                {
+                    at.INPUT_VALUE: captured.text,
+                    at.INPUT_MIME_TYPE: captured.mime_type,
+                    at.INPUT_SIZE: captured.size,
+                    at.INPUT_COMPLETE: captured.complete,
+                }
+            )
+            if captured.truncated:
+                span.set_attribute(at.TRUNCATED, True)
+        if record.identity.metadata:
+            span.set_attribute(at.METADATA, to_jsonable(dict(record.identity.metadata), policy).text)
+
+    def _write_result(self, attributes: Attributes, stop: StopEvent) -> None:
+        result = stop.result if type(stop) is StopEvent else stop
+        captured = capture_value(result, self._settings.content.for_outputs())
+        if captured is None:
+            return
+        attributes[at.OUTPUT_VALUE] = captured.text
+        attributes[at.OUTPUT_MIME_TYPE] = captured.mime_type
+        attributes[at.OUTPUT_SIZE] = captured.size
+        if captured.truncated:
+            attributes[at.TRUNCATED] = True
+
+
+def _about_run(record: RunStarted, ambient: Context) -> Attributes:
+    """What only the run's own span says at its start."""
+    attributes: Attributes = {
+        at.SPAN_KIND: _kind(record),
+        at.GEN_AI_OPERATION_NAME: "invoke_workflow",
+        at.ROOT_RUN_ID: record.root_run_id,
+        at.RUN_SEGMENT: record.segment,
+        at.GRAPH_HASH: record.graph_hash,
+        at.GRAPH_NODE_ID: record.workflow,
+    }
+    if record.version is not None:
+        attributes[at.WORKFLOW_VERSION] = record.version
+    if record.timeout is not None:
+        attributes[at.TIMEOUT] = record.timeout
+    if record.queue_wait:
+        attributes[at.RUN_QUEUE_WAIT] = record.queue_wait
+    if record.parent is not None:
+        attributes[at.PARENT_RUN_ID] = record.parent[0]
+        attributes[at.GEN_AI_WORKFLOW_NESTED] = True
+    tags = record.identity.tags or _tags_from_baggage(ambient)
+    if tags:
+        attributes[at.TAGS] = list(tags)
+    return attributes
+
+
+def _is_foreign(span: Span) -> bool:
+    """Whether a span is recorded elsewhere: in another process, or by another tracing library."""
+    context = span.get_span_context()
+    return context.is_remote or (context.trace_flags.sampled and not isinstance(span, ReadableSpan))
+
+
+def _kind(record: RunStarted) -> str:
+    return "AGENT" if record.span_kind == "AGENT" else "CHAIN"
+
+
+def _counts(counts: RunCounts) -> Attributes:
+    return {
+        at.RUN_STEPS: counts.steps,
+        at.RUN_RETRIES: counts.retries,
+        at.RUN_EVENTS: counts.events,
+        at.RUN_STREAMED: counts.streamed,
+        at.RUN_HANDLED_ERRORS: counts.handled_errors,
+        at.RUN_UNHANDLED: counts.unhandled,
+    }
+
+
+def _from_baggage(name: str, ambient: Context) -> str | None:
+    value = baggage.get_baggage(name, ambient)
+    return value[:LONGEST_BAGGAGE] if isinstance(value, str) and value.isascii() and value else None
+
+
+def _tags_from_baggage(ambient: Context) -> list[str]:
+    text = _from_baggage(at.TAGS, ambient)
+    return [tag.strip() for tag in text.split(",")] if text else []

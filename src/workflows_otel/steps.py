@@ -1,0 +1,290 @@
+"""Spans of steps and of their attempts. Hot code: it runs twice for every attempt of every step."""
+
+from __future__ import annotations
+
+from opentelemetry import context as otel_context
+from opentelemetry.trace import Link, Span, Tracer, get_current_span, set_span_in_context
+
+from workflows.events import Event, StartEvent
+from workflows.instrumentation import attributes as at
+from workflows.instrumentation.content import Captured, capture_value
+from workflows.instrumentation.records import (
+    Envelope,
+    FanInReleased,
+    RetryScheduled,
+    RunOutcome,
+    StepEnded,
+    StepOutcome,
+    StepStarted,
+)
+from workflows_otel.open_spans import Attributes, OpenAttempt, OpenCall, OpenRun
+from workflows_otel.propagation import link_to, sender_of
+from workflows_otel.settings import Settings
+from workflows_otel.statuses import COMPLETED, error_type, set_status, write_exception
+
+__all__ = ["StepSpans"]
+
+MAX_LINKS = 64
+SHOWN_CAUSES = 16
+SHOWN_EMITTED = 32
+
+_OUTCOME_OF_RUN: dict[RunOutcome, StepOutcome] = {
+    "cancelled": "cancelled",
+    "timed_out": "timed_out",
+    "interrupted": "interrupted",
+    "suspended": "suspended",
+}
+
+
+class StepSpans:
+    """Opens and closes the spans of the calls of a run."""
+
+    def __init__(self, tracer: Tracer, settings: Settings) -> None:
+        self._tracer = tracer
+        self._settings = settings
+        self._shows_values = settings.content.mode == "full"
+        self._inputs = settings.content.for_inputs()
+        self._outputs = settings.content.for_outputs()
+
+    def started(self, run: OpenRun, record: StepStarted) -> None:
+        """Open the span of an attempt (and of its step, with the first of several), and make it the current one."""
+        exec_id = record.exec_id
+        call = None
+        if record.retry_policy is None:
+            span = self._open_step(run, record)
+        else:
+            call = run.calls.get(exec_id)
+            if call is None:
+                call = run.calls[exec_id] = self._open_call(run, record)
+            call.attempts += 1
+            span = self._open_attempt(run, call, record)
+        # Upon what is current, not upon the run's context: other handlers may have put something there.
+        token = otel_context.attach(set_span_in_context(span))
+        run.attempts[exec_id] = OpenAttempt(record.step, record.attempt, span, record.at_ns, token, call)
+
+    def ended(self, run: OpenRun, record: StepEnded) -> None:
+        """Close the span of an attempt, and that of its step unless another attempt follows."""
+        attempt = run.attempts.pop(record.exec_id, None)
+        if attempt is not None:
+            # Told by another task than the attempt's own (it was abandoned), there is nothing of ours to detach here.
+            if attempt.token is not None and get_current_span() is attempt.span:
+                otel_context.detach(attempt.token)
+            self._close_attempt(run, attempt, record)
+        call = run.calls.get(record.exec_id)
+        if call is None:
+            if attempt is None and not record.started:
+                self._draw_unstarted(run, record)
+        elif record.retry_delay is None:
+            del run.calls[record.exec_id]
+            self._close_call(run, call, record)
+        elif attempt is not None:
+            call.previous = attempt.span.get_span_context()
+
+    def released(self, run: OpenRun, record: FanInReleased) -> None:
+        """Link the call that got the last member of a join to the senders of all of them."""
+        attempt = run.attempts.get(record.exec_id)
+        if attempt is None:
+            return
+        attempt.joined = True
+        span = attempt.span if attempt.call is None else attempt.call.span
+        span_ids: list[str] = []
+        for envelope in record.members[: MAX_LINKS - 1]:
+            if (sender := sender_of(envelope)) is not None:
+                link = link_to(sender, at.LINK_COLLECT_MEMBER, envelope)
+                span.add_link(link.context, link.attributes)
+                span_ids.append(f"{sender.span_id:016x}")
+        span.set_attributes({at.CAUSE_COUNT: len(record.members), at.CAUSE_SPAN_IDS: span_ids[:SHOWN_CAUSES]})
+
+    def retry_scheduled(self, run: OpenRun, record: RetryScheduled) -> None:
+        """Note on the step's span that another attempt follows."""
+        call = run.calls.get(record.exec_id)
+        if call is not None and call.attempts <= SHOWN_CAUSES:
+            about = {
+                at.STEP_ATTEMPT: record.attempt,
+                at.RETRY_DELAY: float(record.delay),
+                at.ERROR_TYPE: error_type(record.error),
+            }
+            call.span.add_event(at.SPAN_EVENT_RETRY_SCHEDULED, about, record.at_ns)
+
+    def close_all(self, run: OpenRun, outcome: RunOutcome, at_ns: int) -> None:
+        """Close what is still open when its run is over: calls between two attempts, and attempts nobody told about."""
+        as_step = _OUTCOME_OF_RUN.get(outcome, "abandoned")
+        still = {exec_id: (call.step, call.attempts) for exec_id, call in run.calls.items()}
+        still.update((exec_id, (attempt.step, attempt.number)) for exec_id, attempt in run.attempts.items())
+        for exec_id, (step, number) in still.items():
+            end = StepEnded(run_id="", seq=0, at_ns=at_ns, exec_id=exec_id, step=step, attempt=number, outcome=as_step)
+            self.ended(run, end)
+
+    def _open_step(self, run: OpenRun, record: StepStarted) -> Span:
+        causes = record.causes
+        attributes = (run.constants.get(record.step) or _constants(run, record)).copy()
+        attributes[at.STEP_EXECUTION_ID] = record.exec_id
+        attributes[at.STEP_QUEUE_WAIT] = _seconds(record)
+        if record.queue_depth:
+            attributes[at.STEP_QUEUE_DEPTH] = record.queue_depth
+        if record.retry_policy is None:
+            attributes[at.STEP_ATTEMPT] = record.attempt
+            attributes[at.STEP_WORKER] = record.worker
+        elif record.max_attempts is not None:
+            attributes[at.STEP_MAX_ATTEMPTS] = record.max_attempts
+        if record.replay:
+            attributes[at.STEP_REPLAY] = True
+        links = _write_causes(attributes, run, causes) if causes else ()
+        if self._shows_values and causes:
+            shown: Event | list[Event] = causes[0].event if len(causes) == 1 else [cause.event for cause in causes]
+            _write_input(attributes, capture_value(shown, self._inputs))
+        return self._tracer.start_span(
+            f"run_step {record.step}", run.context, attributes=attributes, links=links, start_time=record.at_ns
+        )
+
+    def _open_call(self, run: OpenRun, record: StepStarted) -> OpenCall:
+        span = self._open_step(run, record)
+        return OpenCall(record.step, span, set_span_in_context(span, run.context), record.at_ns)
+
+    def _open_attempt(self, run: OpenRun, call: OpenCall, record: StepStarted) -> Span:
+        attributes = _constants(run, record).copy()
+        attributes[at.STEP_EXECUTION_ID] = record.exec_id
+        attributes[at.STEP_ATTEMPT] = record.attempt
+        attributes[at.STEP_WORKER] = record.worker
+        attributes[at.STEP_QUEUE_WAIT] = _seconds(record)
+        attributes[at.RETRY_POLICY] = record.retry_policy or ""
+        if record.previous_error is not None:
+            attributes[at.RETRY_PREVIOUS_ERROR_TYPE] = error_type(record.previous_error)
+        if record.replay:
+            attributes[at.STEP_REPLAY] = True
+        links = [link_to(call.previous, at.LINK_RETRY_OF)] if call.previous is not None else ()
+        return self._tracer.start_span(
+            f"attempt {record.step}", call.context, attributes=attributes, links=links, start_time=record.at_ns
+        )
+
+    def _draw_unstarted(self, run: OpenRun, record: StepEnded) -> None:
+        """A call that was cancelled before its task first ran: a span of no length, so that it does not vanish."""
+        attributes: Attributes = {
+            **run.identity,
+            at.STEP_NAME: record.step,
+            at.STEP_EXECUTION_ID: record.exec_id,
+            at.STEP_ATTEMPT: record.attempt,
+            at.STEP_OUTCOME: record.outcome,
+            at.GRAPH_NODE_ID: f"{run.workflow}.{record.step}",
+        }
+        name = f"run_step {record.step}"
+        self._tracer.start_span(name, run.context, attributes=attributes, start_time=record.at_ns).end(record.at_ns)
+
+    def _close_attempt(self, run: OpenRun, attempt: OpenAttempt, record: StepEnded) -> None:
+        span = attempt.span
+        attributes: Attributes = {at.STEP_OUTCOME: record.outcome}
+        if attempt.call is None:
+            self._write_result(attributes, record)
+        elif record.retry_elapsed is not None:
+            attributes[at.RETRY_ELAPSED] = record.retry_elapsed
+            attributes[at.RETRY_WILL_RETRY] = record.retry_delay is not None
+            if record.retry_delay is not None:
+                attributes[at.RETRY_DELAY] = float(record.retry_delay)
+        if record.buffered and not attempt.joined:
+            attributes[at.COLLECT_BUFFERED] = True
+        if attempt.stream is not None:
+            attributes.update(attempt.stream.attributes(attempt.started_ns))
+            attempt.stream.write_events(span)
+        span.set_attributes(attributes)
+        if record.outcome == "completed":
+            span.set_status(COMPLETED)
+        else:
+            self._write_failure(span, attempt, record)
+        _finish(span, run, record.at_ns)
+
+    def _write_failure(self, span: Span, attempt: OpenAttempt, record: StepEnded) -> None:
+        error = record.error
+        if error is not None and error is not attempt.child_error and record.outcome != "cancelled":
+            write_exception(span, error, self._settings.content, record.at_ns)
+        set_status(span, record.outcome, error, self._settings.content)
+
+    def _close_call(self, run: OpenRun, call: OpenCall, record: StepEnded) -> None:
+        span = call.span
+        attributes: Attributes = {at.STEP_OUTCOME: record.outcome, at.STEP_ATTEMPTS: call.attempts}
+        self._write_result(attributes, record)
+        if call.stream is not None:
+            attributes.update(call.stream.attributes(call.started_ns))
+        span.set_attributes(attributes)
+        set_status(span, record.outcome, record.error, self._settings.content)
+        _finish(span, run, record.at_ns)
+
+    def _write_result(self, attributes: Attributes, record: StepEnded) -> None:
+        if record.handled_by is not None:
+            attributes[at.STEP_HANDLED_BY] = record.handled_by
+        emitted = record.emitted
+        if not emitted:
+            return
+        attributes[at.EMITTED] = [f"{type(sent.event).__name__}:{sent.event_id}" for sent in emitted[:SHOWN_EMITTED]]
+        if len(emitted) > SHOWN_EMITTED:
+            attributes[at.EMITTED_COUNT] = len(emitted)
+        if self._shows_values:
+            shown: Event | list[Event] = emitted[0].event if len(emitted) == 1 else [sent.event for sent in emitted]
+            _write_output(attributes, capture_value(shown, self._outputs))
+
+
+def _constants(run: OpenRun, record: StepStarted) -> Attributes:
+    """What every span of a step has, built once a run."""
+    attributes = run.constants.get(record.step)
+    if attributes is None:
+        attributes = run.constants[record.step] = {
+            **run.identity,
+            at.STEP_NAME: record.step,
+            at.CODE_FUNCTION_NAME: record.function,
+            at.GRAPH_NODE_ID: f"{run.workflow}.{record.step}",
+        }
+    return attributes
+
+
+def _write_causes(attributes: Attributes, run: OpenRun, causes: tuple[Envelope, ...]) -> list[Link]:
+    """Say in attributes what caused a call, and give the links that say the same."""
+    first = causes[0]
+    attributes[at.EVENT_ID] = first.event_id
+    attributes[at.EVENT_TYPE] = type(first.event).__name__
+    if first.sender is not None:
+        attributes[at.EVENT_SOURCE] = "step"
+        attributes[at.GRAPH_NODE_PARENT_ID] = f"{run.workflow}.{first.sender_step}"
+    else:
+        attributes[at.EVENT_SOURCE] = "start" if isinstance(first.event, StartEvent) else "external"
+    link_type = at.LINK_TRIGGER
+    if len(causes) > 1:
+        link_type = at.LINK_COLLECT_MEMBER
+        attributes[at.CAUSE_COUNT] = len(causes)
+    links: list[Link] = []
+    span_ids: list[str] = []
+    for cause in causes if len(causes) < MAX_LINKS else causes[: MAX_LINKS - 1]:
+        sender = sender_of(cause)
+        if sender is not None:
+            links.append(link_to(sender, link_type if cause.sender is not None else at.LINK_EXTERNAL_SENDER, cause))
+            span_ids.append(f"{sender.span_id:016x}")
+    if span_ids:
+        attributes[at.CAUSE_SPAN_IDS] = span_ids[:SHOWN_CAUSES]
+    return links
+
+
+def _write_input(attributes: Attributes, captured: Captured | None) -> None:
+    if captured is not None:
+        attributes[at.INPUT_VALUE] = captured.text
+        attributes[at.INPUT_MIME_TYPE] = captured.mime_type
+        if captured.truncated:
+            attributes[at.INPUT_SIZE] = captured.size
+            attributes[at.TRUNCATED] = True
+
+
+def _write_output(attributes: Attributes, captured: Captured | None) -> None:
+    if captured is not None:
+        attributes[at.OUTPUT_VALUE] = captured.text
+        attributes[at.OUTPUT_MIME_TYPE] = captured.mime_type
+        if captured.truncated:
+            attributes[at.OUTPUT_SIZE] = captured.size
+            attributes[at.TRUNCATED] = True
+
+
+def _finish(span: Span, run: OpenRun, at_ns: int) -> None:
+    # A span with too many attributes loses the oldest first, and those are the ones that say whose it is.
+    if getattr(span, "dropped_attributes", 0):
+        span.set_attributes(run.identity)
+    span.end(at_ns)
+
+
+def _seconds(record: StepStarted) -> float:
+    return max(record.at_ns - record.queued_at_ns, 0) / 1e9

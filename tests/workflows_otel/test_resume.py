@@ -1,0 +1,85 @@
+"""A run that is suspended and goes on: one trace, one span a segment."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+import workflows_otel
+from tests.workflows_otel.flows import Answer, AskPerson
+from tests.workflows_otel.span_log import SpanLog, about
+from workflows import Context
+from workflows.testing import RecordLog, VirtualClockLoop
+
+
+async def suspended() -> dict[str, Any]:
+    """The snapshot of a run that has waited for a second, as it would be stored."""
+    handler = AskPerson(timeout=None).run(patience=None)
+    await asyncio.sleep(1)
+    return json.loads(json.dumps(await handler.suspend()))
+
+
+async def answered(snapshot: dict[str, Any]) -> str:
+    """What the run gives when it goes on, and is answered after a second."""
+    workflow = AskPerson(timeout=None)
+    handler = workflow.run(ctx=Context.from_dict(workflow, snapshot))
+    await asyncio.sleep(1)
+    handler.ctx.send_event(Answer(text="yes"))
+    return await handler
+
+
+async def test_a_resumed_run_continues_its_trace(clock: VirtualClockLoop, spans: SpanLog) -> None:
+    assert await answered(await suspended()) == "yes"
+    assert spans.outline()[0] == "invoke_workflow AskPerson UNSET suspended"
+    first, second = spans.all_named("invoke_workflow AskPerson")
+    assert spans.parent(second) == "invoke_workflow AskPerson"
+    assert spans.links(second) == [("resumed_from", "invoke_workflow AskPerson")]
+    assert [about(span)["workflow.run.segment"] for span in (first, second)] == [0, 1]
+    assert about(first)["workflow.run.id"] == about(second)["workflow.run.id"]
+
+
+async def test_every_segment_is_a_child_of_the_first(clock: VirtualClockLoop, spans: SpanLog) -> None:
+    workflow = AskPerson(timeout=None)
+    handler = workflow.run(ctx=Context.from_dict(workflow, await suspended()))
+    await asyncio.sleep(1)
+    await answered(await handler.suspend())
+    first, second, third = spans.all_named("invoke_workflow AskPerson")
+    assert first.context is not None
+    assert second.context is not None
+    assert [span.parent.span_id for span in (second, third) if span.parent] == [first.context.span_id] * 2
+    assert [link.context.span_id for link in third.links] == [second.context.span_id]
+
+
+async def test_no_span_is_open_while_a_run_is_suspended(clock: VirtualClockLoop, spans: SpanLog) -> None:
+    await suspended()
+    assert [span.name for span in spans.finished] == ["run_step ask", "invoke_workflow AskPerson"]
+
+
+async def test_a_wait_is_drawn_once_with_its_whole_length(clock: VirtualClockLoop, spans: SpanLog) -> None:
+    snapshot = await suspended()
+    await asyncio.sleep(3600)
+    await answered(snapshot)
+    wait = about(spans.named("wait Answer"))
+    assert (wait["workflow.wait.duration_s"], wait["workflow.wait.crossed_process"]) == (3602.0, True)
+
+
+@pytest.mark.parametrize(
+    ("resume_trace", "days", "same"), [("auto", 2, False), ("continue", 2, True), ("link", 0, False)]
+)
+async def test_resume_trace(
+    clock: VirtualClockLoop, records: RecordLog, resume_trace: Any, days: int, same: bool
+) -> None:
+    spans = SpanLog()
+    workflows_otel.instrument(spans.provider, resume_trace=resume_trace)
+    snapshot = await suspended()
+    await asyncio.sleep(days * 24 * 3600)
+    await answered(snapshot)
+    workflows_otel.uninstrument()
+    first, second = spans.all_named("invoke_workflow AskPerson")
+    assert first.context is not None
+    assert second.context is not None
+    assert (first.context.trace_id == second.context.trace_id) is same
+    assert spans.links(second) == [("resumed_from", "invoke_workflow AskPerson")]
