@@ -1,4 +1,4 @@
-"""The spans of one call of a step: one for a plain step, a step span around its attempts where it has a retry policy."""
+"""The spans of one call of a step: one for a plain step, a step span around the attempts where it may be retried."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import mlflow
-from mlflow.entities import LiveSpan, Span, SpanEvent, SpanStatus, SpanStatusCode, SpanType
+from mlflow.entities import LiveSpan, Span, SpanStatus, SpanStatusCode, SpanType
+
 from mlflow_flavor._compat import HAS_LOG_LEVEL, SpanToken, attach, detach
-from mlflow_flavor._payloads import describe, exception_event, show_causes, show_emitted
+from mlflow_flavor._payloads import describe, exception_event, show_causes, show_emitted, span_event
 from mlflow_flavor._settings import AutologSettings
 from mlflow_flavor._stream import StreamLog
 from workflows.errors import StepTimeoutError
@@ -74,7 +75,7 @@ class CallSpans:
         """Note on the step's span that another attempt will come."""
         if self._outer is not None:
             facts = {names.STEP_ATTEMPT: record.attempt, names.RETRY_DELAY: record.delay}
-            self._outer.add_event(SpanEvent(names.SPAN_EVENT_RETRY_SCHEDULED, timestamp=record.at_ns, attributes=facts))
+            self._outer.add_event(span_event(names.SPAN_EVENT_RETRY_SCHEDULED, record.at_ns, facts))
 
     def end(self, record: StepEnded) -> bool:
         """End the attempt's span, and the step's with its last attempt; True if the call is over."""
@@ -87,7 +88,7 @@ class CallSpans:
             self._end_outer(self._outer, record)
         return over
 
-    def abandon(self, at_ns: int, outcome: str, description: str | None = None) -> None:
+    def abandon(self, at_ns: int | None, outcome: str, description: str | None = None) -> None:
         """End what is still open because the run is over."""
         facts: dict[str, Any] = {names.STEP_OUTCOME: outcome}
         status = SpanStatus(SpanStatusCode.ERROR, description) if description else None

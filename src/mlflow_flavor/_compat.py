@@ -5,18 +5,24 @@ Private names move between MLflow's minor versions; when one does, this is the o
 
 from __future__ import annotations
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportPrivateUsage=false
+# Private names are what this file is for, and most of MLflow has no types.
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import mlflow
+import yaml
+from mlflow import environment_variables
 from mlflow.entities import LiveSpan, Span
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.tracing import provider
 from mlflow.tracing.context import get_configured_trace_metadata
+from mlflow.tracing.trace_manager import InMemoryTraceManager
 from mlflow.utils import autologging_utils
 
 __all__ = [
@@ -25,14 +31,20 @@ __all__ = [
     "attach",
     "autologging_integration",
     "autologging_is_on",
+    "buffer_pressure",
     "check_model_code_allowed",
     "configured_metadata",
     "detach",
+    "download",
+    "environment_files",
     "in_requirement_capture",
     "in_serving_process",
     "invalid",
+    "make_active_if_none",
     "model_config_of_script",
     "otlp_diverts_traces",
+    "save_example",
+    "tracing_has_begun",
 ]
 
 FLAVOR_NAME = "workflows"
@@ -67,7 +79,7 @@ def invalid(message: str) -> MlflowException:
 
 def attach(span: Span) -> SpanToken | None:
     """Make `span` the current one in this context; None where it stands for nothing (tracing is off)."""
-    otel_span: Any = span._span  # pyright: ignore[reportPrivateUsage]  # what MLflow's own context functions read
+    otel_span: Any = span._span
     if otel_span.get_span_context() is None:
         return None
     return provider.set_span_in_context(span)
@@ -92,6 +104,22 @@ def otlp_diverts_traces() -> bool:
     return bool(endpoint) and exporting and not dual
 
 
+def tracing_has_begun() -> bool:
+    """Whether MLflow has made its trace buffers, whose limits it reads but once."""
+    return provider.provider.once._done or InMemoryTraceManager._instance is not None
+
+
+def buffer_pressure() -> float:
+    """How full MLflow's fullest trace buffer is, 0 to 1: open traces, or tasks that wait to be stored."""
+    manager = InMemoryTraceManager._instance
+    if manager is None:
+        return 0.0
+    traces: Any = manager._traces
+    queue: Any = getattr(getattr(provider._get_trace_exporter(), "_async_queue", None), "_queue", None)
+    waiting = queue.qsize() / queue.maxsize if queue is not None and queue.maxsize else 0.0
+    return max(len(traces) / traces.maxsize, waiting)
+
+
 # --- autologging ------------------------------------------------------------------------------------------------------
 
 autologging_integration: Callable[[str], Callable[[Callable[..., None]], Callable[..., None]]] = (
@@ -104,7 +132,7 @@ def autologging_is_on() -> bool:
 
     Read at each run's start: this is how the flavor takes part in `mlflow.autolog()`, whose list of flavors is closed.
     """
-    if autologging_utils._AUTOLOGGING_GLOBALLY_DISABLED:  # pyright: ignore[reportPrivateUsage]  # no public getter
+    if autologging_utils._AUTOLOGGING_GLOBALLY_DISABLED:
         return False
     own = autologging_utils.AUTOLOGGING_INTEGRATIONS.get(FLAVOR_NAME)
     if own:
@@ -120,7 +148,7 @@ def autologging_is_on() -> bool:
 
 
 @contextmanager
-def model_config_of_script(config: Mapping[str, Any]) -> Iterator[None]:
+def model_config_of_script(config: Mapping[str, Any]) -> Generator[None]:
     """Let `mlflow.models.ModelConfig()` read `config` in the script that runs inside the block.
 
     Without a config nothing is set, so that `ModelConfig(development_config=...)` keeps working in a logged script.
@@ -128,7 +156,7 @@ def model_config_of_script(config: Mapping[str, Any]) -> Iterator[None]:
     if not config:
         yield
         return
-    from mlflow.models.utils import _config_context  # pyright: ignore[reportPrivateUsage]  # not in mlflow-tracing
+    from mlflow.models.utils import _config_context
 
     with _config_context(dict(config)):
         yield
@@ -151,15 +179,50 @@ def check_model_code_allowed() -> None:
         )
 
 
+def make_active_if_none(model_id: str) -> None:
+    """Make a loaded model the process's active one, where no model is; what the user set stays."""
+    from mlflow.tracking import fluent  # not in mlflow-tracing
+
+    if fluent.get_active_model_id() is None:
+        fluent._set_active_model_id(model_id)
+
+
+def download(model_uri: str, target: str | None) -> str:
+    """The model's directory on this machine; every kind of model URI is understood."""
+    from mlflow.tracking.artifact_utils import _download_artifact_from_uri
+
+    return _download_artifact_from_uri(artifact_uri=model_uri, output_path=target)
+
+
+def save_example(model: Any, example: object, path: str) -> tuple[object, dict[str, Any] | None]:
+    """Store an input example with the model; gives its data and its parameters."""
+    from mlflow.models.utils import _save_example
+
+    saved: Any = _save_example(model, cast("Any", example), path)
+    return saved.inference_data, saved.inference_params
+
+
+def environment_files(conda_env: Any, requirements: Any, extra: Any, defaults: list[str] | None) -> dict[str, str]:
+    """The files that say what a model needs, by name; the arguments are those of MLflow's own flavors."""
+    from mlflow.utils import environment  # not in mlflow-tracing
+
+    if conda_env is not None:
+        conda, pip, constraints = environment._process_conda_env(conda_env)
+    else:
+        conda, pip, constraints = environment._process_pip_requirements(defaults, requirements, extra)
+    files = {"conda.yaml": yaml.safe_dump(conda), "requirements.txt": "\n".join(pip)}
+    python = {name: value for name, value in environment._PythonEnv.current().to_dict().items() if value}
+    files["python_env.yaml"] = yaml.safe_dump(python, sort_keys=False)
+    if constraints:
+        files["constraints.txt"] = "\n".join(constraints)
+    return files
+
+
 def in_requirement_capture() -> bool:
     """Whether this is the process in which MLflow looks for a model's requirements by loading and calling it."""
-    return _is_true("_MLFLOW_IN_CAPTURE_MODULE_PROCESS")
+    return bool(environment_variables._MLFLOW_IN_CAPTURE_MODULE_PROCESS.get())
 
 
 def in_serving_process() -> bool:
     """Whether this process serves a model (`mlflow models serve` and what is built like it)."""
-    return "__pyfunc_model_path__" in os.environ or _is_true("_MLFLOW_IS_IN_SERVING_ENVIRONMENT")
-
-
-def _is_true(variable: str) -> bool:
-    return os.environ.get(variable, "").strip().lower() in ("true", "1")
+    return "__pyfunc_model_path__" in os.environ or bool(environment_variables._MLFLOW_IS_IN_SERVING_ENVIRONMENT.get())

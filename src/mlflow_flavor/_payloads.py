@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 from mlflow.entities import SpanEvent
+
 from workflows.events import Event, StopEvent
 from workflows.instrumentation import attributes as names
 from workflows.instrumentation.content import ContentPolicy, capture_event, capture_value, describe_exception
 from workflows.instrumentation.records import Envelope
 
-__all__ = ["describe", "exception_event", "preview", "result_of", "show", "show_causes", "show_emitted"]
+__all__ = ["describe", "exception_event", "preview", "result_of", "show", "show_causes", "show_emitted", "span_event"]
 
 SHOWN_EVENTS = 64
 """In modes that show no values; with values, the encoder's budget is the limit."""
@@ -49,9 +50,9 @@ def _shapes(value: object, policy: ContentPolicy) -> object:
             captured = capture_event(value, policy)
             return captured.value if captured is not None else None
         case dict():
-            return {str(name): _shapes(item, policy) for name, item in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # ours: event classes to events
+            return {name: _shapes(item, policy) for name, item in cast("dict[str, object]", value).items()}
         case list():
-            return [_shapes(item, policy) for item in value[:SHOWN_EVENTS]]  # pyright: ignore[reportUnknownVariableType]  # ours: events
+            return [_shapes(item, policy) for item in cast("list[object]", value)[:SHOWN_EVENTS]]
         case _:
             captured = capture_value(value, policy)
             return captured.value if captured is not None else None
@@ -64,8 +65,8 @@ def result_of(stop_event: StopEvent) -> object:
 
 def preview(shown: object) -> str | None:
     """The text of a payload that is one text, or whose only field is one; else None (MLflow shows its JSON)."""
-    if isinstance(shown, dict) and len(shown) == 1:  # pyright: ignore[reportUnknownArgumentType]  # any plain data
-        (shown,) = shown.values()  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(shown, dict) and len(fields := cast("dict[str, object]", shown)) == 1:
+        (shown,) = fields.values()
     return shown if isinstance(shown, str) and shown else None
 
 
@@ -75,15 +76,17 @@ def describe(error: BaseException, policy: ContentPolicy) -> str:
     return f"{text.type}: {text.message}" if text.message else text.type
 
 
+def span_event(name: str, at_ns: int, facts: Mapping[str, str | int | float]) -> SpanEvent:
+    """A span event at a time in nanoseconds."""
+    return SpanEvent(name, timestamp=at_ns, attributes=dict(facts))
+
+
 def exception_event(error: BaseException, at_ns: int, policy: ContentPolicy) -> SpanEvent:
     """The span event under which MLflow shows an exception with its stack, redacted."""
     text = describe_exception(error, policy)
-    return SpanEvent(
-        names.SPAN_EVENT_EXCEPTION,
-        timestamp=at_ns,
-        attributes={
-            names.EXCEPTION_TYPE: text.type,
-            names.EXCEPTION_MESSAGE: text.message,
-            names.EXCEPTION_STACKTRACE: text.stacktrace,
-        },
-    )
+    facts = {
+        names.EXCEPTION_TYPE: text.type,
+        names.EXCEPTION_MESSAGE: text.message,
+        names.EXCEPTION_STACKTRACE: text.stacktrace,
+    }
+    return span_event(names.SPAN_EVENT_EXCEPTION, at_ns, facts)

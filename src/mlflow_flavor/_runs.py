@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import mlflow
-from mlflow.entities import LiveSpan, Span, SpanEvent, SpanStatus, SpanStatusCode, SpanType
+from mlflow.entities import Link, LiveSpan, Span, SpanStatus, SpanStatusCode, SpanType
 from mlflow.tracing.constant import TraceMetadataKey
+
 from mlflow_flavor._calls import CallSpans, start_span
-from mlflow_flavor._compat import attach, configured_metadata, detach
-from mlflow_flavor._payloads import describe, exception_event, preview, result_of, show
+from mlflow_flavor._compat import HAS_LINKS, attach, configured_metadata, detach
+from mlflow_flavor._payloads import describe, exception_event, preview, result_of, show, span_event
 from mlflow_flavor._settings import AutologSettings
 from workflows.errors import WorkflowTimeoutError
 from workflows.instrumentation import attributes as names
@@ -22,6 +23,7 @@ from workflows.instrumentation.records import (
     RetryScheduled,
     RunEnded,
     RunOutcome,
+    RunResumed,
     RunStarted,
     RunSuspended,
     StepEnded,
@@ -62,7 +64,7 @@ class RunSpans:
         self._calls: dict[str, CallSpans] = {}
         self._asked: dict[str, WaitStarted] = {}
         self._unhandled = 0
-        self._session = record.identity.session_id
+        self._session = record.identity.session_id or record.carriers.get("mlflow", {}).get("session")
         # Previews, tags and metadata belong to a whole trace: only the run that began the trace may set them.
         self._owns_trace = self.is_live and self.root.parent_id is None
         # Never detached: it is the run's own context, which every attempt inherits and which ends with the run.
@@ -91,9 +93,15 @@ class RunSpans:
         session = {"session": self._session} if self._session else {}
         return {"trace_id": self.root.trace_id, "span_id": self.root.span_id, **session}
 
+    def attribute(self, model_id: str) -> None:
+        """Name the logged model whose run this is."""
+        if self._owns_trace:
+            self._update_trace(metadata={TraceMetadataKey.MODEL_ID: model_id})
+
     def close(self, at_ns: int | None) -> None:
         """End everything that is open though the run goes on (autologging was switched off)."""
         self._close_calls(at_ns, "interrupted")
+        self._conclude("interrupted")
         self.root.end(attributes={names.RUN_OUTCOME: "interrupted"}, end_time_ns=at_ns)
 
     # --- the run ------------------------------------------------------------------------------------------------------
@@ -108,13 +116,16 @@ class RunSpans:
                 facts[names.TRUNCATED] = True
         self._inputs = captured.value if captured is not None else None
         # Its parent, if any, is the span that is current where `run()` was called: a calling step, a request, a test.
-        return mlflow.start_span_no_context(
+        span = mlflow.start_span_no_context(
             f"{record.workflow}.run",
             span_type=SpanType.AGENT if record.span_kind == "AGENT" else settings.run_span_type,
             inputs=self._inputs,
             attributes=facts,
             start_time_ns=record.at_ns,
         )
+        for link in resumed_links(record):
+            span.add_link(link)
+        return span
 
     def _label(self, record: RunStarted) -> None:
         tags = {"workflow.name": record.workflow}
@@ -123,7 +134,7 @@ class RunSpans:
         # What the caller gave to `mlflow.tracing.context()` is on the trace already, and wins.
         taken = configured_metadata()
         metadata = {key: value for key, value in trace_metadata(record).items() if key not in taken}
-        mlflow.update_current_trace(tags=tags, metadata=metadata, request_preview=preview(self._inputs))
+        self._update_trace(tags=tags, metadata=metadata, request_preview=preview(self._inputs))
 
     def _ended(self, record: RunEnded) -> None:
         self._close_calls(record.at_ns, CUT_SHORT[record.outcome])
@@ -135,16 +146,13 @@ class RunSpans:
             case "completed" if record.stop_event is not None:
                 outputs = show(result_of(record.stop_event), policy.for_outputs())
             case "cancelled" | "interrupted":
-                facts[names.CANCEL_REASON] = record.reason or record.outcome
-                event = SpanEvent(names.SPAN_EVENT_CANCELLED, timestamp=record.at_ns)
-                event.attributes = {names.CANCEL_REASON: record.reason or record.outcome}
-                self.root.add_event(event)
+                why = facts[names.CANCEL_REASON] = record.reason or record.outcome
+                self.root.add_event(span_event(names.SPAN_EVENT_CANCELLED, record.at_ns, {names.CANCEL_REASON: why}))
             case "failed" | "timed_out":
                 status = self._failed(record, facts)
             case _:
                 pass
-        if self._owns_trace:
-            self._conclude(record, outputs)
+        self._conclude(record.outcome, preview(outputs))
         self.root.end(outputs=outputs, attributes=facts, status=status, end_time_ns=record.at_ns)
 
     def _failed(self, record: RunEnded, facts: dict[str, Any]) -> SpanStatus:
@@ -159,16 +167,23 @@ class RunSpans:
             self.root.add_event(exception_event(error, record.at_ns, self._settings.content))
         return SpanStatus(SpanStatusCode.ERROR, describe(error, self._settings.content))
 
-    def _conclude(self, record: RunEnded, outputs: object) -> None:
-        shown = f"({record.outcome})" if record.outcome in ("cancelled", "interrupted") else preview(outputs)
-        token = attach(self.root)  # the run may end outside the context in which it began
+    def _conclude(self, outcome: RunOutcome, shown: str | None = None) -> None:
+        if self._owns_trace:
+            cut_short = outcome in ("cancelled", "suspended", "interrupted")
+            self._update_trace(
+                tags={names.RUN_OUTCOME: outcome}, response_preview=f"({outcome})" if cut_short else shown
+            )
+
+    def _update_trace(self, **changes: Any) -> None:
+        token = attach(self.root)  # MLflow updates the current trace, and this may be told in another context
         try:
-            mlflow.update_current_trace(tags={names.RUN_OUTCOME: record.outcome}, response_preview=shown)
+            mlflow.update_current_trace(**changes)
         finally:
             detach(token)
 
     def _suspended(self, record: RunSuspended) -> None:
         self._close_calls(record.at_ns, "suspended")
+        self._conclude("suspended")
         self.root.end(attributes={names.RUN_OUTCOME: "suspended", **count_facts(record)}, end_time_ns=record.at_ns)
 
     def _close_calls(self, at_ns: int | None, outcome: str) -> None:
@@ -206,7 +221,7 @@ class RunSpans:
         if self._unhandled <= MAX_UNHANDLED:
             envelope = record.envelope
             facts = {names.EVENT_ID: envelope.event_id, names.EVENT_TYPE: type(envelope.event).__name__}
-            self.root.add_event(SpanEvent(names.SPAN_EVENT_UNHANDLED, timestamp=record.at_ns, attributes=facts))
+            self.root.add_event(span_event(names.SPAN_EVENT_UNHANDLED, record.at_ns, facts))
 
     # --- its waits ----------------------------------------------------------------------------------------------------
 
@@ -243,7 +258,7 @@ class RunSpans:
                 facts = {names.WAIT_OUTCOME: "cancelled"}
         span.end(outputs=outputs, attributes=facts, status=status, end_time_ns=record.at_ns)
 
-    _drawn: ClassVar[Mapping[type[Record], Callable[[RunSpans, Any], None]]] = {
+    _drawn: ClassVar[Mapping[type[Record], Callable[..., None]]] = {
         RunEnded: _ended,
         RunSuspended: _suspended,
         StepStarted: _step_started,
@@ -278,12 +293,22 @@ def run_facts(record: RunStarted) -> dict[str, Any]:
     return facts
 
 
+def resumed_links(record: RunStarted) -> list[Link]:
+    """The link from a resumed run to its previous segment, whose trace is never continued: MLflow would lose spans."""
+    previous = record.carriers.get("mlflow") if isinstance(record, RunResumed) and HAS_LINKS else None
+    if not previous or not previous.keys() >= {"trace_id", "span_id"}:
+        return []
+    facts = {names.LINK_TYPE: names.LINK_RESUMED_FROM}
+    return [Link(trace_id=previous["trace_id"], span_id=previous["span_id"], attributes=facts)]
+
+
 def trace_metadata(record: RunStarted) -> dict[str, str]:
     """Session, user and the caller's own metadata, as MLflow stores them: text, at most 250 characters."""
     identity = record.identity
     found = {str(key): str(value)[:MAX_METADATA_CHARS] for key, value in identity.metadata.items()}
-    if identity.session_id is not None:
-        found[TraceMetadataKey.TRACE_SESSION] = identity.session_id[:MAX_METADATA_CHARS]
+    session = identity.session_id or record.carriers.get("mlflow", {}).get("session")
+    if session is not None:
+        found[TraceMetadataKey.TRACE_SESSION] = session[:MAX_METADATA_CHARS]
     if identity.user_id is not None:
         found[TraceMetadataKey.TRACE_USER] = identity.user_id[:MAX_METADATA_CHARS]
     return found

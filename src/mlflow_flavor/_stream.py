@@ -1,4 +1,4 @@
-"""The streamed events of one attempt, bounded: the first and the last are kept, text deltas merged, the rest counted."""
+"""The streamed events of one attempt, bounded: the first and last are kept, text deltas merged, the rest counted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections import Counter, deque
 from dataclasses import dataclass
 
 from mlflow.entities import SpanEvent
+
+from mlflow_flavor._payloads import span_event
 from workflows.events import Event
 from workflows.instrumentation import attributes as names
 from workflows.instrumentation.content import ContentPolicy, capture_event, redact_text
@@ -103,11 +105,11 @@ def _delta_field(event: Event) -> str | None:
 
 def _span_event(entry: Entry, policy: ContentPolicy) -> SpanEvent:
     name = type(entry.event).__name__
-    attributes: dict[str, object] = {names.EVENT_TYPE: name, names.STREAM_SEQ: entry.seq}
+    attributes: dict[str, str | int | float] = {names.EVENT_TYPE: name, names.STREAM_SEQ: entry.seq}
     if entry.merged > 1 and entry.delta is not None:
         attributes[names.STREAM_MERGED] = entry.merged
     if policy.mode == "full" and entry.delta is not None:
         attributes[name] = redact_text(entry.text, policy, path=entry.delta, max_chars=policy.max_chars)
     elif captured := capture_event(entry.event, policy):
         attributes[name] = captured.text
-    return SpanEvent(names.SPAN_EVENT_STREAM, timestamp=entry.at_ns, attributes=attributes)  # pyright: ignore[reportArgumentType]  # every value is a str or an int
+    return span_event(names.SPAN_EVENT_STREAM, entry.at_ns, attributes)

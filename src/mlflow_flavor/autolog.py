@@ -13,7 +13,8 @@ from mlflow_flavor._compat import (
     otlp_diverts_traces,
 )
 from mlflow_flavor._settings import MAX_STREAM_EVENTS, AutologSettings
-from mlflow_flavor.handler import MlflowHandler
+from mlflow_flavor.handler import MlflowHandler, ModelAttribution
+from workflows import Workflow
 from workflows.instrumentation import add_handler
 from workflows.instrumentation.content import ContentPolicy
 
@@ -77,6 +78,12 @@ def autolog(
 @autologging_integration(FLAVOR_NAME)
 def _configure(log_traces: bool = True, disable: bool = False, silent: bool = False) -> None:
     """MLflow's decorator keeps the arguments, where `autologging_is_on` (and MLflow itself) finds them."""
+
+
+def mark_model(workflow: Workflow, model_id: str) -> None:
+    """Have the traces of this instance's runs name the logged model that it was loaded from."""
+    workflow.__mlflow_model_id__ = model_id  # pyright: ignore[reportAttributeAccessIssue]  # ours, on a loaded model
+    add_handler(ModelAttribution(handler, model_id), workflow=workflow)
 
 
 handler = MlflowHandler(is_on=autologging_is_on)

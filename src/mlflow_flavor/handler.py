@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
+from mlflow_flavor._compat import buffer_pressure
+from mlflow_flavor._limits import FULL, raise_limits
 from mlflow_flavor._runs import RunSpans
 from mlflow_flavor._settings import AutologSettings
 from workflows.instrumentation.records import Record, RunEnded, RunStarted, RunSuspended
 
-__all__ = ["MlflowHandler"]
+__all__ = ["MlflowHandler", "ModelAttribution"]
 
 REMEMBERED_RUNS = 10_000
+
+logger = logging.getLogger("workflows.mlflow")
 
 
 class MlflowHandler:
     """A record handler that draws every run started while `is_on()` says so.
 
     It never patches MLflow and never blocks: spans go to MLflow's own queue. What is drawn for a run is decided when
-    the run starts.
+    the run starts. A run that MLflow has no room for is not drawn at all, rather than in part.
+
+    Attributes:
+        settings: What `autolog()` was asked for.
+        traced: Runs that were drawn.
+        untraced: Runs that were not, for want of room.
     """
 
     name = "mlflow"
     destination = "mlflow"
 
-    def __init__(self, is_on: Callable[[], bool], settings: AutologSettings | None = None) -> None:
+    def __init__(
+        self,
+        is_on: Callable[[], bool],
+        settings: AutologSettings | None = None,
+        pressure: Callable[[], float] = buffer_pressure,
+    ) -> None:
         self.settings = settings or AutologSettings()
+        self.traced = 0
+        self.untraced = 0
         self._is_on = is_on
+        self._pressure = pressure
+        self._warned = False
         self._runs: dict[str, RunSpans] = {}
         self._trace_ids: OrderedDict[str, str] = OrderedDict()
 
@@ -52,6 +71,12 @@ class MlflowHandler:
         """The trace of a run of this process, running or over; None where it was not traced (or is long ago)."""
         return self._trace_ids.get(run_id)
 
+    def attribute(self, run_id: str, model_id: str) -> None:
+        """Name the logged model that a run belongs to, whatever model MLflow thinks is active."""
+        run = self._runs.get(run_id)
+        if run is not None:
+            run.attribute(model_id)
+
     def close(self) -> None:
         """End the spans of every open run, whose rest is not drawn."""
         while self._runs:
@@ -59,8 +84,51 @@ class MlflowHandler:
             run.close(None)
 
     def _start(self, record: RunStarted) -> None:
+        if not self.traced:
+            raise_limits()
+        if not self._has_room(record):
+            self.untraced += 1
+            return
+        self.traced += 1
         run = self._runs[record.run_id] = RunSpans(record, self.settings)
         if run.trace_id is not None:
             self._trace_ids[record.run_id] = run.trace_id
             if len(self._trace_ids) > REMEMBERED_RUNS:
                 self._trace_ids.popitem(last=False)
+
+    def _has_room(self, record: RunStarted) -> bool:
+        """Whether MLflow can hold the trace of one more run; a child's run is part of a trace that it holds already."""
+        if record.parent is not None and record.parent[0] in self._runs:
+            return True
+        full = self._pressure()
+        if full < FULL:
+            return True
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "MLflow's trace buffers are %d %% full: runs are not traced until there is room (%d traced so far). "
+                "Raise MLFLOW_TRACE_BUFFER_MAX_SIZE and MLFLOW_ASYNC_TRACE_LOGGING_MAX_QUEUE_SIZE",
+                full * 100,
+                self.traced,
+            )
+        return False
+
+
+class ModelAttribution:
+    """Tells the traces of one loaded workflow which logged model it is; told after `MlflowHandler`, by its name."""
+
+    name = "mlflow_model"
+    destination = None
+
+    def __init__(self, drawer: MlflowHandler, model_id: str) -> None:
+        self._drawer = drawer
+        self._model_id = model_id
+
+    def handle(self, record: Record) -> None:
+        """Take the start of a run; nothing else matters."""
+        if isinstance(record, RunStarted):
+            self._drawer.attribute(record.run_id, self._model_id)
+
+    def carrier(self, run_id: str) -> Mapping[str, str] | None:
+        """Nothing to carry."""
+        return None

@@ -1,0 +1,93 @@
+"""From a model's directory to a workflow that runs: for `load_model` and for `pyfunc`."""
+
+from __future__ import annotations
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# The functions of MLflow that are called here have no types.
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow.models import Model
+
+from mlflow_flavor._compat import FLAVOR_NAME, invalid, make_active_if_none
+from mlflow_flavor._environment import package_version
+from mlflow_flavor._model_code import ModelCode
+from mlflow_flavor._questions import model_serializer
+from mlflow_flavor.autolog import mark_model
+from workflows import Workflow
+
+__all__ = ["StoredModel"]
+
+logger = logging.getLogger("workflows.mlflow")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A model as it lies on disk."""
+
+    directory: Path
+    meta: Model
+
+    @classmethod
+    def read(cls, directory: str | Path) -> StoredModel:
+        """Read the model in `directory`.
+
+        Raises:
+            MlflowException: If it is no workflow, or was made by a newer major version.
+        """
+        stored = cls(Path(directory), Model.load(str(directory)))
+        if FLAVOR_NAME not in stored.meta.flavors:
+            kinds = ", ".join(sorted(stored.meta.flavors)) or "nothing"
+            raise invalid(f"This model is no workflow: it has the flavors {kinds}, not '{FLAVOR_NAME}'.")
+        _check_version(stored.facts.get("workflows_version"))
+        return stored
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What our flavor wrote into `MLmodel`; keys may be missing in models of other versions."""
+        return self.meta.flavors[FLAVOR_NAME]
+
+    @property
+    def code(self) -> ModelCode:
+        """The model's script."""
+        helpers = self.facts.get("code")
+        script = str(self.facts.get("model_code", "workflow.py"))
+        return ModelCode(self.directory / script, self.directory / helpers if helpers else None, label=script)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration that the model was logged with."""
+        return dict(self.meta.flavors.get("python_function", {}).get("config") or {})
+
+    def load(self, config: Mapping[str, Any] | None) -> Workflow:
+        """Run the script with `config` (default: the logged one); runs of the result are told as this model's."""
+        workflow = self.code.run(self.config if config is None else config)
+        # Its snapshots name the module of the load that wrote them, which may be another process's, or another number.
+        workflow._serializer = model_serializer(workflow)  # pyright: ignore[reportPrivateUsage]  # there is no public setter
+        if self.meta.model_id is not None:
+            mark_model(workflow, self.meta.model_id)
+            make_active_if_none(self.meta.model_id)
+        return workflow
+
+    def overridden(self, changes: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The logged configuration with `changes`; keys that were not logged are ignored with a warning."""
+        logged = self.config
+        unknown = sorted(set(changes or {}) - set(logged))
+        if unknown:
+            logger.warning(
+                "model_config keys %s were not logged with this model and are ignored; it has: %s",
+                ", ".join(unknown),
+                ", ".join(sorted(logged)) or "none",
+            )
+        return {**logged, **{key: value for key, value in (changes or {}).items() if key in logged}}
+
+
+def _check_version(made_by: object) -> None:
+    own = package_version()
+    if own is None or not isinstance(made_by, str) or not made_by.partition(".")[0].isdigit():
+        return
+    if int(made_by.partition(".")[0]) > int(own.partition(".")[0]):
+        raise invalid(f"This model was logged with spanflow {made_by}; {own} is installed. Install {made_by} or newer.")

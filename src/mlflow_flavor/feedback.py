@@ -1,0 +1,53 @@
+"""From a run to its trace: `trace_id`, `feedback`, and `predict_fn` for MLflow's evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mlflow
+
+from mlflow_flavor import _daemon
+from mlflow_flavor._compat import invalid
+from mlflow_flavor.autolog import handler as drawer
+from workflows import Workflow
+from workflows.handler import WorkflowHandler
+
+__all__ = ["feedback", "predict_fn", "trace_id"]
+
+
+def trace_id(handler: WorkflowHandler) -> str | None:
+    """The MLflow trace of a run of this process; None where it was not traced."""
+    return drawer.trace_id(handler.run_id)
+
+
+def feedback(handler_or_trace_id: WorkflowHandler | str, name: str, value: Any, **kw: Any) -> None:
+    """Attach a judgement to a run's trace, which MLflow shows beside it.
+
+    Args:
+        handler_or_trace_id: The run, or its trace.
+        name: What is judged: `correct`, `tone`, ...
+        value: The judgement: a number, a bool, a text, a list or dict of those.
+        kw: `rationale`, `source`, `metadata`, `span_id`, `error`: as `mlflow.log_feedback` takes them.
+
+    Raises:
+        MlflowException: If the run was not traced, or MLflow refuses the value.
+    """
+    found = handler_or_trace_id if isinstance(handler_or_trace_id, str) else trace_id(handler_or_trace_id)
+    if found is None:
+        raise invalid("This run was not traced, so there is nothing to judge: call mlflow_flavor.autolog() before it.")
+    mlflow.flush_trace_async_logging()  # the store refuses a judgement of a trace that it does not have yet
+    mlflow.log_feedback(trace_id=found, name=name, value=value, **kw)
+
+
+def predict_fn(workflow: Workflow) -> Callable[..., Any]:
+    """A plain function that runs the workflow with its keywords and waits: for `mlflow.genai.evaluate(predict_fn=)`."""
+
+    async def run(fields: dict[str, Any]) -> Any:
+        return await workflow.run(**fields)
+
+    def predict(**fields: Any) -> Any:
+        return _daemon.call(lambda: run(fields))
+
+    predict.__name__ = predict.__qualname__ = f"run_{type(workflow).__name__}"
+    return predict

@@ -1,0 +1,331 @@
+"""`save_model`, `log_model`, `load_model`: a workflow as an MLflow model, stored as the script that makes it."""
+
+from __future__ import annotations
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# The functions of MLflow that are called here have no types.
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from mlflow import pyfunc
+from mlflow.models import Model, ModelSignature
+from mlflow.models.model import ModelInfo
+from mlflow.tracing import context as tracing_context
+
+from mlflow_flavor._artifact import (
+    SCRIPT_NAME,
+    asks_people,
+    check_config,
+    copy_source,
+    human_events,
+    script_path,
+    write_facts,
+)
+from mlflow_flavor._compat import FLAVOR_NAME, download, in_serving_process, invalid, save_example
+from mlflow_flavor._environment import CONDA_FILE, PYTHON_FILE, PipRequirements, package_version, write_environment
+from mlflow_flavor._loading import StoredModel
+from mlflow_flavor._model_code import DIGEST_CHARS, MODULE_PREFIX, ModelCode
+from mlflow_flavor.autolog import autolog as start_autolog
+from mlflow_flavor.pyfunc import WorkflowPyfunc
+from mlflow_flavor.signature import input_names, signature_of
+from workflows import Workflow
+
+__all__ = ["load_model", "log_model", "save_model"]
+
+AWAIT_REGISTRATION_SECONDS = 300
+
+PASSED_BY_MLFLOW = frozenset({"validate_serving_input", "serialization_format", "uv_project_path"})
+
+Source = str | os.PathLike[str]
+Signature = ModelSignature | Literal[False] | None
+
+logger = logging.getLogger("workflows.mlflow")
+
+
+def save_model(
+    workflow: Source | type[Workflow] | Workflow,
+    path: str | os.PathLike[str],
+    *,
+    model_config: Mapping[str, Any] | str | None = None,
+    code_paths: Sequence[str | Path] | None = None,
+    mlflow_model: Model | None = None,
+    signature: Signature = None,
+    input_example: Any = None,
+    run_input_example: bool = True,
+    pip_requirements: PipRequirements = None,
+    extra_pip_requirements: PipRequirements = None,
+    conda_env: Any = None,
+    metadata: dict[str, Any] | None = None,
+    autolog: bool = True,
+    **unused: Any,
+) -> None:
+    """Save a workflow as an MLflow model in a local directory.
+
+    Args:
+        workflow: Path of the script that makes the workflow and ends with `mlflow.models.set_model(<workflow>)`.
+        path: The directory to make; it must be empty, or not exist.
+        model_config: Settings that the script reads with `mlflow_flavor.config()`, or the path of a YAML file.
+        code_paths: Files and directories that the script imports.
+        mlflow_model: Where MLflow keeps what it knows of the model; made if left out.
+        signature: Inputs and outputs; found out if left out; False for none.
+        input_example: Fields of a start event, or a pair of those and parameters.
+        run_input_example: Run the workflow once on the example, to learn the output's type.
+        pip_requirements: Every requirement; inferred if left out.
+        extra_pip_requirements: Requirements beside the inferred ones.
+        conda_env: A conda environment, instead of both.
+        metadata: Anything to keep with the model.
+        autolog: Trace the model's runs where it is served.
+        unused: What MLflow passes to every flavor and a workflow has no use for.
+
+    Raises:
+        TypeError: For a keyword that is neither.
+        MlflowException: If the workflow cannot be stored, or the script sets none.
+    """
+    if unknown := sorted(unused.keys() - PASSED_BY_MLFLOW):
+        raise TypeError(f"save_model() got an unexpected keyword argument '{unknown[0]}'")
+    script = _script_of(workflow)
+    config = _read_config(model_config)
+    check_config(config)
+    target = _empty_directory(path)
+    code = ModelCode(target / SCRIPT_NAME, copy_source(script, code_paths, target), label=script.name)
+    model = mlflow_model if mlflow_model is not None else Model()
+    if metadata is not None:
+        model.metadata = metadata
+    with tracing_context(enabled=False):
+        built = code.run(config)
+        asks = asks_people(built, code)
+        _describe_inputs(model, built, target, asks, signature, input_example, run_input_example)
+    write_facts(built, target)
+    _add_flavors(model, built, code, config, autolog)
+    _write_mlmodel(model, target)
+    write_environment(target, conda_env, pip_requirements, extra_pip_requirements)
+
+
+def log_model(
+    workflow: Source | type[Workflow] | Workflow,
+    name: str | None = None,
+    *,
+    artifact_path: str | None = None,
+    model_config: Mapping[str, Any] | str | None = None,
+    registered_model_name: str | None = None,
+    await_registration_for: int = AWAIT_REGISTRATION_SECONDS,
+    prompts: list[Any] | None = None,
+    params: dict[str, Any] | None = None,
+    tags: dict[str, Any] | None = None,
+    metadata: dict[str, Any] | None = None,
+    model_type: str | None = "agent",
+    step: int = 0,
+    model_id: str | None = None,
+    resources: Any = None,
+    auth_policy: Any = None,
+    run_id: str | None = None,
+    **saving: Any,
+) -> ModelInfo:
+    """Save a workflow and log it to MLflow; no model appears there if saving fails.
+
+    Args:
+        workflow: As in `save_model`, which takes what else is given.
+        name: The model's name.
+        artifact_path: The older name of `name`.
+        model_config: As in `save_model`; also logged as parameters of the MLflow run.
+        registered_model_name: Also register it as the next version of this model.
+        await_registration_for: Seconds to wait for the registration.
+        prompts: Prompts of the registry that the model uses.
+        params: Parameters of the logged model.
+        tags: Tags of the logged model.
+        metadata: Anything to keep with the model.
+        model_type: The logged model's type.
+        step: The step of the MLflow run.
+        model_id: A logged model to fill, instead of a new one.
+        resources: What the model needs, for servers that grant access.
+        auth_policy: How it gets access; not together with `resources`.
+        run_id: The MLflow run; the active one if left out.
+
+    Returns:
+        What MLflow says about the logged model; `model_uri` loads it.
+
+    Raises:
+        MlflowException: As `save_model`; or if `resources` and `auth_policy` are both given.
+    """
+    if artifact_path is not None:
+        warnings.warn("log_model(artifact_path=) is MLflow's older name; use name=.", FutureWarning, stacklevel=2)
+    if resources is not None and auth_policy is not None:
+        raise invalid("log_model() takes resources or auth_policy, not both.")
+    config = _read_config(model_config)
+    with tempfile.TemporaryDirectory() as directory:
+        saved = SavedModel(Path(directory) / "model")
+        save_model(workflow, saved.directory, model_config=config, metadata=metadata, **saving)
+        return Model.log(
+            artifact_path=None,
+            flavor=saved,
+            flavor_name=FLAVOR_NAME,
+            name=name or artifact_path,
+            model_config=config or None,
+            registered_model_name=registered_model_name,
+            await_registration_for=await_registration_for,
+            metadata=metadata,
+            prompts=prompts,
+            params=params,
+            tags=tags,
+            model_type=model_type,
+            step=step,
+            model_id=model_id,
+            resources=resources,
+            auth_policy=auth_policy,
+            run_id=run_id,
+            validate_serving_input=False,  # MLflow would run the example again
+        )
+
+
+def load_model(
+    model_uri: str, dst_path: str | None = None, *, model_config: Mapping[str, Any] | None = None
+) -> Workflow:
+    """Load a logged workflow: its script is run, which makes a new instance each time.
+
+    Traces of its runs name this model (`__mlflow_model_id__`), however many models the process has loaded; MLflow's
+    process-wide active model is only set where there is none.
+
+    Args:
+        model_uri: Any URI of a model: `models:/m-...`, `models:/name/3`, `runs:/...`, a path.
+        dst_path: Where to download it to.
+        model_config: Changes to the logged configuration; other keys are ignored with a warning.
+
+    Raises:
+        MlflowException: If it is no workflow, or running its code fails or is forbidden.
+    """
+    stored = StoredModel.read(download(model_uri, dst_path))
+    return stored.load(stored.overridden(model_config))
+
+
+def load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> WorkflowPyfunc:
+    """What `mlflow.pyfunc.load_model` calls; it has merged `model_config` with the logged one."""
+    stored = StoredModel.read(path)
+    workflow = stored.load(model_config)
+    if in_serving_process() and stored.facts.get("autolog", True) and _may_autolog():
+        start_autolog()
+    return WorkflowPyfunc(workflow, input_names(stored.meta.signature), stored.code.sha256)
+
+
+def _may_autolog() -> bool:
+    return os.environ.get("WORKFLOWS_MLFLOW_AUTOLOG", "true").strip().lower() not in ("false", "0")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedModel:
+    """A saved model in the place of a flavor: `Model.log` asks it to save, and gets a copy."""
+
+    directory: Path
+
+    def save_model(self, path: str, mlflow_model: Model, **_: Any) -> None:
+        """Copy the saved model to `path`, and take over what MLflow has decided about it since."""
+        shutil.copytree(self.directory, path, dirs_exist_ok=True)
+        saved = Model.load(str(self.directory))
+        mlflow_model.flavors = saved.flavors
+        mlflow_model.signature = saved.signature
+        mlflow_model.saved_input_example_info = saved.saved_input_example_info  # pyright: ignore[reportAttributeAccessIssue]  # None is what a new model has
+        _write_mlmodel(mlflow_model, Path(path))
+
+
+def _script_of(workflow: object) -> Path:
+    if isinstance(workflow, str | os.PathLike):
+        return script_path(workflow)
+    name = workflow.__name__ if isinstance(workflow, type) else type(workflow).__name__
+    raise invalid(
+        f"workflows are logged from code, and the source of this {name} cannot be written to a script: pass the path "
+        "of a .py file that ends with mlflow.models.set_model(<workflow>)."
+    )
+
+
+def _read_config(config: Mapping[str, Any] | str | None) -> dict[str, Any]:
+    if not isinstance(config, str):
+        return dict(config or {})
+    path = Path(config)
+    if not path.is_file():
+        raise invalid(f"model_config '{config}' is no file. Pass a dict, or the path of a YAML file.")
+    found = yaml.safe_load(path.read_text())
+    if not isinstance(found, dict):
+        raise invalid(f"model_config '{config}' holds no mapping of names to values.")
+    return found  # pyright: ignore[reportUnknownVariableType]  # the user's own data
+
+
+def _empty_directory(path: str | os.PathLike[str]) -> Path:
+    target = Path(path).absolute()
+    if target.exists() and any(target.iterdir()):
+        raise invalid(f"Path '{path}' is not empty. Save the model into a new directory.")
+    target.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def _describe_inputs(
+    model: Model, workflow: Workflow, target: Path, asks: bool, signature: Signature, example: Any, run_example: bool
+) -> None:
+    data, params, output = None, None, None
+    if example is not None:
+        data, params = save_example(model, example, str(target))
+        if run_example and signature is None:
+            output = _run_example(workflow, data, params)
+    if signature is None:
+        model.signature = signature_of(workflow, data, output, resumable=asks)
+    elif signature is not False:
+        model.signature = signature
+
+
+def _run_example(workflow: Workflow, data: Any, params: dict[str, Any] | None) -> Any:
+    names = list(data) if isinstance(data, Mapping) else []
+    try:
+        output = WorkflowPyfunc(workflow, names).predict(data, params)
+    except Exception as error:  # noqa: BLE001  # whatever the user's steps raise: the model itself is fine
+        logger.warning("the input example failed (%s: %s); logged without output schema.", type(error).__name__, error)
+        return None
+    if isinstance(output, dict) and output.get("status") == "input_required":
+        asked = ", ".join(str((wait["event"] or {}).get("type")) for wait in output["waiting"])
+        logger.warning("the input example stopped for human input (%s); logged without output schema.", asked)
+        return None
+    return output
+
+
+def _add_flavors(model: Model, workflow: Workflow, code: ModelCode, config: dict[str, Any], autolog: bool) -> None:
+    helpers = code.code.name if code.code is not None else None
+    digest = code.sha256
+    pyfunc.add_to_model(
+        model,
+        loader_module="mlflow_flavor",
+        code=helpers,
+        conda_env=CONDA_FILE,
+        python_env=PYTHON_FILE,
+        model_config=config or None,
+        model_code_path=SCRIPT_NAME,
+        streamable=True,
+    )
+    model.add_flavor(
+        FLAVOR_NAME,
+        workflows_version=package_version(),
+        model_code=SCRIPT_NAME,
+        source_sha256=digest,
+        module=MODULE_PREFIX + digest[:DIGEST_CHARS],
+        workflow_class=type(workflow).__name__,
+        start_event=workflow.start_event_class.__name__,
+        stop_event=workflow.stop_event_class.__name__,
+        human_events=human_events(workflow),
+        autolog=autolog,
+        code=helpers,
+    )
+
+
+def _write_mlmodel(model: Model, target: Path) -> None:
+    model.model_size_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    place = model.artifact_path
+    if place is not None and ("://" not in place or place.startswith("file:")):
+        model.artifact_path = None  # a path of this machine, which nobody else can use: the model's id finds it
+    try:
+        model.save(str(target / "MLmodel"))
+    finally:
+        model.artifact_path = place

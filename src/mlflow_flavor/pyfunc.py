@@ -1,0 +1,186 @@
+"""`WorkflowPyfunc`: a loaded workflow as MLflow's `pyfunc` calls it: predict, stream, and their async twins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from mlflow_flavor import _daemon
+from mlflow_flavor._compat import in_requirement_capture, invalid
+from mlflow_flavor._questions import Questions
+from mlflow_flavor._resume import PausedRun
+from mlflow_flavor._rows import Row, plain_event, plain_result, rows_of
+from workflows import Workflow
+from workflows.events import Event, InternalDispatchEvent, StartEvent, StopEvent
+from workflows.handler import WorkflowHandler
+from workflows.instrumentation import add_handler, context
+
+__all__ = ["WorkflowPyfunc"]
+
+ROWS_AT_ONCE = 16
+
+Params = Mapping[str, Any] | None
+
+_END: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run that is asked for: a new one from its start event, or a paused one with answers to its questions."""
+
+    start: StartEvent | None
+    paused: PausedRun | None
+    answers: list[Event]
+    session: str | None
+    user: str | None
+
+
+class WorkflowPyfunc:
+    """A workflow that answers synchronous callers, all of them on one event loop of the process.
+
+    One row in, one value out; n rows, a list of n values, in order. A value is the run's result as plain data, or the
+    fields of the stop event where it is of a class of the user's own. A run that asks a person ends the call with
+    `{"status": "input_required", "waiting": [{"id", "event"}], "resume": "<token>"}`; the next call, in this process or
+    another, goes on with `params={"resume": json}`, the JSON being
+    `{"token": "<token>", "answers": {"<id>": {"type": "<event class>", "data": {...}}}}`.
+
+    Args:
+        workflow: What to run.
+        names: Input names of the model's signature, for a start event that declares no field.
+        source: Digest of the model's source; a resume token of other source is refused.
+    """
+
+    def __init__(self, workflow: Workflow, names: Sequence[str] = (), source: str = "") -> None:
+        self._workflow = workflow
+        self._names = tuple(names)
+        self._questions = Questions(workflow, source)
+        add_handler(self._questions.open, workflow=workflow)
+
+    def get_raw_model(self) -> Workflow:
+        """The workflow itself."""
+        return self._workflow
+
+    def predict(self, data: Any, params: Params = None) -> Any:
+        """Run the workflow once a row and wait for all results; at most 16 rows run at a time.
+
+        Args:
+            data: Fields of the start event: a dict, a list of dicts, a DataFrame, or a bare value for a single field.
+            params: `session_id` and `user` of the runs; `resume` to go on with a run that asked, whatever `data` is.
+
+        Raises:
+            MlflowException: If a row does not fit the start event, or a resume token or an answer is refused.
+            Exception: What failed a run, as it was raised; the other rows' runs are cancelled.
+        """
+        if in_requirement_capture():
+            return None  # what the model imports is known; its example has been run, or is not to be
+        jobs = self._jobs(data, params)
+        return _daemon.call(lambda: self._run_all(jobs))
+
+    async def apredict(self, data: Any, params: Params = None) -> Any:
+        """As `predict`, for callers with an event loop of their own."""
+        jobs = self._jobs(data, params)
+        return await _daemon.call_async(lambda: self._run_all(jobs))
+
+    def predict_stream(self, data: Any, params: Params = None) -> Iterator[dict[str, Any]]:
+        """Run the workflow for one row and give what it streams, as it comes; closing the iterator cancels the run.
+
+        Yields:
+            `{"type": event class, "data": fields}`; the last one is the stop event, or what a person is asked.
+        """
+        chunks = self._stream(self._single_job(data, params))
+        caller = copy_context()  # one context for every step of the iteration, or spans would not nest
+        try:
+            while (chunk := _daemon.call(lambda: anext(chunks, _END), caller)) is not _END:
+                yield chunk
+        finally:
+            _daemon.call(chunks.aclose, caller)
+
+    async def apredict_stream(self, data: Any, params: Params = None) -> AsyncIterator[dict[str, Any]]:
+        """As `predict_stream`, for callers with an event loop of their own."""
+        chunks = self._stream(self._single_job(data, params))
+        caller = copy_context()
+        try:
+            while (chunk := await _daemon.call_async(lambda: anext(chunks, _END), caller)) is not _END:
+                yield chunk
+        finally:
+            await _daemon.call_async(chunks.aclose, caller)
+
+    def _jobs(self, data: Any, params: Params) -> list[Job]:
+        given = params or {}
+        session, user = given.get("session_id") or None, given.get("user") or None
+        if resume := given.get("resume"):
+            paused, answers = self._questions.open_request(resume)
+            return [Job(None, paused, answers, session or paused.session, user or paused.user)]
+        rows = rows_of(data, self._workflow.start_event_class, self._names)
+        return [Job(self._start_event(row, n), None, [], session, user) for n, row in enumerate(rows, 1)]
+
+    def _single_job(self, data: Any, params: Params) -> Job:
+        jobs = self._jobs(data, params)
+        if len(jobs) != 1:
+            raise invalid(f"predict_stream() takes one row, got {len(jobs)}. Call it once a row, or use predict().")
+        return jobs[0]
+
+    def _start_event(self, row: Row, number: int) -> StartEvent:
+        start = self._workflow.start_event_class
+        try:
+            return start(**row)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise invalid(f"row {number}: StartEvent '{start.__name__}': {where}: {first['msg']}.") from error
+
+    async def _run_all(self, jobs: list[Job]) -> Any:
+        if len(jobs) == 1:
+            return await self._run(jobs[0])
+        limit = asyncio.Semaphore(ROWS_AT_ONCE)
+
+        async def one(job: Job) -> Any:
+            async with limit:
+                return await self._run(job)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(job)) for job in jobs]
+        except* Exception as failures:  # noqa: BLE001  # decided inside the group, raised outside
+            error = failures.exceptions[0]
+            error.add_note(f"It failed one of {len(jobs)} rows; the others were cancelled.")
+            failed = error
+        else:
+            return [task.result() for task in tasks]
+        raise failed
+
+    async def _run(self, job: Job) -> Any:
+        handler = self._begin(job)
+        try:
+            async for event in handler.stream_events(expose_internal=True):
+                if self._questions.waits(handler, event):
+                    return await self._questions.ask(handler, job.session, job.user)
+            return plain_result(await handler.stop_event_result())
+        finally:
+            if not handler.is_done():
+                await handler.cancel_run()
+
+    async def _stream(self, job: Job) -> AsyncGenerator[dict[str, Any], None]:
+        handler = self._begin(job)
+        try:
+            async for event in handler.stream_events(expose_internal=True):
+                if self._questions.waits(handler, event):
+                    yield await self._questions.ask(handler, job.session, job.user)
+                    return
+                if not isinstance(event, StopEvent | InternalDispatchEvent):
+                    yield plain_event(event)
+            yield {"type": "StopEvent", "data": {"result": plain_result(await handler.stop_event_result())}}
+        finally:
+            if not handler.is_done():
+                await handler.cancel_run()
+
+    def _begin(self, job: Job) -> WorkflowHandler:
+        with context(session_id=job.session, user_id=job.user):
+            if job.paused is not None:
+                return self._questions.go_on(job.paused, job.answers)
+            return self._workflow.run(start_event=job.start)

@@ -1,0 +1,125 @@
+"""A model's signature, from the start event's fields where it declares any: no run is needed for that."""
+
+from __future__ import annotations
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# The functions of MLflow that are called here have no types.
+import types
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any, Literal, Union, get_args, get_origin
+
+from mlflow.models import ModelSignature, infer_signature
+from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Object, ParamSchema, ParamSpec, Property, Schema
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from workflows import Workflow
+from workflows.events import StartEvent
+
+__all__ = ["PARAMS", "input_names", "signature_of"]
+
+SpecType = DataType | Array | Object | Map | AnyType
+
+PARAMS = ("session_id", "user")
+"""Parameters that every model takes, beside its input; without a schema MLflow would drop them."""
+
+_SCALARS: Mapping[Any, DataType] = {
+    str: DataType.string,
+    bool: DataType.boolean,
+    int: DataType.long,
+    float: DataType.double,
+    bytes: DataType.binary,
+    datetime: DataType.datetime,
+    date: DataType.datetime,
+}
+
+MAX_DEPTH = 4
+
+
+def signature_of(
+    workflow: Workflow, example: object = None, output: object = None, *, resumable: bool = False
+) -> ModelSignature:
+    """What the model takes and gives.
+
+    Args:
+        workflow: The model; the fields that its start event declares are the inputs.
+        example: An input; its keys are the inputs where the start event declares none.
+        output: What the example gave; the output is of any type without it.
+        resumable: Runs may stop for a person: the parameter `resume` goes on with one, and then no input is needed.
+    """
+    params = (*PARAMS, "resume") if resumable else PARAMS
+    return ModelSignature(
+        inputs=_inputs(workflow.start_event_class, example, resumable),
+        outputs=_outputs(output),
+        params=ParamSchema([ParamSpec(name, DataType.string, "") for name in params]),
+    )
+
+
+def input_names(signature: ModelSignature | None) -> list[str]:
+    """Names of the inputs that a stored signature tells."""
+    inputs: Any = signature.inputs if signature is not None else None
+    return [name for name in inputs.input_names() if isinstance(name, str)] if inputs is not None else []
+
+
+def _inputs(start: type[StartEvent], example: object, optional: bool) -> Schema | None:
+    if start.model_fields:
+        columns: list[Any] = [_column(field.alias or name, field) for name, field in start.model_fields.items()]
+    elif example is not None:
+        found: Any = infer_signature(example).inputs
+        if not optional or found is None or not all(isinstance(column, ColSpec) for column in found.inputs):
+            return found
+        columns = found.inputs
+    else:
+        return None
+    if optional:
+        columns = [ColSpec(column.type, column.name, required=False) for column in columns]
+    return Schema(columns)
+
+
+def _outputs(output: object) -> Schema:
+    if output is not None:
+        try:
+            found: Schema | None = infer_signature(model_output=output).outputs
+        except Exception:  # noqa: BLE001  # an output that MLflow has no type for is of any type
+            found = None
+        if found is not None:
+            return found
+    return Schema([ColSpec(AnyType())])
+
+
+def _column(name: str, field: FieldInfo) -> ColSpec:
+    annotation, optional = _without_none(field.annotation)
+    return ColSpec(_spec_type(annotation, 0), name, required=field.is_required() and not optional)
+
+
+def _spec_type(annotation: Any, depth: int) -> SpecType:
+    annotation, _ = _without_none(annotation)
+    if annotation in _SCALARS:
+        return _SCALARS[annotation]
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Literal and len({type(a) for a in args}) == 1:
+        return _SCALARS.get(type(args[0]), AnyType())
+    if depth >= MAX_DEPTH:
+        return AnyType()
+    if origin in (list, set, tuple, frozenset) and args:
+        return Array(_spec_type(args[0], depth + 1))
+    if origin is dict and args[0] is str:
+        return Map(_spec_type(args[1], depth + 1))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation.model_fields:
+        return Object([_property(name, field, depth + 1) for name, field in annotation.model_fields.items()])
+    return AnyType()
+
+
+def _property(name: str, field: FieldInfo, depth: int) -> Property:
+    annotation, optional = _without_none(field.annotation)
+    return Property(field.alias or name, _spec_type(annotation, depth), required=field.is_required() and not optional)
+
+
+def _without_none(annotation: Any) -> tuple[Any, bool]:
+    """The annotation without its None part, and whether it had one; a union of several types stays as it is."""
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return annotation, False
+    args = [a for a in get_args(annotation) if a is not type(None)]
+    optional = len(args) < len(get_args(annotation))
+    return (args[0], optional) if len(args) == 1 else (annotation, optional)

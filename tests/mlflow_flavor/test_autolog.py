@@ -1,0 +1,64 @@
+"""Who decides whether runs are traced, and what happens where MLflow has no room left."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import mlflow
+import pytest
+from mlflow.exceptions import MlflowException
+
+import mlflow_flavor
+from mlflow_flavor.handler import MlflowHandler
+from tests.mlflow_flavor.agents import Answer
+from workflows.instrumentation import add_handler
+
+SEQUENCE = """
+import asyncio, mlflow, mlflow_flavor
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+class Echo(Workflow):
+    @step
+    async def echo(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=mlflow.get_current_active_span() is not None)
+
+def traced():
+    async def run():
+        return await Echo().run()
+    return asyncio.run(run())
+
+print(traced())
+mlflow.autolog(silent=True); print(traced())
+mlflow.autolog(silent=True, exclude_flavors=["workflows"]); print(traced())
+mlflow.autolog(disable=True, silent=True); print(traced())
+mlflow_flavor.autolog(); print(traced())
+mlflow.autolog(silent=True)
+mlflow_flavor.autolog(disable=True); print(traced())
+"""
+
+
+def test_mlflows_autolog_decides_until_ours_is_called(experiment: str):
+    environment = {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "MLFLOW_EXPERIMENT_ID": experiment}
+    environment |= {"PYTHONPATH": ":".join(sys.path), "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", SEQUENCE], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["False", "True", "False", "False", "True", "False"]
+
+
+async def test_a_run_that_mlflow_has_no_room_for_is_not_traced_at_all(
+    experiment: str, caplog: pytest.LogCaptureFixture
+):
+    mlflow_flavor.autolog(disable=True)  # its handler would come first
+    full = MlflowHandler(is_on=lambda: True, pressure=lambda: 0.9)
+    workflow = Answer()
+    add_handler(full, workflow=workflow)
+    assert await workflow.run(question="why") == "WHY!"
+    assert (full.traced, full.untraced) == (0, 1)
+    assert len(mlflow.search_traces(locations=[experiment], return_type="list")) == 0
+    assert "runs are not traced until there is room" in caplog.text
+
+
+def test_a_limit_out_of_range_is_refused():
+    with pytest.raises(MlflowException, match=r"log_stream_events=1000 is out of range\. Use 0 to 100"):
+        mlflow_flavor.autolog(log_stream_events=1000)

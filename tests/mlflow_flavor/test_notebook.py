@@ -1,0 +1,56 @@
+"""The marked cells of a notebook as a model script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+import mlflow_flavor
+
+DEFINE = """# [USE IN MODEL]
+%pip install nothing
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+class Echo(Workflow):
+    @step
+    async def echo(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=ev.text)
+"""
+CREATE = "# [USE IN MODEL]\nagent = Echo()"
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Callable[..., Path]:
+    def write(*cells: str) -> Path:
+        path = tmp_path / "tutorial.ipynb"
+        found = [{"cell_type": "code", "source": cell.splitlines(keepends=True)} for cell in cells]
+        path.write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": "# Title"}, *found]}))
+        return path
+
+    return write
+
+
+async def test_a_notebooks_marked_cells_are_a_model(notebook: Callable[..., Path], tmp_path: Path):
+    script = mlflow_flavor.script_from_notebook(notebook(DEFINE, "1 / 0", CREATE), tmp_path / "agent.py")
+    mlflow_flavor.save_model(script, tmp_path / "model", pip_requirements=["mlflow"])
+    assert await mlflow_flavor.load_model(str(tmp_path / "model")).run(text="hi") == "hi"
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (["x = 1"], "has no code cell that begins with"),
+        ([DEFINE, "agent = Echo()"], "No marked cell of tutorial.ipynb sets 'agent'"),
+        ([DEFINE, "# [USE IN MODEL]\nagent = ("], "code cell 2: line 2 is no plain Python"),
+    ],
+)
+def test_a_notebook_that_makes_no_model_is_refused(
+    notebook: Callable[..., Path], tmp_path: Path, cells: list[str], message: str
+):
+    with pytest.raises(MlflowException, match=message):
+        mlflow_flavor.script_from_notebook(notebook(*cells), tmp_path / "agent.py")

@@ -1,0 +1,157 @@
+"""A loaded model behind `mlflow.pyfunc`: rows in, values out, streams, on one event loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.entities import Trace
+from mlflow.exceptions import MlflowException
+
+import mlflow_flavor
+from mlflow_flavor import WorkflowPyfunc
+from tests.mlflow_flavor.agents import Answer, Flaky, Hang, Streaming
+from tests.mlflow_flavor.trees import lines
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+
+class Add(StartEvent):
+    a: int
+    b: int = 10
+
+
+class Total(StopEvent):
+    total: int
+
+
+class Adder(Workflow):
+    @step
+    async def add(self, ev: Add) -> Total:
+        return Total(total=ev.a + ev.b)
+
+
+@pytest.mark.parametrize(
+    ("data", "result"),
+    [
+        ({"question": "x"}, "X!"),
+        ([{"question": "x"}], "X!"),
+        ("x", "X!"),
+        ([{"question": "x"}, {"question": "y"}], ["X!", "Y!"]),
+        (pd.DataFrame({"question": ["x", "y"]}), ["X!", "Y!"]),
+    ],
+    ids=["dict", "list of one", "bare value", "rows", "frame"],
+)
+def test_one_row_gives_one_value_and_rows_a_list(data: object, result: object):
+    assert WorkflowPyfunc(Answer()).predict(data) == result
+
+
+def test_the_shape_of_the_result_does_not_depend_on_the_number_of_fields():
+    model = WorkflowPyfunc(Adder())
+    assert (model.predict({"a": 1}), model.predict({"a": 1, "b": 2})) == ({"total": 11}, {"total": 3})
+
+
+def test_a_frame_leaves_out_what_is_missing():
+    assert WorkflowPyfunc(Adder()).predict(pd.DataFrame({"a": [1, 2], "b": [5, None]})) == [{"total": 6}, {"total": 12}]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([{"a": 1}, {"a": 1, "foo": 2}], r"row 2: unknown field 'foo' for StartEvent 'Add' \(fields: a, b\)\."),
+        ({"b": 1}, "row 1: StartEvent 'Add': a: Field required"),
+        ("x", "row 1: got str, but StartEvent 'Add' needs a dict with the fields a, b"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_named(data: object, message: str):
+    with pytest.raises(MlflowException, match=message):
+        WorkflowPyfunc(Adder()).predict(data)
+
+
+def test_a_failing_run_raises_what_its_step_raised():
+    with pytest.raises(ConnectionError, match="no route"):
+        WorkflowPyfunc(NoRoute()).predict([{}, {}])
+
+
+class NoRoute(Workflow):
+    @step
+    async def fetch(self, ev: StartEvent) -> StopEvent:
+        raise ConnectionError("no route")
+
+
+def test_a_hundred_predictions_leave_no_thread_and_no_file_behind():
+    model = WorkflowPyfunc(Answer())
+    model.predict("x")
+    before = (threading.active_count(), _open_files())
+    for _ in range(100):
+        model.predict("x")
+    assert (threading.active_count(), _open_files()) == before
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_predict_works_below_a_running_event_loop():
+    assert WorkflowPyfunc(Answer()).predict("x") == "X!"
+
+
+async def test_apredict_does_not_block_the_callers_loop():
+    assert await WorkflowPyfunc(Answer()).apredict("x") == "X!"
+
+
+def test_a_prediction_nests_below_the_span_of_its_caller(traces: Callable[[], list[Trace]]):
+    with mlflow.start_span("request"):
+        WorkflowPyfunc(Answer()).predict("x")
+    assert [lines(t)[:2] for t in traces()] == [["request UNKNOWN OK", "  Answer.run WORKFLOW OK"]]
+
+
+def test_session_and_user_are_parameters(trace: Callable[[], Trace]):
+    WorkflowPyfunc(Answer()).predict("x", params={"session_id": "s", "user": "u"})
+    metadata = trace().info.trace_metadata
+    assert (metadata["mlflow.trace.session"], metadata["mlflow.trace.user"]) == ("s", "u")
+
+
+def test_a_stream_gives_every_event_and_ends_with_the_result():
+    assert list(WorkflowPyfunc(Streaming(steps=2)).predict_stream("x")) == [
+        {"type": "Progress", "data": {"percent": 0}},
+        {"type": "Progress", "data": {"percent": 1}},
+        {"type": "StopEvent", "data": {"result": "done"}},
+    ]
+
+
+def test_closing_a_stream_cancels_its_run(trace: Callable[[], Trace]):
+    stream = WorkflowPyfunc(Hang()).predict_stream("x")
+    assert next(stream) == {"type": "Progress", "data": {"percent": 0}}
+    stream.close()  # pyright: ignore[reportAttributeAccessIssue]  # it is a generator
+    assert trace().info.tags["workflow.run.outcome"] == "cancelled"
+
+
+async def test_a_stream_can_be_read_asynchronously():
+    chunks = [chunk["type"] async for chunk in WorkflowPyfunc(Streaming(steps=1)).apredict_stream("x")]
+    assert chunks == ["Progress", "StopEvent"]
+
+
+def test_predict_fn_runs_a_workflow_with_plain_keywords():
+    assert mlflow_flavor.predict_fn(Answer())(question="x") == "X!"
+
+
+def test_traces_name_the_model_that_ran_however_many_are_loaded(traces: Callable[[], list[Trace]], tmp_path: Path):
+    script = tmp_path / "agent.py"
+    script.write_text(
+        "import mlflow\nfrom tests.mlflow_flavor.agents import Answer\nmlflow.models.set_model(Answer())\n"
+    )
+    infos = [mlflow_flavor.log_model(script, name=name, pip_requirements=["mlflow"]) for name in ("a", "b")]
+    first, second = (mlflow.pyfunc.load_model(info.model_uri) for info in infos)
+    for model in (first, second, first):
+        model.predict({"question": "x"})
+    ids = [info.model_id for info in infos]
+    assert [t.info.trace_metadata["mlflow.modelId"] for t in traces()] == [ids[0], ids[1], ids[0]]
+
+
+def test_retries_need_no_loop_of_the_caller():
+    assert WorkflowPyfunc(Flaky(failures=0)).predict("x") == "fetched"
