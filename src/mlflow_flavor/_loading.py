@@ -66,7 +66,7 @@ class StoredModel:
         """Run the script with `config` (default: the logged one); runs of the result are told as this model's."""
         workflow = self.code.run(self.config if config is None else config)
         # Its snapshots name the module of the load that wrote them, which may be another process's, or another number.
-        workflow._serializer = model_serializer(workflow)  # pyright: ignore[reportPrivateUsage]  # there is no public setter
+        workflow.serializer = model_serializer(workflow)  # pyright: ignore[reportPrivateUsage]  # there is no public setter
         if self.meta.model_id is not None:
             mark_model(workflow, self.meta.model_id)
             make_active_if_none(self.meta.model_id)

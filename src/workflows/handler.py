@@ -47,6 +47,11 @@ class WorkflowHandler(Awaitable[Any]):
         """The run's context, as seen from outside its steps."""
         return self._ctx
 
+    @property
+    def _history(self) -> Any:
+        """What the run remembers of itself, for drawings."""
+        return getattr(self._run, "history", None)
+
     def is_done(self) -> bool:
         """Whether the run is over, with no task of it left."""
         return self._run.over.done()

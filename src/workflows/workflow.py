@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 from pydantic import ValidationError
 
 from workflows._engine.live import Checkpoint, RunPlan
+from workflows._run_resources import RunResources, check_resources
 from workflows._spec import StepSpec, WorkflowSpec, fingerprint
 from workflows.context.context import Context
 from workflows.context.serializers import BaseSerializer, JsonSerializer, model_types
@@ -30,6 +31,7 @@ from workflows.representation.validation import (
     validate_events,
     validate_graph,
 )
+from workflows.resource import ResourceManager
 
 __all__ = ["Workflow", "WorkflowMeta"]
 
@@ -67,6 +69,7 @@ class Workflow(metaclass=WorkflowMeta):
         timeout: Seconds one run may take; None is no limit.
         disable_validation: Run without checking the graph first.
         verbose: Log every record of the runs of this instance as a text line.
+        resource_manager: Holds the cached resources; by default one of this instance's own.
         num_concurrent_runs: How many runs of this instance may live at once; further ones wait their turn.
         workflow_name: Name in traces and of the representation; the class name if left out.
         skip_graph_checks: Names of graph checks to leave out: "reachability", "terminal_event", "dead_end".
@@ -83,7 +86,7 @@ class Workflow(metaclass=WorkflowMeta):
         timeout: float | None = 45.0,
         disable_validation: bool = False,
         verbose: bool = False,
-        resource_manager: Any = None,
+        resource_manager: ResourceManager | None = None,
         num_concurrent_runs: int | None = None,
         runtime: BasicRuntime | None = None,
         workflow_name: str | None = None,
@@ -99,7 +102,7 @@ class Workflow(metaclass=WorkflowMeta):
         self._timeout = timeout
         self._disable_validation = disable_validation
         self._verbose = verbose
-        self._resource_manager = resource_manager
+        self._resource_manager = resource_manager if resource_manager is not None else ResourceManager()
         self._num_concurrent_runs = num_concurrent_runs
         self._gate: asyncio.Semaphore | None = asyncio.Semaphore(num_concurrent_runs) if num_concurrent_runs else None
         self._runtime = runtime or basic_runtime
@@ -190,8 +193,20 @@ class Workflow(metaclass=WorkflowMeta):
             self._serializer = JsonSerializer().with_types(*model_types([*self.events, *([state] if state else [])]))
         return self._serializer
 
-    def validate(self) -> bool:
-        """Check the graph now.
+    async def aclose(self) -> None:
+        """Let go of the cached resources of this instance; a later run makes them anew. Not while one is running."""
+        await self._resource_manager.aclose()
+
+    @serializer.setter
+    def serializer(self, serializer: BaseSerializer) -> None:
+        self._serializer = serializer
+
+    def validate(self, *, validate_resource_configs: bool = True, validate_resources: bool = False) -> bool:
+        """Check the graph and the resources now.
+
+        Args:
+            validate_resource_configs: Also read the files of every `ResourceConfig`.
+            validate_resources: Also make every resource once and let go of it; only where no event loop runs.
 
         Returns:
             Whether the workflow asks people: it produces an InputRequiredEvent or takes a HumanResponseEvent.
@@ -201,6 +216,12 @@ class Workflow(metaclass=WorkflowMeta):
             WorkflowConfigurationError: If there are no steps.
         """
         validate_graph(self._spec, self._skip_graph_checks)
+        check_resources(
+            self._spec.steps.values(),
+            self._resource_manager,
+            configs=validate_resource_configs,
+            make=validate_resources,
+        )
         return asks_people(self._spec)
 
     def run(
@@ -244,6 +265,9 @@ class Workflow(metaclass=WorkflowMeta):
         event = None if resume is not None else self._get_start_event_instance(start_event, **kwargs)
         run_id = str(named or (resume.state.run_id if resume else _new_run_id()))
         cls = type(self)
+        resources = (
+            RunResources(self._resource_manager) if any(s.resources for s in self._spec.steps.values()) else None
+        )
         run = self._runtime.start(
             RunPlan(
                 spec=self._spec,
@@ -261,9 +285,12 @@ class Workflow(metaclass=WorkflowMeta):
                 resume=resume,
                 stepwise=stepwise,
                 checkpoint=_checkpoint(context, checkpoint_callback),
+                resolve=resources.resolve if resources else None,
+                teardown=resources.aclose if resources else None,
             )
         )
         context._begin(run)  # pyright: ignore[reportPrivateUsage]
+        self._history = getattr(run, "history", None)  # of the last run, for drawings; outlives it
         return WorkflowHandler(run, context)
 
     def run_from(

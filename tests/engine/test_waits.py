@@ -16,6 +16,7 @@ from workflows.events import (
     StartEvent,
     StopEvent,
 )
+from workflows.instrumentation.records import RunEnded, StepEnded
 from workflows.testing import RecordLog, VirtualClockLoop
 
 
@@ -224,3 +225,42 @@ async def test_a_cancelled_run_goes_on_with_its_context(clock: VirtualClockLoop)
     await asyncio.sleep(1)
     again.ctx.send_event(Reply(text="still here"))
     assert await again == "still here"
+
+
+async def test_an_answer_sent_before_a_resumed_run_has_begun_runs_its_step_once(records: RecordLog) -> None:
+    workflow = Form()
+    handler = workflow.run()
+    async for event in handler.stream_events():
+        if isinstance(event, Ask):
+            break
+    snapshot = await handler.suspend()
+    records.clear()
+    resumed = workflow.run(ctx=Context.from_dict(workflow, snapshot))
+    resumed.ctx.send_event(Reply(text="yes"))
+    assert await resumed == "yes"
+    assert [line.split(" ", 1)[1] for line in records.steps()] == [
+        "StepStarted answer#1",
+        "StepEnded answer#1 completed",
+    ]
+
+
+async def test_a_run_that_queues_for_its_turn_can_be_suspended(clock: VirtualClockLoop) -> None:
+    workflow = Form(timeout=None, num_concurrent_runs=1)
+    first, second = workflow.run(), workflow.run()
+    snapshot = await second.suspend()
+    await first.cancel_run()
+    again = workflow.run(ctx=Context.from_dict(workflow, snapshot))
+    await asyncio.sleep(1)
+    again.ctx.send_event(Reply(text="my turn"))
+    assert await again == "my turn"
+
+
+def test_a_loop_that_goes_away_interrupts_the_run(records: RecordLog) -> None:
+    async def main() -> None:
+        Form(timeout=None).run()
+        Interview(timeout=None).run()
+        await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert {r.outcome for r in records.of(RunEnded)} == {"interrupted"}
+    assert [r.outcome for r in records.of(StepEnded) if r.step == "ask"] == ["completed", "interrupted"]

@@ -29,7 +29,7 @@ from workflows._engine.effects import (
 from workflows._engine.internal_events import show_queued, show_unhandled
 from workflows._engine.live import LiveRun, RunPlan
 from workflows._engine.reduce import reduce
-from workflows._engine.state import Call
+from workflows._engine.state import Call, RunState
 from workflows._engine.step_attempt import run_attempt
 from workflows._engine.stepper import Stepper
 from workflows._engine.telling import (
@@ -105,23 +105,35 @@ class Run(LiveRun):
             self.root_run_id = self._parent.run.root_run_id
             self._parent.adopt(self)
 
+    def begin(self) -> None:
+        """Take the start event, or go on from the snapshot. To be called in the run's own context."""
+        try:
+            self._tell_started()
+            if self.plan.timeout is not None:
+                timeout = self.plan.timeout
+                self._after("run", timeout, lambda: RunTimedOut(self.clock.now_ns(), timeout))
+            self.mailbox.open(self._first_tick())
+            for event in self.plan.resume.pending if self.plan.resume else ():
+                self.send_from_outside(event, None)
+        except Exception as error:  # noqa: BLE001  # as in `take`
+            self._break(error)
+
     async def main(self) -> None:
-        """Live: pass the gate, take the start event, wait for the end, stop what still runs."""
+        """Live: pass the gate, wait for the end, stop what still runs."""
         self._main = asyncio.current_task()
         gate = self.plan.gate
         try:
             if gate is None:
                 await self._live()
-            else:
+            elif self.state.ended is None:
                 async with gate:
+                    self.begin()
                     await self._live()
         except asyncio.CancelledError:
             if self.state.ended is None:
-                self.mailbox.put(RunInterrupted(self.clock.now_ns()))
+                self.take(RunInterrupted(self.clock.now_ns()))
             if self.state.ended == "interrupted":
                 raise
-        except Exception as error:  # noqa: BLE001  # as in `take`
-            self._break(error)
         finally:
             try:
                 if self.plan.teardown is not None:
@@ -129,13 +141,24 @@ class Run(LiveRun):
             finally:
                 self._finish()
 
+    def standing(self) -> RunState:
+        """The state to take a snapshot of; that of a run which still queues at its gate has its start event."""
+        if self._began or self.state.ended is not None:
+            return self.state
+        queued = self.plan.resume.state if self.plan.resume else RunState(self.spec, self.run_id)
+        if self.plan.resume is None:
+            reduce(queued, self._first_tick())
+        return queued
+
     def cancel(self, reason: str | None = None) -> None:
         """End the run as cancelled; does nothing once it is decided."""
-        self.mailbox.put(CancelRequested(self.clock.now_ns(), reason))
+        tick = CancelRequested(self.clock.now_ns(), reason)
+        (self.mailbox.put if self._began else self.take)(tick)
 
     def suspend(self) -> None:
         """Let go of the run where it stands; does nothing once it is decided."""
-        self.mailbox.put(SuspendRequested(self.clock.now_ns()))
+        tick = SuspendRequested(self.clock.now_ns())
+        (self.mailbox.put if self._began else self.take)(tick)
 
     def take(self, tick: Tick) -> None:
         """Reduce one tick and do what follows."""
@@ -177,15 +200,6 @@ class Run(LiveRun):
         return released if isinstance(released, ReleaseFanIn) else None
 
     async def _live(self) -> None:
-        if self.state.ended is not None:
-            return
-        self._tell_started()
-        if self.plan.timeout is not None:
-            timeout = self.plan.timeout
-            self._after("run", timeout, lambda: RunTimedOut(self.clock.now_ns(), timeout))
-        self.mailbox.put(self._first_tick())
-        for event in self.plan.resume.pending if self.plan.resume else ():
-            self.send_from_outside(event, None)
         try:
             await self._decided
         except asyncio.CancelledError:

@@ -18,16 +18,27 @@ T = TypeVar("T")
 
 
 class Mailbox:
-    """One consumer takes the ticks in the order in which they came, one at a time, without a task of its own."""
+    """One consumer takes the ticks in the order in which they came, one at a time, without a task of its own.
+
+    It is closed at first: ticks queue until `open()` gives the first one.
+    """
 
     __slots__ = ("_consume", "_consuming", "_loop", "_thread", "_ticks")
 
     def __init__(self, consume: Callable[[Tick], None], loop: asyncio.AbstractEventLoop) -> None:
         self._consume = consume
-        self._consuming = False
+        self._consuming = True
         self._loop = loop
         self._thread = get_ident()
         self._ticks: deque[Tick] = deque()
+
+    def open(self, first: Tick) -> None:
+        """Let the run take its first tick, then those that came before it was ready."""
+        waiting, self._ticks = self._ticks, deque()
+        self._consuming = False
+        self.put(first)
+        for tick in waiting:
+            self.put(tick)
 
     def put(self, tick: Tick) -> None:
         """Let the run take a tick; one that comes while another is being taken waits for its turn."""

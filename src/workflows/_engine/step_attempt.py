@@ -49,7 +49,7 @@ async def run_attempt(attempt: Attempt) -> None:
             await run.checkpoint(attempt, _input_event(attempt.call), result)
         tick = _completed(attempt, result)
     except asyncio.CancelledError as error:
-        if attempt.stopped:
+        if _was_stopped(attempt):
             _tell_stopped(attempt)
             raise
         tick = _failed(attempt, _leaked(attempt, error))
@@ -64,6 +64,14 @@ async def run_attempt(attempt: Attempt) -> None:
     if watched:
         _tell_ended(attempt, tick)
     run.mailbox.put(tick)
+
+
+def _was_stopped(attempt: Attempt) -> bool:
+    """Whether the run stopped it, or somebody cancelled its task (then the run is interrupted); else the body leaked it."""
+    task = asyncio.current_task()
+    if not attempt.stopped and task is not None and task.cancelling():
+        attempt.run.crash(None)
+    return attempt.stopped
 
 
 def _events(call: Call) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from workflows._engine.loop import Run
 from workflows._engine.snapshot import revive
 from workflows._engine.state import CallPhase
 from workflows._spec import WorkflowSpec, takes
+from workflows.context.external_context import ExternalContext
 from workflows.context.serializers import BaseSerializer
 from workflows.context.snapshots import carriers_of, dump_context, load_context
 from workflows.context.state_store import DictState, InMemoryStateStore
@@ -109,7 +110,7 @@ class Context(Generic[StateT]):
         if run is None or run.end is None or run.end.outcome not in ("cancelled", "suspended", "interrupted"):
             return self._resume
         segment = run.plan.resume.segment if run.plan.resume else 0
-        return ResumePoint(revive(run.state), segment + 1, carriers_of(run))
+        return ResumePoint(revive(run.standing()), segment + 1, carriers_of(run))
 
     # every phase
 
@@ -251,6 +252,12 @@ class Context(Generic[StateT]):
         run = self._running("running_steps")
         active = {c.step.name for c in run.state.calls.values() if c.phase is CallPhase.RUNNING}
         return [name for name in run.spec.steps if name in active]
+
+    @property
+    def _face(self) -> ExternalContext | None:
+        """The run as `llama-index-utils-workflow` draws it; None before a run and inside a step."""
+        history = getattr(self._run, "history", None)
+        return None if history is None or self._attempt is not None else ExternalContext(history)
 
     def _running(self, method: str) -> Run:
         if self._run is None:

@@ -35,7 +35,7 @@ def dump_context(
     unfinished = run.state.ended in (None, "cancelled", "suspended", "interrupted") if run else resume is not None
     if not unfinished:
         return data
-    live = run.state if run else cast("ResumePoint", resume).state
+    live = run.standing() if run else cast("ResumePoint", resume).state
     before = run.plan.resume if run else resume
     segment = before.segment if before else 0
     streamed = run.stream.unread() if run else before.streamed if before else ()

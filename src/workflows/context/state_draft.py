@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, KeysView
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from pathlib import PurePath
 from types import FunctionType
 from typing import Any, TypeVar
@@ -222,6 +223,7 @@ def _is_plain_model(value: Any) -> bool:
     return isinstance(value, BaseModel) and type(value).__deepcopy__ is BaseModel.__deepcopy__
 
 
+@lru_cache(maxsize=256)
 def _excluded(cls: type[BaseModel]) -> frozenset[str]:
     return frozenset(name for name, field in cls.model_fields.items() if field.exclude)
 

@@ -33,6 +33,8 @@ class BasicRuntime:
             )
         run = Run(plan, loop, loop.create_task)
         self._runs[plan.run_id] = run
+        if plan.gate is None:
+            run.context.run(run.begin)
         task = loop.create_task(run.main(), name=f"run {plan.run_id}", context=run.context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
