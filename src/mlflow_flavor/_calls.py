@@ -10,6 +10,7 @@ import mlflow
 from mlflow.entities import LiveSpan, Span, SpanStatus, SpanStatusCode, SpanType
 
 from mlflow_flavor._compat import HAS_LOG_LEVEL, SpanToken, attach, detach
+from mlflow_flavor._links import link_causes, link_previous_attempt
 from mlflow_flavor._payloads import describe, exception_event, show_causes, show_emitted, span_event
 from mlflow_flavor._settings import AutologSettings
 from mlflow_flavor._stream import StreamLog
@@ -40,6 +41,7 @@ class CallSpans:
         self.span: Span | None = None
         self.carrier: Mapping[str, str] | None = None
         self.step = record.step
+        self._previous: Mapping[str, str] | None = None
         self._settings = settings
         self._root = root
         self._two_levels = record.retry_policy is not None
@@ -55,14 +57,17 @@ class CallSpans:
         """Open the attempt's span and make it current: told in the attempt's own task."""
         self._attempts += 1
         self._attempt_started_ns = record.at_ns
+        previous, self.carrier = self._previous, None
         if self._outer is not None:
             self.span = start_span(f"attempt {record.step}", self._outer, record.at_ns, attempt_facts(record))
         else:
             inputs = show_causes(record.causes, self._settings.content.for_inputs())
             facts = {**step_facts(record), **cause_facts(record.causes), **attempt_facts(record)}
             self.span = start_span(record.step, self._root, record.at_ns, facts, inputs)
+            link_causes(self.span, record.causes)
+        link_previous_attempt(self.span, previous)
         if isinstance(self.span, LiveSpan):
-            self.carrier = {"trace_id": self.span.trace_id, "span_id": self.span.span_id}
+            self.carrier = self._previous = {"trace_id": self.span.trace_id, "span_id": self.span.span_id}
         self._token = attach(self.span)
 
     def streamed(self, record: EventStreamed) -> None:
@@ -99,7 +104,9 @@ class CallSpans:
     def _open_outer(self, record: StepStarted) -> Span:
         inputs = show_causes(record.causes, self._settings.content.for_inputs())
         facts = {**step_facts(record), **cause_facts(record.causes)}
-        return start_span(record.step, self._root, record.at_ns, facts, inputs)
+        span = start_span(record.step, self._root, record.at_ns, facts, inputs)
+        link_causes(span, record.causes)
+        return span
 
     def _end_attempt(self, span: Span, record: StepEnded) -> None:
         policy = self._settings.content

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import mlflow
-from mlflow.entities import Link, LiveSpan, Span, SpanStatus, SpanStatusCode, SpanType
+from mlflow.entities import LiveSpan, Span, SpanStatus, SpanStatusCode, SpanType
 from mlflow.tracing.constant import TraceMetadataKey
 
 from mlflow_flavor._calls import CallSpans, start_span
-from mlflow_flavor._compat import HAS_LINKS, attach, configured_metadata, detach
+from mlflow_flavor._compat import attach, configured_metadata, detach
+from mlflow_flavor._links import link_previous_segment
 from mlflow_flavor._payloads import describe, exception_event, preview, result_of, show, span_event
 from mlflow_flavor._settings import AutologSettings
 from workflows.errors import WorkflowTimeoutError
@@ -23,7 +24,6 @@ from workflows.instrumentation.records import (
     RetryScheduled,
     RunEnded,
     RunOutcome,
-    RunResumed,
     RunStarted,
     RunSuspended,
     StepEnded,
@@ -123,8 +123,7 @@ class RunSpans:
             attributes=facts,
             start_time_ns=record.at_ns,
         )
-        for link in resumed_links(record):
-            span.add_link(link)
+        link_previous_segment(span, record)
         return span
 
     def _label(self, record: RunStarted) -> None:
@@ -291,15 +290,6 @@ def run_facts(record: RunStarted) -> dict[str, Any]:
         facts[names.ROOT_RUN_ID] = record.root_run_id
         facts[names.GEN_AI_WORKFLOW_NESTED] = True
     return facts
-
-
-def resumed_links(record: RunStarted) -> list[Link]:
-    """The link from a resumed run to its previous segment, whose trace is never continued: MLflow would lose spans."""
-    previous = record.carriers.get("mlflow") if isinstance(record, RunResumed) and HAS_LINKS else None
-    if not previous or not previous.keys() >= {"trace_id", "span_id"}:
-        return []
-    facts = {names.LINK_TYPE: names.LINK_RESUMED_FROM}
-    return [Link(trace_id=previous["trace_id"], span_id=previous["span_id"], attributes=facts)]
 
 
 def trace_metadata(record: RunStarted) -> dict[str, str]:

@@ -40,6 +40,7 @@ async def test_a_step_names_the_span_that_caused_it(trace: Only):
     await Answer().run(question="why")
     plan, answer = span_named(trace(), "plan"), span_named(trace(), "answer")
     assert answer.attributes["workflow.cause.span_ids"] == [plan.span_id]
+    assert [link.span_id for link in answer.links] == [plan.span_id]
     assert answer.attributes["workflow.event.source"] == "step"
     assert plan.attributes["workflow.event.source"] == "start"
 
@@ -61,6 +62,15 @@ async def test_a_failed_attempt_tells_the_delay_and_the_next_its_reason(clock: V
     assert [event.name for event in first.events] == ["exception"]
     assert second.attributes["workflow.retry.previous_error.type"] == "ConnectionError"
     assert second.start_time_ns - (first.end_time_ns or 0) == 30_000_000_000
+
+
+async def test_an_attempt_links_to_the_one_it_repeats(clock: VirtualClockLoop, trace: Only):
+    await Flaky(failures=1).run(question="x")
+    first, second = sorted((s for s in trace().data.spans if s.name == "attempt fetch"), key=lambda s: s.start_time_ns)
+    assert first.links == []
+    assert [(link.span_id, link.attributes) for link in second.links] == [
+        (first.span_id, {"workflow.link.type": "retry_of"})
+    ]
 
 
 async def test_a_failed_run_shows_the_error_once_with_its_stack(clock: VirtualClockLoop, trace: Only):
