@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin, get_type_hints
 
+from workflows._resource_needs import is_descriptor
 from workflows.collect import Collect, Take
 from workflows.errors import WorkflowValidationError
 from workflows.events import Event
@@ -82,7 +83,7 @@ def read_signature(function: Callable[..., Any], local_names: Mapping[str, Any] 
         if is_context(annotation):
             context_parameter = name
             state_type = next((a for a in get_args(annotation) if isinstance(a, type)), None)
-        elif resource := _resource(name, annotation):
+        elif resource := _resource(name, annotation, local_names or {}):
             resources.append(resource)
         elif classes := _event_classes(annotation):
             events[name] = classes
@@ -154,12 +155,14 @@ def _list_classes(annotation: Any) -> tuple[type[Event], ...]:
     return ()
 
 
-def _resource(name: str, annotation: Any) -> ResourceParameter | None:
+def _resource(name: str, annotation: Any, local_names: Mapping[str, Any]) -> ResourceParameter | None:
     if get_origin(annotation) is not Annotated:
         return None
     annotated, *extras = get_args(annotation)
     for extra in extras:
-        if hasattr(extra, "is_workflow_resource"):
+        if is_descriptor(extra):
+            extra.set_localns(dict(local_names))
+            extra.set_type_annotation(annotated)
             return ResourceParameter(name, extra, annotated)
     return None
 

@@ -107,6 +107,11 @@ class WorkflowSpec:
     error_handlers: Mapping[str, StepSpec] = field(default_factory=dict[str, StepSpec])
     fingerprint: str = ""
 
+    @property
+    def uses_resources(self) -> bool:
+        """Whether a step has a parameter that is filled from a resource."""
+        return any(step.resources for step in self.steps.values())
+
     def route(self, event_class: type[Event]) -> Route:
         """Where events of exactly this class go: to these steps, in definition order.
 

@@ -2,6 +2,7 @@
 
 WorkflowError
 ├── WorkflowValidationError      a step, a graph or a decorator argument is wrong
+│   └── ResourceError            a resource is declared in a way that cannot work; also a `ValueError`
 ├── WorkflowConfigurationError   a workflow has no steps, or not exactly one start and one stop event
 ├── WorkflowRuntimeError         a run was used, or behaved, in a way that cannot work
 │   ├── WorkflowDeadlockError    a run waits for something that can never come
@@ -21,6 +22,7 @@ from __future__ import annotations
 __all__ = [
     "ContextSerdeError",
     "ContextStateError",
+    "ResourceError",
     "RunInterruptedError",
     "StepCancelledError",
     "StepTimeoutError",
@@ -52,6 +54,10 @@ class WorkflowError(Exception):
 
 class WorkflowValidationError(WorkflowError):
     """A step signature, a workflow's graph or a decorator's argument is wrong; the message lists what and where."""
+
+
+class ResourceError(WorkflowValidationError, ValueError):
+    """A resource needs itself or cannot be made, or its file does not hold what it should."""
 
 
 class WorkflowConfigurationError(WorkflowError):

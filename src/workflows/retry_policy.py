@@ -1,42 +1,101 @@
 """When a failed step is tried again: `retry_policy(retry=..., wait=..., stop=...)` or any object with `next()`.
 
-The vocabulary (conditions, waits, stops and their `&`, `|`, `+`) has the names that tenacity made common.
+The vocabulary (conditions, waits, stops and their `&`, `|`, `+`) has the names that tenacity made common; tenacity's
+own objects are taken as well.
 """
 
 from __future__ import annotations
 
 import inspect
-import random
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
+
+from workflows._retry_callables import (
+    AnyCondition,
+    AnyStop,
+    AnyWait,
+    RetryCondition,
+    StopCondition,
+    WaitStrategy,
+    as_written,
+    condition_of,
+    stop_of,
+    wait_of,
+)
+from workflows._retry_words import (
+    retry_all,
+    retry_always,
+    retry_any,
+    retry_if_exception,
+    retry_if_exception_cause_type,
+    retry_if_exception_message,
+    retry_if_exception_type,
+    retry_if_not_exception_message,
+    retry_if_not_exception_type,
+    retry_never,
+    retry_unless_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    stop_all,
+    stop_any,
+    stop_before_delay,
+    stop_never,
+    wait_chain,
+    wait_combine,
+    wait_exponential,
+    wait_exponential_jitter,
+    wait_fixed,
+    wait_full_jitter,
+    wait_incrementing,
+    wait_none,
+    wait_random,
+    wait_random_exponential,
+)
 
 __all__ = [
     "ComposedRetryPolicy",
     "ConstantDelayRetryPolicy",
     "ExponentialBackoffRetryPolicy",
+    "RetryCondition",
     "RetryInfo",
     "RetryPolicy",
+    "StopCondition",
+    "WaitStrategy",
     "max_attempts",
     "policy_name",
+    "retry_all",
     "retry_always",
+    "retry_any",
     "retry_if_exception",
+    "retry_if_exception_cause_type",
+    "retry_if_exception_message",
     "retry_if_exception_type",
+    "retry_if_not_exception_message",
     "retry_if_not_exception_type",
     "retry_never",
     "retry_policy",
+    "retry_unless_exception_type",
     "stop_after_attempt",
     "stop_after_delay",
+    "stop_all",
+    "stop_any",
+    "stop_before_delay",
     "stop_never",
     "takes_seed",
+    "wait_chain",
+    "wait_combine",
     "wait_exponential",
     "wait_exponential_jitter",
     "wait_fixed",
+    "wait_full_jitter",
+    "wait_incrementing",
     "wait_none",
+    "wait_random",
+    "wait_random_exponential",
 ]
-
-Duration = float | int | timedelta
 
 
 @runtime_checkable
@@ -59,242 +118,97 @@ class RetryPolicy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RetryInfo:
-    """Where the current attempt stands; `retry_number` is 0 in the first one, `last_failed_at` is epoch seconds."""
+    """Where the current attempt stands: `retry_number` is 0 in the first one, `last_failed_at` is in UTC."""
 
     retry_number: int
     elapsed_seconds: float
     last_exception: Exception | None
-    last_failed_at: float | None
-
-
-def _seconds(duration: Duration) -> float:
-    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
-
-
-class _Condition:
-    """A predicate on the exception; `a & b` and `a | b` combine."""
-
-    def __call__(self, error: BaseException) -> bool:
-        raise NotImplementedError
-
-    def __and__(self, other: Callable[[BaseException], bool]) -> _Condition:
-        return retry_if_exception(lambda error: self(error) and other(error))
-
-    def __or__(self, other: Callable[[BaseException], bool]) -> _Condition:
-        return retry_if_exception(lambda error: self(error) or other(error))
-
-    __rand__ = __and__
-    __ror__ = __or__
-
-
-class retry_if_exception(_Condition):
-    """Retry when `predicate(error)` is true."""
-
-    def __init__(self, predicate: Callable[[BaseException], bool]) -> None:
-        self.predicate = predicate
-
-    def __call__(self, error: BaseException) -> bool:
-        return self.predicate(error)
-
-
-class retry_if_exception_type(retry_if_exception):
-    """Retry on these exception classes."""
-
-    def __init__(self, exception_types: type[BaseException] | tuple[type[BaseException], ...] = Exception) -> None:
-        super().__init__(lambda error: isinstance(error, exception_types))
-
-
-class retry_if_not_exception_type(retry_if_exception):
-    """Retry on anything but these exception classes."""
-
-    def __init__(self, exception_types: type[BaseException] | tuple[type[BaseException], ...] = Exception) -> None:
-        super().__init__(lambda error: not isinstance(error, exception_types))
-
-
-class retry_always(retry_if_exception):
-    """Retry on every exception."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda error: True)
-
-
-class retry_never(retry_if_exception):
-    """Never retry."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda error: False)
-
-
-class _Wait:
-    """Seconds before the n-th retry (n = 0 is the first); `a + b` adds, `sum([...])` works."""
-
-    def __call__(self, n: int, seed: int | None = None) -> float:
-        raise NotImplementedError
-
-    def __add__(self, other: _Wait) -> _Wait:
-        return _WaitSum(self, other)
-
-    def __radd__(self, other: Any) -> _Wait:
-        return self if other == 0 else _WaitSum(other, self)
-
-
-class _WaitSum(_Wait):
-    def __init__(self, *waits: _Wait) -> None:
-        self.waits = waits
-
-    def __call__(self, n: int, seed: int | None = None) -> float:
-        return sum(wait(n, seed) for wait in self.waits)
-
-
-class wait_fixed(_Wait):
-    """The same delay every time."""
-
-    def __init__(self, wait: Duration) -> None:
-        self.wait = _seconds(wait)
-
-    def __call__(self, n: int, seed: int | None = None) -> float:
-        return self.wait
-
-
-class wait_none(wait_fixed):
-    """No delay."""
-
-    def __init__(self) -> None:
-        super().__init__(0)
-
-
-class wait_exponential(_Wait):
-    """`multiplier * exp_base ** n`, kept within [min, max] seconds."""
-
-    def __init__(self, multiplier: float = 1, exp_base: float = 2, max: Duration = 60, min: Duration = 0) -> None:
-        self.multiplier, self.exp_base, self.max, self.min = multiplier, exp_base, _seconds(max), _seconds(min)
-
-    def __call__(self, n: int, seed: int | None = None) -> float:
-        return max(self.min, min(self.multiplier * self.exp_base**n, self.max))
-
-
-class wait_exponential_jitter(_Wait):
-    """`min(min(initial * exp_base ** n, max) + U(0, jitter), max)` seconds."""
-
-    def __init__(self, initial: float = 1, exp_base: float = 2, max: Duration = 60, jitter: Duration = 1) -> None:
-        self.initial, self.exp_base, self.max, self.jitter = initial, exp_base, _seconds(max), _seconds(jitter)
-
-    def __call__(self, n: int, seed: int | None = None) -> float:
-        base = min(self.initial * self.exp_base**n, self.max)
-        return min(base + random.Random(seed).uniform(0, self.jitter), self.max)
-
-
-class _Stop:
-    """Whether to give up after `attempts` failures and `elapsed` seconds; `a & b` and `a | b` combine."""
-
-    def __call__(self, attempts: int, elapsed: float, *, upcoming_sleep: float = 0) -> bool:
-        raise NotImplementedError
-
-    def __and__(self, other: _Stop) -> _Stop:
-        return _StopWhere(lambda a, e, s: self(a, e, upcoming_sleep=s) and other(a, e, upcoming_sleep=s), self, other)
-
-    def __or__(self, other: _Stop) -> _Stop:
-        return _StopWhere(lambda a, e, s: self(a, e, upcoming_sleep=s) or other(a, e, upcoming_sleep=s), self, other)
-
-
-class _StopWhere(_Stop):
-    def __init__(self, decide: Callable[[int, float, float], bool], *parts: _Stop) -> None:
-        self.decide, self.parts = decide, parts
-
-    def __call__(self, attempts: int, elapsed: float, *, upcoming_sleep: float = 0) -> bool:
-        return self.decide(attempts, elapsed, upcoming_sleep)
-
-
-class stop_after_attempt(_Stop):
-    """Give up after this many attempts."""
-
-    def __init__(self, max_attempt_number: int) -> None:
-        self.max_attempt_number = max_attempt_number
-
-    def __call__(self, attempts: int, elapsed: float, *, upcoming_sleep: float = 0) -> bool:
-        return attempts >= self.max_attempt_number
-
-
-class stop_after_delay(_Stop):
-    """Give up once this long has passed since the first attempt began."""
-
-    def __init__(self, max_delay: Duration) -> None:
-        self.max_delay = _seconds(max_delay)
-
-    def __call__(self, attempts: int, elapsed: float, *, upcoming_sleep: float = 0) -> bool:
-        return elapsed >= self.max_delay
-
-
-class stop_never(_Stop):
-    """Never give up."""
-
-    def __call__(self, attempts: int, elapsed: float, *, upcoming_sleep: float = 0) -> bool:
-        return False
+    last_failed_at: datetime | None
 
 
 class ComposedRetryPolicy:
-    """A policy made of a condition, a wait and a stop; asked in that order."""
+    """A policy made of a condition, a wait and a stop, asked in that order; `retry_policy(...)` makes it."""
 
-    def __init__(self, retry: Callable[[BaseException], bool], wait: _Wait, stop: _Stop) -> None:
+    def __init__(self, retry: RetryCondition, wait: WaitStrategy, stop: StopCondition) -> None:
         self.retry, self.wait, self.stop = retry, wait, stop
 
     def next(self, elapsed_time: float, attempts: int, error: Exception, *, seed: int | None = None) -> float | None:
         """Seconds until the next attempt, or None."""
         if not self.retry(error):
             return None
-        delay = self.wait(attempts - 1, seed)
+        delay = self.wait(attempts - 1, seed=seed)
         return None if self.stop(attempts, elapsed_time, upcoming_sleep=delay) else delay
 
 
 def retry_policy(
-    retry: Callable[[BaseException], bool] | None = None, wait: _Wait | None = None, stop: _Stop | None = None
+    retry: AnyCondition | None = None, wait: AnyWait | None = None, stop: AnyStop | None = None
 ) -> ComposedRetryPolicy:
-    """A policy from the vocabulary; by default every error, every 5 seconds, 3 attempts in all."""
-    return ComposedRetryPolicy(retry or retry_always(), wait or wait_fixed(5), stop or stop_after_attempt(3))
+    """A policy from the vocabulary; by default every error, every 5 seconds, 3 attempts in all.
+
+    Args:
+        retry: On which errors; a word, or a function of the error.
+        wait: How long before the next attempt; a word, or a function of the retry's number, from 0.
+        stop: When to give up; a word, or a function as `StopCondition` has it.
+
+    Raises:
+        WorkflowValidationError: If one of them cannot be called.
+    """
+    return ComposedRetryPolicy(
+        retry_always() if retry is None else condition_of(retry),
+        wait_fixed(5) if wait is None else wait_of(wait),
+        stop_after_attempt(3) if stop is None else stop_of(stop),
+    )
 
 
+@dataclass
 class ConstantDelayRetryPolicy:
-    """`maximum_attempts` attempts in all, `delay` seconds apart."""
+    """`maximum_attempts` attempts in all, `delay` seconds apart.
 
-    def __init__(self, maximum_attempts: int = 3, delay: float = 5) -> None:
-        self.maximum_attempts, self.delay = maximum_attempts, delay
+    Deprecated since 0.1: use `retry_policy(wait=wait_fixed(delay), stop=stop_after_attempt(maximum_attempts))`.
+    """
+
+    maximum_attempts: int = 3
+    delay: float = 5
+
+    def __post_init__(self) -> None:
+        _deprecated("ConstantDelayRetryPolicy", "wait_fixed(...)")
 
     def next(self, elapsed_time: float, attempts: int, error: Exception) -> float | None:
         """Seconds until the next attempt, or None."""
         return None if attempts >= self.maximum_attempts else self.delay
 
 
+@dataclass
 class ExponentialBackoffRetryPolicy:
     """`maximum_attempts` attempts in all, with delays that grow by `multiplier` up to `max_delay` seconds.
 
-    With `jitter` a delay is drawn evenly from [0, ceiling] ("full jitter" in the AWS Architecture Blog, Exponential
-    Backoff and Jitter, 2015).
+    With `jitter` a delay is drawn evenly from 0 up to there.
+
+    Deprecated since 0.1: use `retry_policy(wait=wait_exponential(...), stop=stop_after_attempt(maximum_attempts))`,
+    with `wait_random_exponential` for jitter.
     """
 
-    def __init__(
-        self,
-        maximum_attempts: int = 5,
-        initial_delay: float = 1.0,
-        multiplier: float = 2.0,
-        max_delay: float = 60.0,
-        jitter: bool = True,
-    ) -> None:
-        self.maximum_attempts, self.initial_delay, self.multiplier = maximum_attempts, initial_delay, multiplier
-        self.max_delay, self.jitter = max_delay, jitter
+    maximum_attempts: int = 5
+    initial_delay: float = 1.0
+    multiplier: float = 2.0
+    max_delay: float = 60.0
+    jitter: bool = True
+
+    def __post_init__(self) -> None:
+        _deprecated("ExponentialBackoffRetryPolicy", "wait_random_exponential(...)")
 
     def next(self, elapsed_time: float, attempts: int, error: Exception, *, seed: int | None = None) -> float | None:
         """Seconds until the next attempt, or None."""
         if attempts >= self.maximum_attempts:
             return None
-        ceiling = min(self.initial_delay * self.multiplier ** (attempts - 1), self.max_delay)
-        return random.Random(seed).uniform(0, ceiling) if self.jitter else ceiling
+        kind: Callable[..., wait_exponential] = wait_random_exponential if self.jitter else wait_exponential
+        return kind(self.initial_delay, self.multiplier, self.max_delay)(attempts - 1, seed)
 
 
 def max_attempts(policy: RetryPolicy | None) -> int | None:
     """How many attempts a policy allows in all, where it says so."""
-    stop = getattr(policy, "stop", None)
-    number = getattr(policy, "maximum_attempts", None) or getattr(stop, "max_attempt_number", None)
-    return number if isinstance(number, int) else None
+    number = getattr(policy, "maximum_attempts", None)
+    return number if isinstance(number, int) else _limit(getattr(policy, "stop", None))
 
 
 def takes_seed(policy: RetryPolicy | None) -> bool:
@@ -303,7 +217,32 @@ def takes_seed(policy: RetryPolicy | None) -> bool:
 
 
 def policy_name(policy: RetryPolicy) -> str:
-    """A short name of a policy for traces: its class, or the classes that it is composed of."""
+    """A short name of a policy for traces: its class, or the words that it is composed of."""
     if isinstance(policy, ComposedRetryPolicy):
-        return f"{type(policy.wait).__name__}, {type(policy.stop).__name__}"
+        return f"{_word_name(policy.wait)}, {_word_name(policy.stop)}"
     return type(policy).__name__
+
+
+def _limit(stop: Any) -> int | None:
+    stop = as_written(stop)
+    if isinstance(stop, stop_any):
+        return min((n for s in stop.stops if (n := _limit(s)) is not None), default=None)
+    if isinstance(stop, stop_all):
+        limits = [n for s in stop.stops if (n := _limit(s)) is not None]
+        return max(limits) if limits and len(limits) == len(stop.stops) else None
+    number = getattr(stop, "max_attempt_number", None)
+    return number if isinstance(number, int) else None
+
+
+def _word_name(word: Any) -> str:
+    word = as_written(word)
+    return getattr(word, "__name__", type(word).__name__)
+
+
+def _deprecated(old: str, wait: str) -> None:
+    warnings.warn(
+        f"{old} is deprecated since 0.1 and goes with 0.3: use retry_policy(wait={wait}, "
+        f"stop=stop_after_attempt(...)).",
+        DeprecationWarning,
+        stacklevel=4,
+    )

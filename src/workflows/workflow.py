@@ -194,7 +194,7 @@ class Workflow(metaclass=WorkflowMeta):
         return self._serializer
 
     async def aclose(self) -> None:
-        """Let go of the cached resources of this instance; a later run makes them anew. Not while one is running."""
+        """Let go of what the resource manager has cached; a later run makes it anew. Call it while no run is alive."""
         await self._resource_manager.aclose()
 
     @serializer.setter
