@@ -1,6 +1,6 @@
 """What does a trace hold? One span for the run, one for each step, one for each attempt of a step that retries.
 
-You see: five spans, children before their parents. `attempt fetch` is there twice: once with its error, once fine.
+You see: five spans as one tree. `attempt fetch` is there twice below its step: once with its error, once fine.
 """
 
 import asyncio

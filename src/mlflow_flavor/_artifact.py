@@ -47,13 +47,13 @@ def script_path(workflow: object) -> Path:
     raise invalid(message)
 
 
-def copy_source(script: Path, code_paths: Iterable[str | Path] | None, target: Path) -> Path | None:
-    """Copy the script, and its helpers below `code/`; gives the directory of the helpers, if there are any.
+def copy_source(script: bytes, code_paths: Iterable[str | Path] | None, target: Path) -> Path | None:
+    """Write the script, and copy its helpers below `code/`; gives the helpers' directory, if there are any.
 
     Raises:
         MlflowException: If a path of `code_paths` does not exist, or two bring the same name.
     """
-    shutil.copyfile(script, target / SCRIPT_NAME)
+    (target / SCRIPT_NAME).write_bytes(script)
     if isinstance(code_paths, str | Path):
         raise invalid(f"code_paths needs a list of paths, got '{code_paths}': pass [{str(code_paths)!r}].")
     paths = [Path(path) for path in code_paths or ()]

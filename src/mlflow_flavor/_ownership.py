@@ -27,8 +27,8 @@ def installed_over() -> str | None:
     names = " ".join(dict.fromkeys(["spanflow", *([rival.name] if rival is not None else [])]))
     return (
         f"The installed package `workflows` is a mix: {second} was installed over {first}, so your workflows may not "
-        f"run on Spanflow. Run `pip uninstall -y {names}`, then install spanflow again; where llama-index-core is used, "
-        f"together with Spanflow's own llama-index-workflows (version 2.99.0+spanflow), which holds no module."
+        f"run on Spanflow. Run `pip uninstall -y {names}`, then install spanflow again; where llama-index-core is "
+        f"used, together with Spanflow's own llama-index-workflows (version 2.99.0+spanflow), which holds no module."
     )
 
 

@@ -26,13 +26,13 @@ from mlflow_flavor._artifact import (
     check_config,
     copy_source,
     human_events,
-    script_path,
     write_facts,
 )
 from mlflow_flavor._compat import FLAVOR_NAME, download, in_serving_process, invalid, save_example
 from mlflow_flavor._environment import CONDA_FILE, PYTHON_FILE, PipRequirements, package_version, write_environment
 from mlflow_flavor._loading import StoredModel
 from mlflow_flavor._model_code import DIGEST_CHARS, MODULE_PREFIX, ModelCode
+from mlflow_flavor._source import model_source
 from mlflow_flavor.autolog import autolog as start_autolog
 from mlflow_flavor.pyfunc import WorkflowPyfunc
 from mlflow_flavor.signature import input_names, signature_of
@@ -70,7 +70,9 @@ def save_model(
     """Save a workflow as an MLflow model in a local directory.
 
     Args:
-        workflow: Path of the script that makes the workflow and ends with `mlflow.models.set_model(<workflow>)`.
+        workflow: Path of the script that makes the workflow and ends with `mlflow.models.set_model(<workflow>)`; or a
+            class or an instance, whose source is written to such a script (in a notebook: the cells marked
+            `# [USE IN MODEL]`).
         path: The directory to make; it must be empty, or not exist.
         model_config: Settings that the script reads with `mlflow_flavor.config()`, or the path of a YAML file.
         code_paths: Files and directories that the script imports.
@@ -87,20 +89,22 @@ def save_model(
 
     Raises:
         TypeError: For a keyword that is neither.
-        MlflowException: If the workflow cannot be stored, or the script sets none.
+        MlflowException: If the workflow cannot be stored, the script sets none, or no script can be true to the class
+            or instance, with the reason.
     """
     if unknown := sorted(unused.keys() - PASSED_BY_MLFLOW):
         raise TypeError(f"save_model() got an unexpected keyword argument '{unknown[0]}'")
-    script = _script_of(workflow)
+    source = model_source(workflow)
     config = _read_config(model_config)
     check_config(config)
     target = _empty_directory(path)
-    code = ModelCode(target / SCRIPT_NAME, copy_source(script, code_paths, target), label=script.name)
+    code = ModelCode(target / SCRIPT_NAME, copy_source(source.text, code_paths, target), label=source.label)
     model = mlflow_model if mlflow_model is not None else Model()
     if metadata is not None:
         model.metadata = metadata
     with tracing_context(enabled=False):
         built = code.run(config)
+        source.check(built)
         asks = asks_people(built, code)
         _describe_inputs(model, built, target, asks, signature, input_example, run_input_example)
     write_facts(built, target)
@@ -232,16 +236,6 @@ class SavedModel:
         mlflow_model.signature = saved.signature
         mlflow_model.saved_input_example_info = saved.saved_input_example_info  # pyright: ignore[reportAttributeAccessIssue]  # None is what a new model has
         _write_mlmodel(mlflow_model, Path(path))
-
-
-def _script_of(workflow: object) -> Path:
-    if isinstance(workflow, str | os.PathLike):
-        return script_path(workflow)
-    name = workflow.__name__ if isinstance(workflow, type) else type(workflow).__name__
-    raise invalid(
-        f"workflows are logged from code, and the source of this {name} cannot be written to a script: pass the path "
-        "of a .py file that ends with mlflow.models.set_model(<workflow>)."
-    )
 
 
 def _read_config(config: Mapping[str, Any] | str | None) -> dict[str, Any]:

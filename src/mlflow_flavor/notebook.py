@@ -5,20 +5,22 @@ from __future__ import annotations
 import ast
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from mlflow_flavor._compat import invalid
 
-__all__ = ["script_from_notebook"]
+__all__ = ["MARKER", "script_from_notebook", "script_of_cells"]
+
+MARKER = "# [USE IN MODEL]"
 
 
 def script_from_notebook(
     path: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    marker: str = "# [USE IN MODEL]",
+    marker: str = MARKER,
     model: str = "agent",
 ) -> Path:
     """Write the code cells that begin with `marker` to a script that `log_model` takes.
@@ -39,23 +41,39 @@ def script_from_notebook(
         MlflowException: If it is no notebook, no cell is marked, a cell is not valid Python, or `model` is never set.
     """
     notebook = Path(path)
-    cells = list(_marked_cells(_read(notebook), marker))
+    sources = ["".join(cell["source"]) for cell in _read(notebook) if cell.get("cell_type") == "code"]
+    script = Path(out)
+    script.write_text(script_of_cells(sources, notebook.name, marker=marker, model=model), encoding="utf-8")
+    return script
+
+
+def script_of_cells(sources: Iterable[str], where: str, *, marker: str = MARKER, model: str = "agent") -> str:
+    """The marked ones among a notebook's code cells, as a script that sets the model.
+
+    Args:
+        sources: The code cells, in order.
+        where: What errors call the notebook.
+        marker: First line of the cells to take.
+        model: What to set: a variable of the cells, or a call of a class of theirs.
+
+    Raises:
+        MlflowException: If no cell is marked, one is not valid Python, or `model` is of none of them.
+    """
+    cells = list(_marked_cells(sources, marker))
     if not cells:
-        raise invalid(f"{notebook.name} has no code cell that begins with '{marker}'. Put it first in what to take.")
+        raise invalid(f"{where} has no code cell that begins with '{marker}'. Put it first in what to take.")
     bound: set[str] = set()
     called = False
     for number, source in cells:
-        tree = _parse(source, f"{notebook.name}, code cell {number}")
-        bound |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        tree = _parse(source, f"{where}, code cell {number}")
+        bound |= {name for node in ast.walk(tree) if (name := _bound(node)) is not None}
         called = called or any(_sets_model(node) for node in ast.walk(tree))
     parts = [source for _, source in cells]
     if not called:
-        if model not in bound:
-            raise invalid(f"No marked cell of {notebook.name} sets '{model}': mark its cell, or pass model=<its name>.")
+        if model.rstrip("()") not in bound:
+            raise invalid(f"No marked cell of {where} sets '{model}': mark its cell, or pass model=<its name>.")
         parts.append(f"import mlflow\n\nmlflow.models.set_model({model})")
-    script = Path(out)
-    script.write_text("\n\n".join(part.strip("\n") for part in parts) + "\n", encoding="utf-8")
-    return script
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
 def _read(notebook: Path) -> list[dict[str, Any]]:
@@ -67,11 +85,9 @@ def _read(notebook: Path) -> list[dict[str, Any]]:
         raise invalid(f"'{notebook}' is no notebook of format 4: {error}.") from error
 
 
-def _marked_cells(cells: list[dict[str, Any]], marker: str) -> Iterator[tuple[int, str]]:
-    """Number (from 1, code cells only) and source of the marked cells, without the notebook's own lines."""
-    code = [cell for cell in cells if cell.get("cell_type") == "code"]
-    for number, cell in enumerate(code, 1):
-        source = "".join(cell["source"])
+def _marked_cells(sources: Iterable[str], marker: str) -> Iterator[tuple[int, str]]:
+    """Number (from 1) and source of the marked cells, without the notebook's own lines."""
+    for number, source in enumerate(sources, 1):
         if source.lstrip().startswith(marker):
             lines = [line for line in source.splitlines() if not line.lstrip().startswith(("%", "!", "?"))]
             yield number, "\n".join(lines)
@@ -82,6 +98,16 @@ def _parse(source: str, where: str) -> ast.Module:
         return ast.parse(source)
     except SyntaxError as error:
         raise invalid(f"{where}: line {error.lineno} is no plain Python ({error.msg}): {error.text}") from error
+
+
+def _bound(node: ast.AST) -> str | None:
+    match node:
+        case ast.Name(ctx=ast.Store()):
+            return node.id
+        case ast.ClassDef():
+            return node.name
+        case _:
+            return None
 
 
 def _sets_model(node: ast.AST) -> bool:

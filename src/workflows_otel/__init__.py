@@ -7,12 +7,13 @@ telemetry = workflows_otel.setup("otlp")
 telemetry.flush()
 """
 
-from workflows.instrumentation import context
 from workflows_otel.batching import FlushResult
 from workflows_otel.errors import TelemetrySetupError
+from workflows_otel.exporting import redacting
 from workflows_otel.handler import OtelHandler
+from workflows_otel.identity import context
 from workflows_otel.instrumenting import instrument, uninstrument
-from workflows_otel.presets import Preset, console, otlp
+from workflows_otel.presets import Preset, console, jaeger, langfuse, otlp, phoenix
 from workflows_otel.setting_up import Setup, setup
 
 __all__ = [
@@ -24,7 +25,11 @@ __all__ = [
     "console",
     "context",
     "instrument",
+    "jaeger",
+    "langfuse",
     "otlp",
+    "phoenix",
+    "redacting",
     "setup",
     "uninstrument",
 ]

@@ -20,7 +20,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # pyright: igno
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-__all__ = ["BatchProcessor", "DirectProcessor", "FlushResult"]
+__all__ = ["BatchProcessor", "DirectProcessor", "FlushResult", "shut_down"]
 
 QUEUE_SIZE = 16_384
 BATCH_SIZE = 512
@@ -159,7 +159,7 @@ class BatchProcessor(SpanProcessor):
         deadline = time.monotonic() + timeout
         self._thread.join(timeout)
         self._abandoned = True
-        _shut_down(self.exporter, max(deadline - time.monotonic(), 0.0))
+        shut_down(self.exporter, max(deadline - time.monotonic(), 0.0))
         with self._queue_lock:
             left = len(self._queue)
             self._queue.clear()
@@ -246,14 +246,15 @@ class DirectProcessor(SpanProcessor):
 
     def finish_shutdown(self, timeout: float) -> None:
         """Shut the exporter down."""
-        _shut_down(self.exporter, timeout)
+        shut_down(self.exporter, timeout)
 
     def shutdown(self) -> None:
         """Shut the exporter down."""
         self.finish_shutdown(SHUTDOWN_TIMEOUT)
 
 
-def _shut_down(exporter: SpanExporter, timeout: float) -> None:
+def shut_down(exporter: SpanExporter, timeout: float) -> None:
+    """Shut an exporter down, in at most `timeout` seconds where it knows of a timeout."""
     # The gRPC exporter takes a timeout, and waits 30 s without one; the base class and others take none.
     parameters = inspect.signature(exporter.shutdown).parameters
     if "timeout_millis" in parameters:

@@ -48,10 +48,16 @@ class OtelHandler:
     not sampled costs one look into a dict a record.
     """
 
-    name = HANDLER_NAME
-
-    def __init__(self, tracer: Tracer, settings: Settings | None = None, *, destination: str | None = None) -> None:
+    def __init__(
+        self,
+        tracer: Tracer,
+        settings: Settings | None = None,
+        *,
+        destination: str | None = None,
+        name: str = HANDLER_NAME,
+    ) -> None:
         self.destination = destination
+        self.name = name
         self._tracer = tracer
         self._open: dict[str, OpenRun] = {}
         self._draw: dict[type[Record], Callable[[Any], None]] = {
@@ -75,9 +81,9 @@ class OtelHandler:
     def configure(self, settings: Settings) -> None:
         """Draw by other settings from now on."""
         self.settings = settings
-        self._runs = RunSpans(self._tracer, settings)
-        self._steps = StepSpans(self._tracer, settings)
-        self._waits = WaitSpans(self._tracer)
+        self._runs = RunSpans(self._tracer, settings, self.name)
+        self._steps = StepSpans(self._tracer, settings, self.name)
+        self._waits = WaitSpans(self._tracer, self.name)
         self._shows_streams = settings.streams == "summary"
 
     @property
@@ -95,7 +101,7 @@ class OtelHandler:
         """The span in which an event is sent now, or, asked in a run's own context, what its next segment must know."""
         scope = current_attempt.get()
         if scope is None or scope.run_id != run_id:
-            return _outside(run_id)
+            return _outside(run_id, self.name)
         run = self._open.get(run_id)
         attempt = run.attempts.get(scope.exec_id) if run is not None else None
         if attempt is None:
@@ -112,7 +118,8 @@ class OtelHandler:
     def _run_started(self, record: RunStarted) -> None:
         if self._open and record.at_ns - self._open[oldest := next(iter(self._open))].started_ns > FORGET_AFTER_NS:
             self._interrupt(oldest, record.at_ns)
-        run = self._runs.started(record)
+        parent = self._open.get(record.parent[0]) if record.parent is not None else None
+        run = self._runs.started(record, parent)
         if run.span.is_recording():
             self._open[record.run_id] = run
 
@@ -199,11 +206,12 @@ class OtelHandler:
             self._waits.ended(run, record)
 
 
-def _outside(run_id: str) -> Mapping[str, str] | None:
+def _outside(run_id: str, name: str) -> Mapping[str, str] | None:
     span, run = get_current_span(), current_run()
-    if run is not None and run.run_id == run_id and run.span is span:
-        return carrier_of_run(span.get_span_context(), run.first, run.started_ns)
-    return carrier_of(span.get_span_context())
+    if run is None or run.run_id != run_id or run.span is not span:
+        return carrier_of(span.get_span_context())
+    mine = run.as_drawn_by(name)
+    return None if mine is None else carrier_of_run(mine.span.get_span_context(), mine.first, mine.started_ns)
 
 
 def _noted(stream: StreamSummary | None, record: EventStreamed) -> StreamSummary:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from itertools import chain, count
 from typing import Any
 
 from opentelemetry import trace
@@ -12,12 +12,11 @@ from opentelemetry import trace
 from workflows.instrumentation import add_handler
 from workflows.instrumentation.content import ContentPolicy, Mode
 from workflows_otel.handler import OtelHandler
+from workflows_otel.own_scope import SCHEMA_URL, SCOPE, VERSION
+from workflows_otel.propagation import HANDLER_NAME
 from workflows_otel.settings import ResumeTrace, RunParent, Settings, Streams
 
 __all__ = ["instrument", "instrumented", "uninstrument"]
-
-SCOPE = "workflows"
-SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
 
 _handlers: dict[int, tuple[trace.TracerProvider, OtelHandler, Callable[[], None]]] = {}
 _lock = threading.Lock()
@@ -63,8 +62,12 @@ def instrumented(provider: trace.TracerProvider, settings: Settings) -> OtelHand
         if known is not None:
             known[1].configure(settings)
             return known[1]
-        tracer = trace.get_tracer(SCOPE, _version(), provider, SCHEMA_URL)
-        handler = OtelHandler(tracer, settings, destination=f"opentelemetry:{id(provider):x}")
+        tracer = trace.get_tracer(SCOPE, VERSION, provider, SCHEMA_URL)
+        # Numbered in the order in which they come, so that another process, set up alike, finds their carriers.
+        taken = {handler.name for _, handler, _ in _handlers.values()}
+        names = chain((HANDLER_NAME,), (f"{HANDLER_NAME}.{number}" for number in count(2)))
+        name = next(name for name in names if name not in taken)
+        handler = OtelHandler(tracer, settings, destination=f"opentelemetry:{id(provider):x}", name=name)
         _handlers[id(provider)] = (provider, handler, add_handler(handler))
         return handler
 
@@ -81,10 +84,3 @@ def uninstrument(tracer_provider: trace.TracerProvider | None = None) -> None:
     for _, handler, remove in found:
         remove()
         handler.close()
-
-
-def _version() -> str:
-    try:
-        return version("spanflow")
-    except PackageNotFoundError:  # run from a source tree
-        return ""

@@ -74,6 +74,9 @@ class OpenRun:
         constants: Attributes that every span of a step has, by step name.
         parent: `(run_id, exec_id)` of the attempt that started it.
         first: The first segment's span, whose children later segments are.
+        drawn_by: The name of the handler.
+        ambient: The context in which the run was asked for.
+        other: The same run as the handler of another provider draws it, which was told before.
     """
 
     run_id: str
@@ -84,9 +87,19 @@ class OpenRun:
     started_ns: int
     identity: Attributes
     first: SpanContext
+    drawn_by: str
+    ambient: Context
+    other: OpenRun | None = None
     parent: tuple[str, str] | None = None
     attempts: dict[str, OpenAttempt] = field(default_factory=dict[str, OpenAttempt])
     calls: dict[str, OpenCall] = field(default_factory=dict[str, OpenCall])
     constants: dict[str, Attributes] = field(default_factory=dict[str, Attributes])
     stream: StreamSummary | None = None
     noted: int = 0
+
+    def as_drawn_by(self, name: str) -> OpenRun | None:
+        """This run as the handler of that name draws it."""
+        run: OpenRun | None = self
+        while run is not None and run.drawn_by != name:
+            run = run.other
+        return run

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 HANDLER_NAME = "opentelemetry"
-"""The handler's name, under which its carriers travel."""
+"""The name of the first provider's handler, under which its carriers travel; each further one has its own."""
 
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
@@ -93,10 +93,10 @@ def span_context_of(carrier: Mapping[str, str] | None) -> SpanContext | None:
     return context if context.is_valid else None
 
 
-def sender_of(envelope: Envelope) -> SpanContext | None:
-    """The span in which an event was sent."""
+def sender_of(envelope: Envelope, name: str) -> SpanContext | None:
+    """The span in which an event was sent, as the handler of that name drew it."""
     carriers = envelope.carriers
-    return span_context_of(carriers.get(HANDLER_NAME)) if carriers else None
+    return span_context_of(carriers.get(name)) if carriers else None
 
 
 def link_to(span_context: SpanContext, link_type: str, envelope: Envelope | None = None) -> Link:

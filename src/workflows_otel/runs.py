@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan
@@ -20,47 +19,56 @@ from workflows.events import StopEvent
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.content import capture_value, redact_text, to_jsonable
 from workflows.instrumentation.records import RunCounts, RunEnded, RunStarted
+from workflows_otel.identity import Caller, caller_of
 from workflows_otel.open_spans import Attributes, OpenRun
-from workflows_otel.propagation import HANDLER_NAME, first_segment_of, link_to, span_context_of, started_ns_of
+from workflows_otel.propagation import first_segment_of, link_to, span_context_of, started_ns_of
 from workflows_otel.settings import Settings
 from workflows_otel.statuses import set_status
 
 __all__ = ["RunSpans", "current_run"]
 
 CONTINUE_WITHIN_NS = 24 * 3600 * 10**9
-LONGEST_BAGGAGE = 200
 
 _RUN = otel_context.create_key("workflows-run")
 
 
-def current_run() -> OpenRun | None:
-    """The run in whose context this code runs; also once that run is over."""
-    run = otel_context.get_value(_RUN)
+def current_run(context: Context | None = None) -> OpenRun | None:
+    """The run in whose context this code (or what `context` was taken from) runs; also once that run is over."""
+    run = otel_context.get_value(_RUN, context)
     return run if isinstance(run, OpenRun) else None
 
 
 class RunSpans:
     """Opens and closes the spans of runs."""
 
-    def __init__(self, tracer: Tracer, settings: Settings) -> None:
+    def __init__(self, tracer: Tracer, settings: Settings, name: str) -> None:
         self._tracer = tracer
+        self._name = name
         self._settings = settings
 
-    def started(self, record: RunStarted) -> OpenRun:
-        """Open a run's span and make it the current one in the run's own context, which every attempt copies."""
-        ambient = otel_context.get_current()
-        parent_context, links = self._parent(record, ambient)
-        identity = self._identity(record, ambient)
+    def started(self, record: RunStarted, parent: OpenRun | None = None) -> OpenRun:
+        """Open a run's span and make it the current one in the run's own context, which every attempt copies.
+
+        `parent` is the run whose child this one is, where it is open here.
+        """
+        here = otel_context.get_current()
+        other = current_run(here)
+        if other is not None and other.run_id != record.run_id:
+            other = None
+        ambient = here if other is None else other.ambient  # without the span of another provider's handler
+        caller = caller_of(record.identity, ambient)
+        parent_context, links = self._parent(record, ambient, parent)
+        identity = self._identity(record, caller, parent)
         span = self._tracer.start_span(
             f"invoke_workflow {record.workflow}",
             parent_context,
-            attributes={**identity, **_about_run(record, ambient)},
+            attributes={**identity, **_about_run(record, caller)},
             links=links,
             start_time=record.at_ns,
         )
         if span.is_recording():
-            self._write_payload(span, record)
-        context = set_span_in_context(span, ambient)
+            self._write_payload(span, record, caller)
+        context = set_span_in_context(span, here)
         run = OpenRun(
             record.run_id,
             span,
@@ -69,7 +77,10 @@ class RunSpans:
             kind=_kind(record),
             started_ns=record.at_ns,
             identity=identity,
-            first=first_segment_of(record.carriers.get(HANDLER_NAME)) or span.get_span_context(),
+            first=first_segment_of(record.carriers.get(self._name)) or span.get_span_context(),
+            drawn_by=self._name,
+            ambient=ambient,
+            other=other,
             parent=record.parent,
         )
         otel_context.attach(otel_context.set_value(_RUN, run, context))  # never detached: it ends with the run
@@ -111,13 +122,15 @@ class RunSpans:
             span.set_attributes({**run.identity, at.SPAN_KIND: run.kind})
         span.end(at_ns)
 
-    def _parent(self, record: RunStarted, ambient: Context) -> tuple[Context, list[Link]]:
-        previous = span_context_of(record.carriers.get(HANDLER_NAME))
+    def _parent(self, record: RunStarted, ambient: Context, parent: OpenRun | None) -> tuple[Context, list[Link]]:
+        previous = span_context_of(record.carriers.get(self._name))
         current = get_current_span(ambient)
         caller = current.get_span_context()
         if previous is not None:
             return self._resumed(record, previous, caller)
-        if record.parent is not None or not caller.is_valid:
+        if record.parent is not None:
+            return self._under(record.parent[1], ambient, parent), []
+        if not caller.is_valid:
             return ambient, []
         how = self._settings.run_parent
         if how == "auto":
@@ -126,19 +139,26 @@ class RunSpans:
             return ambient, []
         return Context(), [link_to(caller, at.LINK_SPAWNED_BY)] if how == "link" else []
 
+    def _under(self, exec_id: str, ambient: Context, parent: OpenRun | None) -> Context:
+        """The context of a step that starts a child run, with a span of ours where another provider's is current."""
+        around = current_run(ambient)
+        if parent is None or around is None or around.drawn_by == self._name:
+            return ambient
+        attempt = parent.attempts.get(exec_id)
+        return set_span_in_context(parent.span if attempt is None else attempt.span, ambient)
+
     def _resumed(self, record: RunStarted, previous: SpanContext, caller: SpanContext) -> tuple[Context, list[Link]]:
         links = [link_to(previous, at.LINK_RESUMED_FROM)]
         if caller.is_valid:
             links.append(link_to(caller, at.LINK_SPAWNED_BY))
         how = self._settings.resume_trace
-        carrier = record.carriers.get(HANDLER_NAME)
+        carrier = record.carriers.get(self._name)
         if how == "link" or (how == "auto" and record.at_ns - started_ns_of(carrier) > CONTINUE_WITHIN_NS):
             return Context(), links
         return set_span_in_context(NonRecordingSpan(first_segment_of(carrier) or previous), Context()), links
 
-    def _identity(self, record: RunStarted, ambient: Context) -> Attributes:
+    def _identity(self, record: RunStarted, caller: Caller, parent: OpenRun | None) -> Attributes:
         """What every span of a run has: whose it is."""
-        who = record.identity
         identity: Attributes = {
             at.SPAN_KIND: "CHAIN",
             at.GEN_AI_WORKFLOW_NAME: record.workflow,
@@ -146,17 +166,20 @@ class RunSpans:
         }
         if record.root_run_id != record.run_id:
             identity[at.ROOT_RUN_ID] = record.root_run_id
-        session_id = who.session_id or _from_baggage(at.SESSION_ID, ambient)
-        session_id = session_id or _from_baggage(at.GEN_AI_CONVERSATION_ID, ambient)
-        if session_id:
-            identity[at.SESSION_ID] = session_id
+        if caller.session_id:
+            identity[at.SESSION_ID] = caller.session_id
             if self._settings.conversation_id:
-                identity[at.GEN_AI_CONVERSATION_ID] = session_id
-        if user_id := who.user_id or _from_baggage(at.USER_ID, ambient):
-            identity[at.USER_ID] = user_id
+                identity[at.GEN_AI_CONVERSATION_ID] = caller.session_id
+        if caller.user_id:
+            identity[at.USER_ID] = caller.user_id
+        if self._settings.names_traces:
+            root = parent.identity.get(at.LANGFUSE_TRACE_NAME) if parent is not None else None
+            identity[at.LANGFUSE_TRACE_NAME] = caller.trace_name or root or record.workflow
+            if caller.tags:
+                identity[at.LANGFUSE_TRACE_TAGS] = list(caller.tags)
         return identity
 
-    def _write_payload(self, span: Span, record: RunStarted) -> None:
+    def _write_payload(self, span: Span, record: RunStarted, caller: Caller) -> None:
         policy = self._settings.content
         if record.start_event is not None and (captured := capture_value(record.start_event, policy.for_inputs())):
             span.set_attributes(
@@ -169,8 +192,8 @@ class RunSpans:
             )
             if captured.truncated:
                 span.set_attribute(at.TRUNCATED, True)
-        if record.identity.metadata:
-            span.set_attribute(at.METADATA, to_jsonable(dict(record.identity.metadata), policy).text)
+        if caller.metadata:
+            span.set_attribute(at.METADATA, to_jsonable(dict(caller.metadata), policy).text)
 
     def _write_result(self, attributes: Attributes, stop: StopEvent) -> None:
         result = stop.result if type(stop) is StopEvent else stop
@@ -184,7 +207,7 @@ class RunSpans:
             attributes[at.TRUNCATED] = True
 
 
-def _about_run(record: RunStarted, ambient: Context) -> Attributes:
+def _about_run(record: RunStarted, caller: Caller) -> Attributes:
     """What only the run's own span says at its start."""
     attributes: Attributes = {
         at.SPAN_KIND: _kind(record),
@@ -203,9 +226,8 @@ def _about_run(record: RunStarted, ambient: Context) -> Attributes:
     if record.parent is not None:
         attributes[at.PARENT_RUN_ID] = record.parent[0]
         attributes[at.GEN_AI_WORKFLOW_NESTED] = True
-    tags = record.identity.tags or _tags_from_baggage(ambient)
-    if tags:
-        attributes[at.TAGS] = list(tags)
+    if caller.tags:
+        attributes[at.TAGS] = list(caller.tags)
     return attributes
 
 
@@ -228,13 +250,3 @@ def _counts(counts: RunCounts) -> Attributes:
         at.RUN_HANDLED_ERRORS: counts.handled_errors,
         at.RUN_UNHANDLED: counts.unhandled,
     }
-
-
-def _from_baggage(name: str, ambient: Context) -> str | None:
-    value = baggage.get_baggage(name, ambient)
-    return value[:LONGEST_BAGGAGE] if isinstance(value, str) and value.isascii() and value else None
-
-
-def _tags_from_baggage(ambient: Context) -> list[str]:
-    text = _from_baggage(at.TAGS, ambient)
-    return [tag.strip() for tag in text.split(",")] if text else []

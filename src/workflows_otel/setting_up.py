@@ -7,28 +7,42 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakSet
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
 
-from workflows.instrumentation.content import ContentPolicy, Mode
+from workflows.instrumentation.content import ContentPolicy, Mode, redact_text
 from workflows_otel.batching import SHUTDOWN_TIMEOUT, BatchProcessor, DirectProcessor, FlushResult
+from workflows_otel.choosing import BackEnd, chosen
 from workflows_otel.errors import TelemetrySetupError
+from workflows_otel.exporting import RedactingExporter
 from workflows_otel.instrumenting import instrumented, uninstrument
-from workflows_otel.presets import Preset, console, otlp
+from workflows_otel.presets import Preset
 from workflows_otel.settings import ResumeTrace, RunParent, Settings, Streams
+from workflows_otel.stamping import StampingProcessor
+from workflows_otel.withholding import MODES
 
 __all__ = ["BackEnd", "Setup", "setup"]
 
-BackEnd = str | Preset
-
-PRESETS: dict[str, Callable[[], Preset]] = {"console": console, "otlp": otlp}
+START_MARKER = "workflow.started"
 
 logger = logging.getLogger("workflows.otel")
+
+
+@dataclass(frozen=True, slots=True)
+class _Feed:
+    """One back end, what it may see, and the way to it."""
+
+    preset: Preset
+    policy: ContentPolicy
+    exporter: RedactingExporter
+    processor: BatchProcessor | DirectProcessor
 
 
 class Setup:
@@ -38,14 +52,16 @@ class Setup:
         provider: The tracer provider in use; the application's own where there was one.
     """
 
-    def __init__(
-        self, provider: TracerProvider, processors: Sequence[BatchProcessor | DirectProcessor], names: Sequence[str]
-    ) -> None:
+    def __init__(self, provider: TracerProvider, feeds: Sequence[_Feed]) -> None:
         self.provider = provider
-        self._processors = tuple(processors)
-        self._names = tuple(names)
+        self._feeds = tuple(feeds)
         self._shut_down = False
         atexit.register(self.shutdown)
+
+    @property
+    def feeds(self) -> tuple[_Feed, ...]:
+        """The back ends, and how each is fed."""
+        return self._feeds
 
     def flush(self, timeout: float = 5.0) -> FlushResult:
         """Send what has ended, in at most `timeout` seconds; the result counts all spans since `setup()`.
@@ -53,7 +69,7 @@ class Setup:
         With several back ends, a span counts once for each.
         """
         deadline = time.monotonic() + timeout
-        return _sum(processor.flush(max(deadline - time.monotonic(), 0.0)) for processor in self._processors)
+        return _sum(feed.processor.flush(max(deadline - time.monotonic(), 0.0)) for feed in self._feeds)
 
     def shutdown(self, timeout: float = SHUTDOWN_TIMEOUT) -> FlushResult:
         """Close open spans as interrupted, send what there is in at most `timeout` seconds, and stop.
@@ -67,17 +83,18 @@ class Setup:
             if not any(other.provider is self.provider for other in _active):
                 uninstrument(self.provider)
             deadline = time.monotonic() + timeout
-            for processor in self._processors:  # all at once: they share the time
-                processor.begin_shutdown()
-            for processor in self._processors:
-                processor.finish_shutdown(max(deadline - time.monotonic(), 0.0))
-        return _sum(processor.counts() for processor in self._processors)
+            for feed in self._feeds:  # all at once: they share the time
+                feed.processor.begin_shutdown()
+            for feed in self._feeds:
+                feed.processor.finish_shutdown(max(deadline - time.monotonic(), 0.0))
+        return _sum(feed.processor.counts() for feed in self._feeds)
 
     def __repr__(self) -> str:
-        return f"Setup({', '.join(self._names)})"
+        return f"Setup({', '.join(feed.preset.name for feed in self._feeds)})"
 
 
 _active: set[Setup] = set()
+_stamped: WeakSet[TracerProvider] = WeakSet()
 
 
 def setup(
@@ -98,15 +115,18 @@ def setup(
     leave from a background thread; a back end that is down costs a run nothing. Call it again to add a back end.
 
     Args:
-        backend: "otlp", "console", a preset such as `otlp("http://collector:4318")`, or several of them. None reads
-            the environment: `OTEL_TRACES_EXPORTER`, else OTLP.
-        content: How much of payloads leaves the process: "off", "types" or "full". Default: what the back ends are
-            for, the most of several. Environment variables win (see `ContentPolicy.from_environment`).
-        redact: Called with the path and the value of everything that is captured; what it returns is sent instead.
+        backend: "otlp", "jaeger", "phoenix", "langfuse", "console", a preset such as `otlp("http://collector:4318")`,
+            or several of them. None reads the environment: `OTEL_TRACES_EXPORTER`, else what Phoenix', Langfuse's and
+            OTLP's own variables set up, else OTLP.
+        content: How much of payloads leaves the process: "off", "types" or "full". Default: what each back end is
+            for, "full" for Phoenix and Langfuse. Environment variables win (`ContentPolicy.from_environment`).
+        redact: Called with the path and the value of everything that is captured, and with the name and the value of
+            each text on other libraries' spans; what it returns is sent instead.
         run_parent: Whether a run's span is a "child" of the span that is current at `run()`, a root with a "link" to
             it, or a "root". "auto": child, unless a back end needs roots and the parent is recorded elsewhere.
         resume_trace: Whether a resumed run continues its trace, or links to it. "auto": continues within a day.
-        start_marker: Send a `workflow.started` span when a run starts, so that a killed run is seen.
+        start_marker: Send a `workflow.started` span when a run starts, so that a killed run is seen (not to Phoenix and
+            Langfuse, where it would be in the way).
         streams: Summarise streamed events on spans, or leave them "off".
         sampler: For a provider made here; default: `OTEL_TRACES_SAMPLER`.
         debug: Export each span at once, in the thread that ends it. It slows runs down: not for production.
@@ -114,58 +134,58 @@ def setup(
     Raises:
         TelemetrySetupError: An unknown back end, an option that cannot work, or a package that is not installed.
     """
-    presets = _presets(backend)
-    policy = _policy(content, redact, presets)
-    settings = Settings(
-        content=policy,
-        run_parent=run_parent,
-        resume_trace=resume_trace,
-        start_marker=start_marker and (not presets or any(preset.start_marker for preset in presets)),
-        streams=streams,
-        roots=any(preset.roots for preset in presets),
-        conversation_id=any(preset.conversation_id for preset in presets),
-    )
+    presets = chosen(backend)
+    settings = Settings(run_parent=run_parent, resume_trace=resume_trace, start_marker=start_marker, streams=streams)
+    policies = [_policy(content, redact, preset.content) for preset in presets]
     exporters = [preset.make_exporter() for preset in presets]  # before anything is changed: this may raise
     provider = _provider(presets, sampler)
-    processors = [DirectProcessor(exporter) if debug else BatchProcessor(exporter) for exporter in exporters]
-    for processor in processors:
-        provider.add_span_processor(processor)
-    instrumented(provider, settings)
-    made = Setup(provider, processors, [preset.name for preset in presets])
+    feeds = [_feed(*parts, debug=debug) for parts in zip(presets, policies, exporters, strict=True)]
+    for feed in feeds:
+        provider.add_span_processor(feed.processor)
+    made = Setup(provider, feeds)
     _active.add(made)
-    shown = ", ".join(f"{preset.name} ({preset.where})" for preset in presets) or "no back end of its own"
-    logger.info("workflow telemetry goes to %s; payloads: %s", shown, policy.mode)
+    policy = _draw_for_all(provider, settings, _policy(content, redact, "types"))
+    shown = ", ".join(f"{preset.name} ({redact_text(preset.where)})" for preset in presets)
+    logger.info("workflow telemetry goes to %s; payloads: %s", shown or "no back end of its own", policy.mode)
     return made
 
 
-def _presets(backend: BackEnd | Iterable[BackEnd] | None) -> list[Preset]:
-    if backend is None:
-        asked = os.environ.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp"
-        return [_preset(name.strip()) for name in asked.split(",") if name.strip() != "none"]
-    if isinstance(backend, (str, Preset)):
-        return [_preset(backend)]
-    return [_preset(one) for one in backend]
+def _feed(preset: Preset, policy: ContentPolicy, exporter: SpanExporter, *, debug: bool) -> _Feed:
+    shown = RedactingExporter(
+        exporter,
+        policy,
+        resource=preset.resource,
+        about=preset.about,
+        skip=frozenset() if preset.start_marker else frozenset((START_MARKER,)),
+    )
+    return _Feed(preset, policy, shown, DirectProcessor(shown) if debug else BatchProcessor(shown))
 
 
-def _preset(backend: BackEnd) -> Preset:
-    if isinstance(backend, Preset):
-        return backend
-    make = PRESETS.get(backend)
-    if make is None:
-        raise TelemetrySetupError(
-            f"Back end {backend!r} is unknown. Use one of {', '.join(map(repr, sorted(PRESETS)))}, or a preset such as "
-            f"workflows_otel.otlp('http://localhost:4318')."
-        )
-    return make()
+def _draw_for_all(provider: TracerProvider, settings: Settings, default: ContentPolicy) -> ContentPolicy:
+    """Draw runs so that every back end of a provider finds what it needs; each gets no more than is meant for it."""
+    feeds = [feed for made in _active if made.provider is provider for feed in made.feeds]
+    presets = [feed.preset for feed in feeds]
+    policy = max((feed.policy for feed in feeds), key=lambda policy: MODES.index(policy.mode), default=default)
+    for feed in feeds:
+        feed.exporter.drawn = policy.mode
+    drawn = replace(
+        settings,
+        content=policy if policy.redact is not None else replace(policy, redact=default.redact),
+        start_marker=settings.start_marker and (not presets or any(preset.start_marker for preset in presets)),
+        roots=any(preset.roots for preset in presets),
+        conversation_id=any(preset.conversation_id for preset in presets),
+        names_traces=any(preset.names_traces for preset in presets),
+    )
+    instrumented(provider, drawn)
+    return policy
 
 
 def _policy(
-    content: Mode | ContentPolicy | None, redact: Callable[[str, Any], Any] | None, presets: Sequence[Preset]
+    content: Mode | ContentPolicy | None, redact: Callable[[str, Any], Any] | None, default: Mode
 ) -> ContentPolicy:
     if isinstance(content, ContentPolicy):
         return content if redact is None else replace(content, redact=redact)
-    default: Mode = content or ("full" if any(preset.content == "full" for preset in presets) else "types")
-    return ContentPolicy.from_environment(default, redact=redact)
+    return ContentPolicy.from_environment(content or default, redact=redact)
 
 
 def _provider(presets: Sequence[Preset], sampler: Sampler | None) -> TracerProvider:
@@ -177,6 +197,7 @@ def _provider(presets: Sequence[Preset], sampler: Sampler | None) -> TracerProvi
                 "sampler= cannot be used: a tracer provider is set already, and its sampler decides. Give the sampler "
                 "to that provider, or call setup() before it is set."
             )
+        _stamp(current)
         return current
     if not isinstance(current, trace.ProxyTracerProvider):
         raise TelemetrySetupError(
@@ -187,9 +208,36 @@ def _provider(presets: Sequence[Preset], sampler: Sampler | None) -> TracerProvi
     for preset in presets:
         resource.update(preset.resource)
     # Not shut down by the SDK at exit: `Setup` does that, with a cap on the time it takes.
-    provider = TracerProvider(sampler=sampler, resource=Resource.create(resource), shutdown_on_exit=False)
+    provider = TracerProvider(
+        sampler=sampler or _sampler(presets),
+        resource=Resource.create(resource),
+        span_limits=_span_limits(presets),
+        shutdown_on_exit=False,
+    )
+    _stamp(provider)
     trace.set_tracer_provider(provider)
     return provider
+
+
+def _stamp(provider: TracerProvider) -> None:
+    if provider not in _stamped:
+        _stamped.add(provider)
+        provider.add_span_processor(StampingProcessor())
+
+
+def _sampler(presets: Sequence[Preset]) -> Sampler | None:
+    rates = [preset.sample_rate for preset in presets if preset.sample_rate is not None]
+    if not rates or os.environ.get("OTEL_TRACES_SAMPLER", "").strip():
+        return None
+    return ParentBased(TraceIdRatioBased(max(rates)))
+
+
+def _span_limits(presets: Sequence[Preset]) -> SpanLimits | None:
+    wanted = [preset.span_attributes for preset in presets if preset.span_attributes is not None]
+    variables = ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT")
+    if not wanted or any(os.environ.get(variable, "").strip() for variable in variables):
+        return None
+    return SpanLimits(max_span_attributes=max(wanted))
 
 
 def _sum(results: Iterable[FlushResult]) -> FlushResult:

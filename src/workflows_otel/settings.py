@@ -30,6 +30,7 @@ class Settings:
         roots: A back end takes name, input and session from a span without parent, so a remote or foreign parent
             becomes a link.
         conversation_id: Repeat the session as `gen_ai.conversation.id`.
+        names_traces: Say the name and the tags of the trace on every span (`langfuse.trace.*`).
     """
 
     content: ContentPolicy = field(default_factory=ContentPolicy)
@@ -39,6 +40,7 @@ class Settings:
     streams: Streams = "summary"
     roots: bool = False
     conversation_id: bool = False
+    names_traces: bool = False
 
     def __post_init__(self) -> None:
         _check("run_parent", self.run_parent, get_args(RunParent))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from opentelemetry.trace import Span, Status, StatusCode
+from opentelemetry.util.types import AttributeValue
 
 from workflows.errors import WorkflowTimeoutError
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.content import ContentPolicy, describe_exception, exception_message, exception_type
 
-__all__ = ["COMPLETED", "error_type", "set_status", "write_exception"]
+__all__ = ["COMPLETED", "error_type", "outcome_of", "set_status", "write_exception"]
 
 COMPLETED = Status(StatusCode.OK)
 TIMEOUT = "timeout"
@@ -34,6 +37,14 @@ def write_exception(span: Span, error: BaseException, policy: ContentPolicy, at_
         at.EXCEPTION_STACKTRACE: text.stacktrace,
     }
     span.add_event(at.SPAN_EVENT_EXCEPTION, about, at_ns)
+
+
+def outcome_of(attributes: Mapping[str, AttributeValue]) -> AttributeValue | None:
+    """How the run, step or wait of a span ended; None for other spans."""
+    for key in (at.STEP_OUTCOME, at.RUN_OUTCOME, at.WAIT_OUTCOME):
+        if key in attributes:
+            return attributes[key]
+    return None
 
 
 def error_type(error: BaseException | None) -> str:

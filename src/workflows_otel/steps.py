@@ -39,8 +39,9 @@ _OUTCOME_OF_RUN: dict[RunOutcome, StepOutcome] = {
 class StepSpans:
     """Opens and closes the spans of the calls of a run."""
 
-    def __init__(self, tracer: Tracer, settings: Settings) -> None:
+    def __init__(self, tracer: Tracer, settings: Settings, name: str) -> None:
         self._tracer = tracer
+        self._name = name
         self._settings = settings
         self._shows_values = settings.content.mode == "full"
         self._inputs = settings.content.for_inputs()
@@ -89,7 +90,7 @@ class StepSpans:
         span = attempt.span if attempt.call is None else attempt.call.span
         span_ids: list[str] = []
         for envelope in record.members[: MAX_LINKS - 1]:
-            if (sender := sender_of(envelope)) is not None:
+            if (sender := sender_of(envelope, self._name)) is not None:
                 link = link_to(sender, at.LINK_COLLECT_MEMBER, envelope)
                 span.add_link(link.context, link.attributes)
                 span_ids.append(f"{sender.span_id:016x}")
@@ -129,7 +130,7 @@ class StepSpans:
             attributes[at.STEP_MAX_ATTEMPTS] = record.max_attempts
         if record.replay:
             attributes[at.STEP_REPLAY] = True
-        links = _write_causes(attributes, run, causes) if causes else ()
+        links = _write_causes(attributes, run, causes, self._name) if causes else ()
         if self._shows_values and causes:
             shown: Event | list[Event] = causes[0].event if len(causes) == 1 else [cause.event for cause in causes]
             _write_input(attributes, capture_value(shown, self._inputs))
@@ -235,7 +236,7 @@ def _constants(run: OpenRun, record: StepStarted) -> Attributes:
     return attributes
 
 
-def _write_causes(attributes: Attributes, run: OpenRun, causes: tuple[Envelope, ...]) -> list[Link]:
+def _write_causes(attributes: Attributes, run: OpenRun, causes: tuple[Envelope, ...], name: str) -> list[Link]:
     """Say in attributes what caused a call, and give the links that say the same."""
     first = causes[0]
     attributes[at.EVENT_ID] = first.event_id
@@ -252,7 +253,7 @@ def _write_causes(attributes: Attributes, run: OpenRun, causes: tuple[Envelope, 
     links: list[Link] = []
     span_ids: list[str] = []
     for cause in causes if len(causes) < MAX_LINKS else causes[: MAX_LINKS - 1]:
-        sender = sender_of(cause)
+        sender = sender_of(cause, name)
         if sender is not None:
             links.append(link_to(sender, link_type if cause.sender is not None else at.LINK_EXTERNAL_SENDER, cause))
             span_ids.append(f"{sender.span_id:016x}")

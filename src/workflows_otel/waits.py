@@ -18,8 +18,9 @@ NOTED_WAITS = 16
 class WaitSpans:
     """Draws the waits of a run: an event on the span that waits, and later a span of its own."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, name: str) -> None:
         self._tracer = tracer
+        self._name = name
 
     def started(self, run: OpenRun, record: WaitStarted) -> None:
         """Note on the waiting span that it waits, and for what."""
@@ -46,7 +47,7 @@ class WaitSpans:
         links: list[Link] = []
         if isinstance(record, WaitResolved):
             attributes[at.EVENT_ID] = record.answer.event_id
-            if (sender := sender_of(record.answer)) is not None:
+            if (sender := sender_of(record.answer, self._name)) is not None:
                 links.append(link_to(sender, at.LINK_WAIT_RESOLVED_BY, record.answer))
         span = self._tracer.start_span(
             f"wait {record.event_type}",

@@ -165,7 +165,7 @@ async def test_a_run_started_in_a_step_is_its_child_and_ends_with_it(
 
 
 def _exec_id(records: RecordLog, step: str) -> str:
-    return next(r.exec_id for r in records.records if getattr(r, "step", None) == step)
+    return next(r.exec_id for r in records.of(StepStarted) if r.step == step)
 
 
 async def test_sending_what_is_no_event_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ class FanOut(Workflow):
 
 
 class Flaky(Workflow):
-    def __init__(self, failures: int, **kwargs: float | None) -> None:
+    def __init__(self, failures: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.failures = failures
 

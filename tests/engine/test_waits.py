@@ -22,6 +22,7 @@ from workflows.testing import RecordLog, VirtualClockLoop
 
 class Reply(HumanResponseEvent):
     text: str
+    user: str = ""
 
 
 class Ask(InputRequiredEvent):

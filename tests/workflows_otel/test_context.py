@@ -187,3 +187,33 @@ def _run_id(spans: SpanLog, name: str) -> Any:
 
 def _must_not_be_called(path: str, value: Any) -> Any:
     raise AssertionError(f"{path} was looked at")
+
+
+class Chains(Workflow):
+    """Two steps, of which the first runs a child."""
+
+    @step
+    async def first(self, ev: StartEvent) -> Answer:
+        await Echo().run()
+        return Answer(text="on")
+
+    @step
+    async def second(self, ev: Answer) -> StopEvent:
+        return StopEvent()
+
+
+async def test_two_providers_draw_a_tree_each(spans: SpanLog) -> None:
+    other = SpanLog()
+    workflows_otel.instrument(other.provider, start_marker=False)
+    await Chains().run()
+    workflows_otel.uninstrument(other.provider)
+    outline = [
+        "invoke_workflow Chains OK completed",
+        "  run_step first OK completed",
+        "    invoke_workflow Echo OK completed",
+        "      run_step reply OK completed",
+        "  run_step second OK completed",
+    ]
+    assert [spans.outline(), other.outline()] == [outline, outline]
+    for log in (spans, other):
+        assert log.links(log.named("run_step second")) == [("trigger", "run_step first")]

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import NoOpTracerProvider
 
 import workflows_otel
-from tests.workflows_otel.flows import Echo
+from tests.workflows_otel.flows import Echo, Flaky
 from tests.workflows_otel.otlp_sink import OtlpSink
 from tests.workflows_otel.span_log import SpanLog
 from workflows.errors import WorkflowError, WorkflowValidationError
@@ -131,12 +131,30 @@ async def test_debug_exports_each_span_at_once(sink: OtlpSink) -> None:
     telemetry.shutdown()
 
 
-async def test_the_console_shows_a_line_a_span(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_console_shows_a_tree_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     telemetry = workflows_otel.setup("console")
     await Echo().run()
+    await Flaky(failures=0).run()
     telemetry.shutdown()
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("  ")[0] for line in lines] == ["run_step reply", "invoke_workflow Echo"]
+    assert [line.split("  ")[0] if line[0] != " " else line[:20].rstrip() for line in lines] == [
+        "invoke_workflow Echo",
+        "└─ run_step reply",
+        "invoke_workflow Flaky",
+        "└─ run_step fetch",
+        "   └─ attempt fetch",
+    ]
+
+
+async def test_the_console_shows_at_exit_what_has_no_root(capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry = workflows_otel.setup("console")
+    with trace.get_tracer("my.app").start_as_current_span("never ends", end_on_exit=False):
+        await Echo().run()
+    telemetry.shutdown()
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "invoke_workflow Echo",
+        "└─ run_step reply",
+    ]
 
 
 async def test_a_disabled_sdk_draws_nothing(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +208,7 @@ async def test_no_span_stays_open() -> None:
 EXITS = """
     import asyncio, sys
     import workflows_otel
-    from tests.workflows_otel.flows import Echo
+    from tests.workflows_otel.flows import Echo, Flaky
 
     async def main():
         await Echo().run()

@@ -1,7 +1,10 @@
 """Back ends. A preset knows one back end (where it is, what it needs) and nothing about workflows."""
 
 from workflows_otel.presets.console import console
+from workflows_otel.presets.jaeger import jaeger
+from workflows_otel.presets.langfuse import langfuse
 from workflows_otel.presets.otlp import otlp
+from workflows_otel.presets.phoenix import phoenix
 from workflows_otel.presets.preset import Preset
 
-__all__ = ["Preset", "console", "otlp"]
+__all__ = ["Preset", "console", "jaeger", "langfuse", "otlp", "phoenix"]

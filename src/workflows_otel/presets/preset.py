@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.util.types import AttributeValue
 
 from workflows.instrumentation.content import Mode
 
@@ -25,6 +27,11 @@ class Preset:
         start_marker: Whether a `workflow.started` span helps there.
         roots: It takes name, input and session from a span without parent.
         conversation_id: It reads the session from `gen_ai.conversation.id`.
+        names_traces: It reads the name and the tags of a trace from each span (`langfuse.trace.*`).
+        about: Attributes that it needs besides, made of an ended span.
+        span_attributes: How many attributes a span may have, where `setup()` makes the provider; default: the SDK's.
+        sample_rate: The part of traces to keep, where `setup()` makes the provider and nothing else says it.
+        enabled: False: switched off by its own environment variable; `setup()` leaves it out.
     """
 
     name: str
@@ -35,3 +42,8 @@ class Preset:
     start_marker: bool = True
     roots: bool = False
     conversation_id: bool = False
+    names_traces: bool = False
+    about: Callable[[ReadableSpan], Mapping[str, AttributeValue]] | None = None
+    span_attributes: int | None = None
+    sample_rate: float | None = None
+    enabled: bool = True

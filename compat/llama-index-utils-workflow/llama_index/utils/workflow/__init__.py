@@ -1,4 +1,4 @@
-"""Drawings of workflows and runs, made by Spanflow: self-contained HTML, and a workflow will do where a run is wanted."""
+"""Drawings by Spanflow: pages that need nothing else; a workflow will do where a run is wanted."""
 
 from workflows.drawing import (
     draw_all_possible_flows,
