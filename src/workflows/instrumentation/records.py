@@ -53,8 +53,9 @@ WaitKind = Literal["call", "run"]
 class Envelope:
     """An event in flight: where it came from and when it was queued. Never visible to user code.
 
-    `scope` are the fan-outs it lives in (exec_ids of the calls that returned a list), outermost first; `recoveries`
-    how often each `@catch_error` handler has run in its lineage. `event_id` is `<sender's exec_id>.<n>` for the n-th event that a call emitted, `x<n>` for one from outside.
+    `event_id` is `<sender's exec_id>.<n>` for the n-th event that a call emitted, `x<n>` for one from outside. `scope`
+    are the fan-outs it lives in (exec_ids of the calls that returned a list), outermost first; `recoveries` how often
+    each `@catch_error` handler has run in its lineage.
     Not frozen, because one is built for every event and a frozen dataclass costs five times as much; nobody changes it.
     """
 

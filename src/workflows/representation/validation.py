@@ -100,8 +100,8 @@ def joins_of(steps: Iterable[StepSpec]) -> dict[str, tuple[StepSpec, ...]]:
 def _unbound_joins(spec: WorkflowSpec, steps: list[StepSpec]) -> list[str]:
     bound = {s.name for joins in spec.joins_of.values() for s in joins}
     return [
-        f"step '{s.name}' gathers a list of {_names(s.accepted_events)}, but no step before it returns a list. Annotate "
-        f"the producer `-> list[...]`, or use ctx.collect_events for events that are sent one by one."
+        f"step '{s.name}' gathers a list of {_names(s.accepted_events)}, but no step before it returns a list. "
+        f"Annotate the producer `-> list[...]`, or use ctx.collect_events for events that are sent one by one."
         for s in steps
         if s.join == "list" and s.name not in bound
     ]
