@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeVar, cast, overload
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast, overload
 
 from workflows._signature import UnresolvedAnnotation, caller_locals, read_signature
 from workflows._spec import StepRole, StepSpec
@@ -12,8 +12,21 @@ from workflows.errors import WorkflowValidationError
 from workflows.events import StepFailedEvent
 from workflows.retry_policy import RetryPolicy, max_attempts, takes_seed
 
-__all__ = ["StepConfig", "StepFunction", "catch_error", "spec_of", "step"]
+__all__ = [
+    "CatchErrorHandler",
+    "StepConfig",
+    "StepFunction",
+    "StepGraphCheck",
+    "StepRole",
+    "WorkflowGraphCheck",
+    "catch_error",
+    "make_step_function",
+    "spec_of",
+    "step",
+]
 
+WorkflowGraphCheck = Literal["reachability", "terminal_event", "dead_end"]
+StepGraphCheck = Literal["reachability", "dead_end"]
 StepConfig = StepSpec
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 _GRAPH_CHECKS = frozenset({"reachability", "dead_end", "terminal_event"})
@@ -26,6 +39,14 @@ class StepFunction(Protocol):
     __name__: str
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+class CatchErrorHandler(NamedTuple):
+    """Which steps a `@catch_error` step covers (None: every step) and how often it may run in one lineage."""
+
+    step_name: str
+    for_steps: list[str] | None
+    max_recoveries: int
 
 
 @overload
@@ -106,6 +127,32 @@ def catch_error(
         return _decorated(function, None, options, "catch_error")
 
     return decorate(func) if func is not None else decorate
+
+
+def make_step_function(
+    func: Callable[..., Any],
+    num_workers: int = 4,
+    retry_policy: RetryPolicy | None = None,
+    localns: dict[str, Any] | None = None,
+    skip_graph_checks: Iterable[str] | None = None,
+    accept_event_subclasses: bool = False,
+) -> StepFunction:
+    """Make a function a step without a decorator, and without attaching it; `localns` are names its annotations use.
+
+    Raises:
+        WorkflowValidationError: If an argument or the signature is wrong.
+    """
+    options: dict[str, Any] = {
+        "num_workers": num_workers,
+        "retry_policy": retry_policy,
+        "skip_graph_checks": frozenset(skip_graph_checks or ()),
+        "accept_event_subclasses": accept_event_subclasses,
+        "timeout": None,
+    }
+    _check_options(func, options)
+    made = cast(Any, func)
+    made._step_config = _compile(func, options, "step", dict(localns or {}))
+    return made
 
 
 def spec_of(function: Any) -> StepSpec | None:

@@ -13,6 +13,7 @@ from workflows_otel.exporting import redacting
 from workflows_otel.handler import OtelHandler
 from workflows_otel.identity import context
 from workflows_otel.instrumenting import instrument, uninstrument
+from workflows_otel.logs import RunIdFilter, add_run_ids
 from workflows_otel.presets import Preset, console, jaeger, langfuse, otlp, phoenix
 from workflows_otel.setting_up import Setup, setup
 
@@ -20,8 +21,10 @@ __all__ = [
     "FlushResult",
     "OtelHandler",
     "Preset",
+    "RunIdFilter",
     "Setup",
     "TelemetrySetupError",
+    "add_run_ids",
     "console",
     "context",
     "instrument",

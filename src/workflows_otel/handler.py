@@ -31,6 +31,7 @@ from workflows_otel.open_spans import OpenRun
 from workflows_otel.propagation import HANDLER_NAME, carrier_of, carrier_of_run
 from workflows_otel.runs import RunSpans, current_run
 from workflows_otel.settings import Settings
+from workflows_otel.signals import Signals
 from workflows_otel.steps import StepSpans
 from workflows_otel.streams import StreamSummary
 from workflows_otel.waits import WaitSpans
@@ -55,9 +56,11 @@ class OtelHandler:
         *,
         destination: str | None = None,
         name: str = HANDLER_NAME,
+        signals: Signals | None = None,
     ) -> None:
         self.destination = destination
         self.name = name
+        self._signals = signals
         self._tracer = tracer
         self._open: dict[str, OpenRun] = {}
         self._draw: dict[type[Record], Callable[[Any], None]] = {
@@ -84,7 +87,7 @@ class OtelHandler:
         self._runs = RunSpans(self._tracer, settings, self.name)
         self._steps = StepSpans(self._tracer, settings, self.name)
         self._waits = WaitSpans(self._tracer, self.name)
-        self._shows_streams = settings.streams == "summary"
+        self._shows_streams = settings.streams != "off"
 
     @property
     def open_runs(self) -> int:
@@ -118,6 +121,8 @@ class OtelHandler:
     def _run_started(self, record: RunStarted) -> None:
         if self._open and record.at_ns - self._open[oldest := next(iter(self._open))].started_ns > FORGET_AFTER_NS:
             self._interrupt(oldest, record.at_ns)
+        if self._signals is not None and not self._signals.awake:
+            self._signals.look(record)
         parent = self._open.get(record.parent[0]) if record.parent is not None else None
         run = self._runs.started(record, parent)
         if run.span.is_recording():

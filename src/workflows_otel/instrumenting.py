@@ -8,6 +8,8 @@ from itertools import chain, count
 from typing import Any
 
 from opentelemetry import trace
+from opentelemetry._logs import LoggerProvider
+from opentelemetry.metrics import MeterProvider
 
 from workflows.instrumentation import add_handler
 from workflows.instrumentation.content import ContentPolicy, Mode
@@ -15,10 +17,12 @@ from workflows_otel.handler import OtelHandler
 from workflows_otel.own_scope import SCHEMA_URL, SCOPE, VERSION
 from workflows_otel.propagation import HANDLER_NAME
 from workflows_otel.settings import ResumeTrace, RunParent, Settings, Streams
+from workflows_otel.signals import Signals
 
 __all__ = ["instrument", "instrumented", "uninstrument"]
 
 _handlers: dict[int, tuple[trace.TracerProvider, OtelHandler, Callable[[], None]]] = {}
+_signals = Signals()
 _lock = threading.Lock()
 
 
@@ -31,6 +35,8 @@ def instrument(
     resume_trace: ResumeTrace = "auto",
     start_marker: bool = True,
     streams: Streams = "summary",
+    meter_provider: MeterProvider | None = None,
+    logger_provider: LoggerProvider | None = None,
 ) -> None:
     """Draw every run of this process as spans of an application's own tracer provider.
 
@@ -45,6 +51,8 @@ def instrument(
         resume_trace: As for `setup()`.
         start_marker: As for `setup()`.
         streams: As for `setup()`.
+        meter_provider: Where metrics of runs go; default: the process's own, also when it is set after this call.
+        logger_provider: Where log events of runs go; default as for `meter_provider`.
     """
     policy = (
         content
@@ -52,12 +60,23 @@ def instrument(
         else ContentPolicy.from_environment(content or "types", redact=redact)
     )
     settings = Settings(policy, run_parent, resume_trace, start_marker, streams)
-    instrumented(tracer_provider or trace.get_tracer_provider(), settings)
+    instrumented(tracer_provider or trace.get_tracer_provider(), settings, meter_provider, logger_provider)
 
 
-def instrumented(provider: trace.TracerProvider, settings: Settings) -> OtelHandler:
+def instrumented(
+    provider: trace.TracerProvider,
+    settings: Settings,
+    meter_provider: MeterProvider | None = None,
+    logger_provider: LoggerProvider | None = None,
+) -> OtelHandler:
     """The handler that draws runs on a provider, made when first asked for, with these settings from now on."""
     with _lock:
+        _signals.begin(
+            settings.content,
+            stream_logs=settings.streams == "log",
+            meter_provider=meter_provider,
+            logger_provider=logger_provider,
+        )
         known = _handlers.get(id(provider))
         if known is not None:
             known[1].configure(settings)
@@ -67,7 +86,9 @@ def instrumented(provider: trace.TracerProvider, settings: Settings) -> OtelHand
         taken = {handler.name for _, handler, _ in _handlers.values()}
         names = chain((HANDLER_NAME,), (f"{HANDLER_NAME}.{number}" for number in count(2)))
         name = next(name for name in names if name not in taken)
-        handler = OtelHandler(tracer, settings, destination=f"opentelemetry:{id(provider):x}", name=name)
+        handler = OtelHandler(
+            tracer, settings, destination=f"opentelemetry:{id(provider):x}", name=name, signals=_signals
+        )
         _handlers[id(provider)] = (provider, handler, add_handler(handler))
         return handler
 
@@ -81,6 +102,8 @@ def uninstrument(tracer_provider: trace.TracerProvider | None = None) -> None:
     with _lock:
         asked = list(_handlers) if tracer_provider is None else [id(tracer_provider)]
         found = [_handlers.pop(key) for key in asked if key in _handlers]
+        if not _handlers:
+            _signals.end()
     for _, handler, remove in found:
         remove()
         handler.close()

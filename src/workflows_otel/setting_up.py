@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioB
 from workflows.instrumentation.content import ContentPolicy, Mode, redact_text
 from workflows_otel.batching import SHUTDOWN_TIMEOUT, BatchProcessor, DirectProcessor, FlushResult
 from workflows_otel.choosing import BackEnd, chosen
+from workflows_otel.dropped import watch
 from workflows_otel.errors import TelemetrySetupError
 from workflows_otel.exporting import RedactingExporter
 from workflows_otel.instrumenting import instrumented, uninstrument
@@ -127,7 +128,7 @@ def setup(
         resume_trace: Whether a resumed run continues its trace, or links to it. "auto": continues within a day.
         start_marker: Send a `workflow.started` span when a run starts, so that a killed run is seen (not to Phoenix and
             Langfuse, where it would be in the way).
-        streams: Summarise streamed events on spans, or leave them "off".
+        streams: Summarise streamed events on spans, also emit a log event for each ("log"), or leave them "off".
         sampler: For a provider made here; default: `OTEL_TRACES_SAMPLER`.
         debug: Export each span at once, in the thread that ends it. It slows runs down: not for production.
 
@@ -142,6 +143,7 @@ def setup(
     feeds = [_feed(*parts, debug=debug) for parts in zip(presets, policies, exporters, strict=True)]
     for feed in feeds:
         provider.add_span_processor(feed.processor)
+        watch(feed.preset.name, feed.processor.counts)
     made = Setup(provider, feeds)
     _active.add(made)
     policy = _draw_for_all(provider, settings, _policy(content, redact, "types"))

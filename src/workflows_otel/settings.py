@@ -12,7 +12,7 @@ __all__ = ["ResumeTrace", "RunParent", "Settings", "Streams"]
 
 RunParent = Literal["auto", "child", "link", "root"]
 ResumeTrace = Literal["auto", "continue", "link"]
-Streams = Literal["summary", "off"]
+Streams = Literal["summary", "log", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class Settings:
         resume_trace: Whether a resumed run goes on in the first segment's trace (`continue`), or begins one with a
             link (`link`). `auto` continues what is less than a day old.
         start_marker: Export a `workflow.started` span at once, so that a run which is killed leaves a trace.
-        streams: A summary of streamed events on the span that streamed them, or nothing.
+        streams: A summary of streamed events on the span that streamed them (`log`: and a log event for each), or
+            nothing.
         roots: A back end takes name, input and session from a span without parent, so a remote or foreign parent
             becomes a link.
         conversation_id: Repeat the session as `gen_ai.conversation.id`.

@@ -10,6 +10,7 @@ import pytest
 from workflows import Context, Workflow, step
 from workflows.context.external_context import ExternalContext
 from workflows.context.utils import get_qualified_name, import_module_from_qualified_name
+from workflows.decorators import make_step_function
 from workflows.errors import WorkflowValidationError
 from workflows.events import Event, StartEvent, StopEvent
 from workflows.instrumentation.history import history_from_records
@@ -130,3 +131,14 @@ async def test_a_run_is_told_as_ticks_with_one_stand_in_for_each_event(records: 
     assert [t.step_id for t in (first, second)] == ["start", "finish"]
     assert first.result[0].result is second.event  # type: ignore[union-attr]
     assert type(second.event) is Work
+
+
+async def test_a_step_is_made_without_a_decorator() -> None:
+    async def answer(ev: StartEvent) -> StopEvent:
+        return StopEvent(result=42)
+
+    class Made(Workflow):
+        pass
+
+    Made.add_step(make_step_function(answer, num_workers=1))
+    assert await Made().run() == 42

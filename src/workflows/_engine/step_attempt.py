@@ -67,7 +67,7 @@ async def run_attempt(attempt: Attempt) -> None:
 
 
 def _was_stopped(attempt: Attempt) -> bool:
-    """Whether the run stopped it, or somebody cancelled its task (which interrupts the run); else the body leaked it."""
+    """Whether the run stopped it, or somebody cancelled its task (that interrupts the run); else its body leaked it."""
     task = asyncio.current_task()
     if not attempt.stopped and task is not None and task.cancelling():
         attempt.run.crash(None)

@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 from workflows._engine.live import RunPlan
 from workflows._engine.loop import Run
 
-__all__ = ["BasicRuntime", "basic_runtime"]
+__all__ = ["BasicRuntime", "basic_runtime", "get_current_runtime"]
 
 
 class BasicRuntime:
@@ -42,3 +42,8 @@ class BasicRuntime:
 
 
 basic_runtime = BasicRuntime()
+
+
+def get_current_runtime() -> BasicRuntime:
+    """Where a workflow's runs live if it is not given a runtime."""
+    return basic_runtime
