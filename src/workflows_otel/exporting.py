@@ -1,0 +1,252 @@
+"""What stands before every exporter: secrets masked on all spans, also those of other libraries.
+
+An ended span cannot be changed, so what a back end gets is a copy where something had to be masked or added.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import Link, Status, StatusCode
+from opentelemetry.util.types import AttributeValue
+
+from workflows.instrumentation import attributes as at
+from workflows.instrumentation.content import ContentPolicy, Mode, redact_text
+from workflows.instrumentation.redaction import MASK, REDACTION_FAILED, is_secret_key, mask_secrets
+from workflows_otel.batching import shut_down
+from workflows_otel.own_scope import SCOPE
+from workflows_otel.withholding import without_values
+
+__all__ = ["RedactingExporter", "redacting"]
+
+SHUTDOWN_MILLIS = 5000.0
+
+# What we write has been masked when it was written; anything else on our spans was put there by somebody else.
+_OURS = frozenset(value for name, value in vars(at).items() if name.isupper() and isinstance(value, str))
+_EXCEPTION = frozenset((at.EXCEPTION_TYPE, at.EXCEPTION_MESSAGE, at.EXCEPTION_STACKTRACE))
+
+Plain = Mapping[str, Any]
+
+logger = logging.getLogger("workflows.otel")
+
+
+def redacting(exporter: SpanExporter, *, redact: Callable[[str, Any], Any] | None = None) -> SpanExporter:
+    """An exporter that masks secrets on every span before `exporter` gets it, for an application's own provider.
+
+        provider.add_span_processor(BatchSpanProcessor(redacting(OTLPSpanExporter())))
+
+    Masked are the values of attributes whose name says that they are secret, and what looks like a secret anywhere in
+    attributes, events, links, status and name. On pipelines made by `setup()` this is so already.
+
+    Args:
+        exporter: Where the spans go.
+        redact: Called with the name and the value of each text of a span that is not ours; what it returns is sent.
+    """
+    return RedactingExporter(exporter, ContentPolicy(redact=redact))
+
+
+class RedactingExporter(SpanExporter):
+    """Gives an exporter what its back end may see, in the form that it wants.
+
+    Args:
+        exporter: Where the spans go.
+        policy: `redact` is asked about texts that are not ours; of our spans no more is shown than `mode` says.
+        resource: Resource attributes that are added where a span's own resource lacks them.
+        about: Attributes to add to a span for this back end.
+        skip: Names of spans of ours that this back end has no use for.
+
+    Attributes:
+        drawn: How much of payloads our spans show, where `setup()` knows; what is more than `policy.mode` is withheld.
+    """
+
+    drawn: Mode | None = None
+
+    def __init__(
+        self,
+        exporter: SpanExporter,
+        policy: ContentPolicy,
+        *,
+        resource: Mapping[str, str] | None = None,
+        about: Callable[[ReadableSpan], Mapping[str, AttributeValue]] | None = None,
+        skip: frozenset[str] = frozenset(),
+    ) -> None:
+        self.exporter = exporter
+        self._policy = policy
+        self._masking = ContentPolicy()  # the user's callback has seen what we wrote
+        self._resource = Resource(resource) if resource else None
+        self._resources: dict[int, tuple[Resource, Resource]] = {}
+        self._about = about
+        self._skip = skip
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export the spans, masked; success where none is left to be exported."""
+        shown = [self._shown(span) for span in spans if not (self._skip and span.name in self._skip and _is_ours(span))]
+        return self.exporter.export(shown) if shown else SpanExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush the exporter."""
+        return self.exporter.force_flush(timeout_millis)
+
+    def shutdown(self, timeout_millis: float = SHUTDOWN_MILLIS) -> None:
+        """Shut the exporter down."""
+        shut_down(self.exporter, timeout_millis / 1000)
+
+    def _shown(self, span: ReadableSpan) -> ReadableSpan:
+        try:
+            return self._masked(span)
+        except Exception:  # the guard around spans that are not ours: it fails closed
+            logger.warning("a span could not be redacted; its content is not shown", exc_info=True)
+            return _Copy(span, span.resource, REDACTION_FAILED, {}, (), (), Status(span.status.status_code))
+
+    def _masked(self, span: ReadableSpan) -> ReadableSpan:
+        ours = _is_ours(span)
+        attributes = span.attributes or {}
+        changed = self._attributes(attributes, ours)
+        if ours and self.drawn is not None and self.drawn != self._policy.mode:
+            changed = without_values(attributes if changed is None else changed, self._policy)
+        if self._about is not None and (more := self._about(span)):
+            changed = {**(attributes if changed is None else changed), **more}
+        events = self._events(span.events, ours) if span.events else None
+        links = self._links(span.links) if span.links and not ours else None
+        status = self._status(span.status)
+        name = span.name if ours else redact_text(span.name)
+        resource = self._resource_of(span)
+        if changed is events is links is status is None and name == span.name and resource is span.resource:
+            return span
+        return _Copy(
+            span,
+            resource,
+            name,
+            attributes if changed is None else changed,
+            span.events if events is None else events,
+            span.links if links is None else links,
+            status or span.status,
+        )
+
+    def _attributes(self, attributes: Plain, ours: bool) -> dict[str, Any] | None:
+        """The attributes, masked; None where nothing changes."""
+        asked = [key for key in attributes if key not in _OURS] if ours else attributes
+        changed: dict[str, Any] | None = None
+        for key in asked:
+            value = attributes[key]
+            shown = _redacted(key, value, self._policy)
+            if shown is not value:
+                changed = dict(attributes) if changed is None else changed
+                changed[key] = shown
+        return changed
+
+    def _events(self, events: Sequence[Event], ours: bool) -> list[Event] | None:
+        changed = False
+        shown: list[Event] = []
+        for event in events:
+            about = self._event_attributes(event, ours)
+            changed = changed or about is not None
+            shown.append(event if about is None else Event(event.name, about, event.timestamp))
+        return shown if changed else None
+
+    def _event_attributes(self, event: Event, ours: bool) -> dict[str, Any] | None:
+        attributes = event.attributes or {}
+        if not (ours and _OURS.issuperset(attributes)):
+            return self._attributes(attributes, ours=False)
+        if not _EXCEPTION.issubset(attributes):
+            return None
+        # The application may have recorded it on a span of ours; then nobody has masked it yet.
+        shown = {key: _redacted(key, value, self._masking) for key, value in attributes.items()}
+        return shown if shown != dict(attributes) else None
+
+    def _links(self, links: Sequence[Link]) -> list[Link] | None:
+        shown = [(link, self._attributes(link.attributes or {}, ours=False)) for link in links]
+        if all(about is None for _, about in shown):
+            return None
+        return [link if about is None else Link(link.context, about) for link, about in shown]
+
+    def _status(self, status: Status) -> Status | None:
+        if status.status_code is not StatusCode.ERROR or not status.description:
+            return None
+        text = mask_secrets(status.description)
+        return None if text is status.description else Status(status.status_code, text)
+
+    def _resource_of(self, span: ReadableSpan) -> Resource:
+        own, added = span.resource, self._resource
+        if added is None:
+            return own
+        known = self._resources.get(id(own))
+        if known is None:  # one a provider: they live as long as the process
+            missing = {key: value for key, value in added.attributes.items() if key not in own.attributes}
+            known = self._resources[id(own)] = (own, own.merge(Resource(missing)) if missing else own)
+        return known[1]
+
+
+def _is_ours(span: ReadableSpan) -> bool:
+    scope = span.instrumentation_scope
+    return scope is not None and scope.name == SCOPE
+
+
+def _redacted(key: str, value: Any, policy: ContentPolicy) -> Any:
+    """A value with its secrets masked; the same object where it has none."""
+    if isinstance(value, str):
+        shown = MASK if is_secret_key(key) else redact_text(value, policy, path=key)
+        return value if shown == value else shown
+    if isinstance(value, Mapping):
+        before = cast("Mapping[Any, Any]", value)
+        after = {name: _redacted(str(name), item, policy) for name, item in before.items()}
+        return before if _same(before.values(), after.values()) else after
+    if isinstance(value, (list, tuple)):
+        items = cast("Sequence[Any]", value)
+        shown = [_redacted(key, item, policy) for item in items]
+        return items if _same(items, shown) else shown
+    return cast(object, value)
+
+
+def _same(before: Iterable[Any], after: Iterable[Any]) -> bool:
+    return all(old is new for old, new in zip(before, after, strict=True))
+
+
+class _Copy(ReadableSpan):
+    """A span with other texts; what was dropped from the original is still told."""
+
+    def __init__(
+        self,
+        span: ReadableSpan,
+        resource: Resource,
+        name: str,
+        attributes: Plain,
+        events: Sequence[Event],
+        links: Sequence[Link],
+        status: Status,
+    ) -> None:
+        super().__init__(
+            name=name,
+            context=span.context,
+            parent=span.parent,
+            resource=resource,
+            attributes=attributes,
+            events=events,
+            links=links,
+            kind=span.kind,
+            status=status,
+            start_time=span.start_time,
+            end_time=span.end_time,
+            instrumentation_scope=span.instrumentation_scope,
+        )
+        self._dropped = (span.dropped_attributes, span.dropped_events, span.dropped_links)
+
+    @property
+    def dropped_attributes(self) -> int:
+        """Attributes that the original lost to a limit."""
+        return self._dropped[0]
+
+    @property
+    def dropped_events(self) -> int:
+        """Events that the original lost to a limit."""
+        return self._dropped[1]
+
+    @property
+    def dropped_links(self) -> int:
+        """Links that the original lost to a limit."""
+        return self._dropped[2]

@@ -1,0 +1,44 @@
+"""What auto-instrumentation loads: `opentelemetry-instrument`, and `phoenix.otel.register(auto_instrument=True)`.
+
+Neither guards its caller against an instrumentor that raises, so this one never does.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Collection
+from typing import Any
+
+from opentelemetry.trace import TracerProvider
+
+from workflows_otel.instrumenting import instrument, uninstrument
+
+__all__ = ["WorkflowsInstrumentor"]
+
+KNOWN = frozenset(inspect.signature(instrument).parameters)
+
+logger = logging.getLogger("workflows.otel")
+
+
+class WorkflowsInstrumentor:
+    """Draws runs on the process's tracer provider, or on the one that it is given."""
+
+    _provider: TracerProvider | None = None
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """Nothing: what is instrumented comes with it."""
+        return ()
+
+    def instrument(self, **options: Any) -> None:
+        """Begin, by the options of `workflows_otel.instrument`; others, which frameworks pass along, are ignored."""
+        try:
+            WorkflowsInstrumentor._provider = options.get("tracer_provider")
+            instrument(**{name: value for name, value in options.items() if name in KNOWN})
+        except Exception:  # the guard around the start of an application: it goes on without our spans
+            logger.exception("workflows cannot be instrumented; their runs are not drawn")
+
+    def uninstrument(self, **options: Any) -> None:
+        """Stop."""
+        uninstrument(options.get("tracer_provider") or WorkflowsInstrumentor._provider)
+        WorkflowsInstrumentor._provider = None

@@ -1,0 +1,58 @@
+"""The instruments of our metrics: names, units, buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
+
+from workflows.instrumentation import attributes as at
+from workflows.instrumentation.dispatcher import process_dispatcher
+from workflows_otel.dropped import dropped_spans
+
+__all__ = ["SECONDS", "TOKENS", "Instruments"]
+
+# Source: OpenTelemetry's semantic conventions for generative AI, `gen_ai.client.operation.duration`, `.token.usage`.
+SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+
+Observe = Callable[[CallbackOptions], Iterable[Observation]]
+
+
+class Instruments:
+    """What is measured of runs, made of one meter; `observed` gives the callback of a gauge over all steps."""
+
+    def __init__(self, meter: Meter, observed: Callable[[str], Observe]) -> None:
+        def histogram(name: str, about: str) -> Histogram:
+            return meter.create_histogram(name, "s", about, explicit_bucket_boundaries_advisory=SECONDS)
+
+        self.run_duration = histogram(at.METRIC_RUN_DURATION, "Runs, from start to end.")
+        self.run_queue = histogram(at.METRIC_RUN_QUEUE, "Time runs waited for `num_concurrent_runs`.")
+        self.run_active = meter.create_up_down_counter(at.METRIC_RUN_ACTIVE, "{run}", "Runs under way.")
+        self.step_duration = histogram(at.METRIC_STEP_DURATION, "Attempts of steps.")
+        self.step_queue = histogram(at.METRIC_STEP_QUEUE, "Time an event waited for a worker of its step.")
+        self.step_retries = meter.create_counter(at.METRIC_STEP_RETRIES, "{retry}", "Attempts that are made again.")
+        self.retry_delay = histogram(at.METRIC_RETRY_DELAY, "Time until the next attempt.")
+        self.event_sent = meter.create_counter(at.METRIC_EVENT_SENT, "{event}", "Events sent.")
+        self.event_unhandled = meter.create_counter(at.METRIC_EVENT_UNHANDLED, "{event}", "Events no step took.")
+        self.event_streamed = meter.create_counter(at.METRIC_EVENT_STREAMED, "{event}", "Events streamed.")
+        self.wait_duration = histogram(at.METRIC_WAIT_DURATION, "Waits for events from outside.")
+        self.wait_active = meter.create_up_down_counter(at.METRIC_WAIT_ACTIVE, "{wait}", "Waits under way.")
+        meter.create_observable_gauge(at.METRIC_STEP_ACTIVE, [observed("active")], "{execution}", "Attempts running.")
+        meter.create_observable_gauge(at.METRIC_STEP_QUEUE_DEPTH, [observed("queued")], "{event}", "Events queued.")
+        meter.create_observable_gauge(
+            at.METRIC_STEP_WORKERS_LIMIT, [observed("limit")], "{execution}", "`num_workers`."
+        )
+        meter.create_observable_counter(at.METRIC_TELEMETRY_DROPPED, [_dropped], "{item}", "Spans that were lost.")
+        meter.create_observable_counter(at.METRIC_TELEMETRY_ERRORS, [_errors], "{item}", "Records a handler failed on.")
+
+
+def _dropped(options: CallbackOptions) -> Iterable[Observation]:
+    return [
+        Observation(count, {"signal": "traces", "reason": reason, "handler": back_end})
+        for back_end, reason, count in dropped_spans()
+    ]
+
+
+def _errors(options: CallbackOptions) -> Iterable[Observation]:
+    return [Observation(told.errors, {"handler": told.handler.name}) for told in process_dispatcher.handlers]

@@ -1,0 +1,172 @@
+"""Langfuse, in its cloud or self-hosted."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.util.types import AttributeValue
+
+from workflows.instrumentation import attributes as at
+from workflows_otel.errors import TelemetrySetupError
+from workflows_otel.presets.otlp import http_exporter, otlp
+from workflows_otel.presets.preset import Preset
+from workflows_otel.statuses import outcome_of
+
+__all__ = ["langfuse"]
+
+BASE_URL = "https://cloud.langfuse.com"
+PATH = "/api/public/otel/v1/traces"
+ENVIRONMENT = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")  # anything else it calls "default", without a word
+INGESTION_VERSION = "4"  # written where its newest pages read: shown at once
+
+# What a run went through; Langfuse shows neither links nor span events, and filters by top-level metadata alone.
+SHOWN = (
+    at.RUN_ID,
+    at.STEP_NAME,
+    at.STEP_ATTEMPT,
+    at.STEP_ATTEMPTS,
+    at.STEP_QUEUE_WAIT,
+    at.RETRY_DELAY,
+    at.EVENT_TYPE,
+    at.CAUSE_SPAN_IDS,
+    at.STREAM_COUNT,
+    at.RUN_OUTCOME,
+    at.STEP_OUTCOME,
+)
+# Not errors, and yet something to look at.
+WARNINGS = frozenset(("retrying", "cancelled", "abandoned", "interrupted"))
+
+logger = logging.getLogger("workflows.otel")
+
+
+def langfuse(
+    public_key: str | None = None,
+    secret_key: str | None = None,
+    *,
+    base_url: str | None = None,
+    environment: str | None = None,
+    release: str | None = None,
+) -> Preset:
+    """A Langfuse project; it gets payloads, with secrets masked.
+
+    `LANGFUSE_TRACING_ENABLED=false` switches it off; `LANGFUSE_SAMPLE_RATE` is the part of traces to keep, where
+    `setup()` makes the tracer provider.
+
+    Args:
+        public_key: Default: `LANGFUSE_PUBLIC_KEY`.
+        secret_key: Default: `LANGFUSE_SECRET_KEY`.
+        base_url: Default: `LANGFUSE_BASE_URL`, `LANGFUSE_HOST`, else Langfuse's cloud in the EU.
+        environment: Lower-case letters, digits, `-` and `_`, at most 40; default: `LANGFUSE_TRACING_ENVIRONMENT`.
+        release: Default: `LANGFUSE_RELEASE`.
+
+    Raises:
+        TelemetrySetupError: If a key is missing or of the other kind, or the URL or the environment cannot be used.
+    """
+    enabled = (_variable("LANGFUSE_TRACING_ENABLED") or "true").lower() not in ("false", "0")
+    public = public_key or _variable("LANGFUSE_PUBLIC_KEY")
+    secret = secret_key or _variable("LANGFUSE_SECRET_KEY")
+    url = otlp(_traces_url(base_url), protocol="http/protobuf").where
+    headers = {"x-langfuse-ingestion-version": INGESTION_VERSION}
+    if enabled:
+        headers["authorization"] = _authorization(public, secret)
+    return Preset(
+        "langfuse",
+        lambda: http_exporter(url, headers),
+        where=url.removesuffix(PATH),
+        content="full",
+        resource=_resource(environment, release),
+        start_marker=False,
+        roots=True,
+        names_traces=True,
+        about=_about,
+        sample_rate=_sample_rate(),
+        enabled=enabled,
+    )
+
+
+def _traces_url(base_url: str | None) -> str:
+    base = base_url or _variable("LANGFUSE_BASE_URL") or _variable("LANGFUSE_HOST") or BASE_URL
+    return base.rstrip("/").removesuffix(PATH) + PATH
+
+
+def _authorization(public: str | None, secret: str | None) -> str:
+    if not public or not secret:
+        missing = " and ".join(
+            name for name, key in (("LANGFUSE_PUBLIC_KEY", public), ("LANGFUSE_SECRET_KEY", secret)) if not key
+        )
+        raise TelemetrySetupError(
+            f"Langfuse needs a public and a secret key; {missing} is missing. Set it in the environment, or write "
+            f"langfuse(public_key=..., secret_key=...)."
+        )
+    if public.startswith("sk-") or secret.startswith("pk-"):
+        raise TelemetrySetupError(
+            "The two Langfuse keys are swapped: the public one begins with 'pk-', the secret one with 'sk-'. Use each "
+            "in its own place."
+        )
+    return "Basic " + base64.b64encode(f"{public}:{secret}".encode()).decode()
+
+
+def _resource(environment: str | None, release: str | None) -> dict[str, str]:
+    resource: dict[str, str] = {}
+    if chosen := environment or _variable("LANGFUSE_TRACING_ENVIRONMENT"):
+        if not ENVIRONMENT.fullmatch(chosen):
+            raise TelemetrySetupError(
+                f"Langfuse environment {chosen!r} would be shown as 'default'. Use at most 40 lower-case letters, "
+                f"digits, '-' and '_', not beginning with 'langfuse'."
+            )
+        resource[at.LANGFUSE_ENVIRONMENT] = chosen
+    if chosen := release or _variable("LANGFUSE_RELEASE"):
+        resource[at.LANGFUSE_RELEASE] = chosen
+    return resource
+
+
+def _sample_rate() -> float | None:
+    text = _variable("LANGFUSE_SAMPLE_RATE")
+    if text is None:
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate <= 1:
+        raise TelemetrySetupError(f"LANGFUSE_SAMPLE_RATE={text!r} is no rate. Use a number from 0 to 1.")
+    return rate
+
+
+def _about(span: ReadableSpan) -> Mapping[str, AttributeValue]:
+    """Level and status message, and as top-level metadata what else it would bury or drop."""
+    attributes = span.attributes or {}
+    about: dict[str, AttributeValue] = {}
+    outcome = outcome_of(attributes)
+    if outcome in WARNINGS or at.STEP_HANDLED_BY in attributes:
+        about[at.LANGFUSE_LEVEL] = "WARNING"
+        if not span.status.description:
+            reason = attributes.get(at.CANCEL_REASON)
+            about[at.LANGFUSE_STATUS_MESSAGE] = f"{outcome}: {reason}" if reason else str(outcome)
+    for key in SHOWN:
+        if (value := attributes.get(key)) is not None:
+            about[at.LANGFUSE_METADATA + key.removeprefix("workflow.").replace(".", "_")] = value
+    metadata = attributes.get(at.METADATA)
+    if isinstance(metadata, str):
+        for key, value in _loaded(metadata).items():
+            about[f"{at.LANGFUSE_TRACE_METADATA}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return about
+
+
+def _loaded(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:  # another library's
+        return {}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _variable(name: str) -> str | None:
+    return os.environ.get(name, "").strip() or None

@@ -1,0 +1,93 @@
+"""Zero code: an application that knows nothing of telemetry is drawn by `opentelemetry-instrument`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+from tests.workflows_otel.flows import Echo
+from tests.workflows_otel.otlp_sink import OtlpSink
+from tests.workflows_otel.span_log import SpanLog
+from workflows_otel.instrumentor import WorkflowsInstrumentor
+
+ROOT = Path(__file__).parents[2]
+APP = """
+import asyncio
+from tests.workflows_otel.flows import Echo
+
+async def main():
+    print(await Echo().run(text="hello"))
+
+asyncio.run(main())
+"""
+
+
+def entry_points() -> dict[str, dict[str, str]]:
+    """Those of pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A folder that makes Python believe that this source tree is installed."""
+    info = tmp_path / "spanflow-0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: spanflow\nVersion: 0\n")
+    groups = entry_points().items()
+    lines = [f"[{group}]\n" + "".join(f"{name} = {what}\n" for name, what in some.items()) for group, some in groups]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    return tmp_path
+
+
+def _run_app(installed: Path, sink: OtlpSink, **environment: str) -> str:
+    # Beside it, the exporters of this environment's own instrumentors are nobody's business here.
+    path = os.pathsep.join([str(installed), str(ROOT / "src"), str(ROOT)])
+    settings = {"PYTHONPATH": path, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint, "OTEL_METRICS_EXPORTER": "none"}
+    settings |= {"OTEL_LOGS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", **environment}
+    command = [str(Path(sys.executable).with_name("opentelemetry-instrument")), sys.executable, "-c", APP]
+    done = subprocess.run(
+        command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_an_application_is_drawn_without_a_line_of_code(installed: Path, sink: OtlpSink) -> None:
+    assert _run_app(installed, sink, OTEL_SERVICE_NAME="shop") == "hello\n"
+    assert sorted(sink.names()) == ["invoke_workflow Echo", "run_step reply", "workflow.started"]
+    assert sink.spans[0].resource["service.name"] == "shop"
+
+
+def test_it_can_be_left_out(installed: Path, sink: OtlpSink) -> None:
+    assert _run_app(installed, sink, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="workflows") == "hello\n"
+    assert sink.spans == []
+
+
+def test_both_groups_load_the_instrumentor() -> None:
+    for group in ("opentelemetry_instrumentor", "openinference_instrumentor"):
+        ((name, value),) = entry_points()[group].items()
+        assert EntryPoint(name, value, group).load() is WorkflowsInstrumentor
+
+
+async def test_it_draws_on_the_provider_it_is_given_until_told_to_stop() -> None:
+    log = SpanLog()
+    WorkflowsInstrumentor().instrument(tracer_provider=log.provider, skip_dep_check=True, start_marker=False)
+    await Echo().run()
+    WorkflowsInstrumentor().uninstrument()
+    await Echo().run()
+    assert log.outline() == ["invoke_workflow Echo OK completed", "  run_step reply OK completed"]
+
+
+def test_it_never_raises(caplog: pytest.LogCaptureFixture) -> None:
+    wrong: Any = "wrong"
+    WorkflowsInstrumentor().instrument(tracer_provider=TracerProvider(shutdown_on_exit=False), run_parent=wrong)
+    assert "run_parent='wrong' is unknown" in caplog.text
+    WorkflowsInstrumentor().uninstrument()

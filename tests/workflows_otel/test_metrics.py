@@ -1,0 +1,145 @@
+"""Metrics of runs: what is counted, by what, and that nothing is where nobody takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import opentelemetry.metrics._internal
+import pytest
+from opentelemetry.metrics import set_meter_provider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.util._once import Once
+
+import workflows_otel
+from tests.workflows_otel.flows import Answer, AskPerson, Echo, Failing, FanOut, Flaky, Streaming
+from workflows.instrumentation.dispatcher import process_dispatcher
+from workflows.testing import RecordLog, VirtualClockLoop
+
+
+class Metrics:
+    """What a meter provider was told."""
+
+    def __init__(self) -> None:
+        self.reader = InMemoryMetricReader()
+        self.provider = MeterProvider([self.reader], shutdown_on_exit=False)
+
+    def read(self, name: str) -> list[tuple[dict[str, Any], float]]:
+        """The points of one metric: labels, and value (of histograms: count and sum)."""
+        data = self.reader.get_metrics_data()
+        metrics = [m for r in (data.resource_metrics if data else ()) for s in r.scope_metrics for m in s.metrics]
+        points = [point for metric in metrics if metric.name == name for point in metric.data.data_points]
+        shown = [(_short(point.attributes or {}), _value(point)) for point in points]
+        return sorted(shown, key=str)
+
+    def names(self) -> set[str]:
+        data = self.reader.get_metrics_data()
+        return {m.name for r in (data.resource_metrics if data else ()) for s in r.scope_metrics for m in s.metrics}
+
+
+def _value(point: Any) -> Any:
+    return (point.count, round(point.sum, 3)) if isinstance(point, HistogramDataPoint) else point.value
+
+
+def _short(labels: Any) -> dict[str, Any]:
+    return {key.removeprefix("gen_ai.").removeprefix("workflow."): value for key, value in labels.items()}
+
+
+@pytest.fixture
+def metrics(records: RecordLog) -> Iterator[Metrics]:
+    """Metrics of the runs of this test, whose spans are all sampled out."""
+    found = Metrics()
+    spans = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+    workflows_otel.instrument(spans, meter_provider=found.provider)
+    yield found
+    workflows_otel.uninstrument(spans)
+
+
+async def test_runs_are_counted_by_outcome_also_when_their_trace_is_sampled_out(metrics: Metrics) -> None:
+    await Echo().run()
+    with pytest.raises(KeyError):
+        await Failing().run(error=KeyError("x"))
+    labels = [labels for labels, _ in metrics.read("gen_ai.invoke_workflow.duration")]
+    assert labels == [
+        {"name": "Echo", "run.outcome": "completed"},
+        {"name": "Failing", "run.outcome": "failed", "error.type": "KeyError"},
+    ]
+    assert metrics.read("workflow.run.active") == [({"name": "Echo"}, 0), ({"name": "Failing"}, 0)]
+
+
+async def test_steps_are_timed_and_so_is_their_queue(clock: VirtualClockLoop, metrics: Metrics) -> None:
+    await FanOut().run(n=6)
+    work = {"name": "FanOut", "step.name": "work"}
+    assert ({**work, "step.outcome": "completed"}, (6, 6.0)) in metrics.read("workflow.step.duration")
+    assert (work, (6, 0 + 0 + 1 + 1 + 2 + 2)) in metrics.read("workflow.step.queue.duration")
+    assert (work, 2) in metrics.read("workflow.step.workers.limit")
+    assert (work, 0) in metrics.read("workflow.step.active")
+
+
+async def test_retries_are_counted_with_their_reason(clock: VirtualClockLoop, metrics: Metrics) -> None:
+    await Flaky(failures=2).run()
+    fetch = {"name": "Flaky", "step.name": "fetch"}
+    assert metrics.read("workflow.step.retries") == [({**fetch, "error.type": "ConnectionError"}, 2)]
+    assert metrics.read("workflow.retry.delay") == [(fetch, (2, 60))]
+
+
+async def test_waits_are_timed_by_outcome(clock: VirtualClockLoop, metrics: Metrics) -> None:
+    handler = AskPerson().run()
+    assert handler.ctx is not None
+    clock.call_later(5, handler.ctx.send_event, Answer(text="yes"))
+    await handler
+    labels = {"name": "AskPerson", "wait.event_type": "Answer"}
+    assert metrics.read("workflow.wait.duration") == [({**labels, "wait.outcome": "resolved"}, (1, 5.0))]
+    assert metrics.read("workflow.wait.active") == [(labels, 0)]
+
+
+async def test_events_are_counted_by_type(clock: VirtualClockLoop, metrics: Metrics) -> None:
+    await Streaming().run(n=3)
+    assert ({"name": "Streaming", "event.type": "Progress", "event.source": "tell"}, 3) in metrics.read(
+        "workflow.event.streamed"
+    )
+
+
+async def test_no_metric_knows_a_run(clock: VirtualClockLoop, metrics: Metrics) -> None:
+    handler = FanOut().run(n=2)
+    await handler
+    assert handler.run_id not in str([metrics.read(name) for name in metrics.names()])
+
+
+async def test_lost_telemetry_is_a_metric(metrics: Metrics, no_provider: None) -> None:
+    gone = replace(workflows_otel.otlp("http://127.0.0.1:1", timeout=0.1), name="gone")
+    telemetry = workflows_otel.setup(gone, start_marker=False)
+    await Echo().run()
+    telemetry.flush()
+    telemetry.shutdown(timeout=0.5)
+    lost = [
+        (labels["reason"], n) for labels, n in metrics.read("workflow.telemetry.dropped") if labels["handler"] == "gone"
+    ]
+    assert lost == [("export", 2), ("queue", 0)]
+
+
+@pytest.fixture
+def no_meters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opentelemetry.metrics._internal, "_METER_PROVIDER", None)
+    monkeypatch.setattr(opentelemetry.metrics._internal, "_METER_PROVIDER_SET_ONCE", Once())
+
+
+async def test_nothing_listens_for_metrics_until_somebody_takes_them(no_meters: None) -> None:
+    spans = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+    workflows_otel.instrument(spans)
+    await Echo().run()
+    assert [told.handler.name for told in process_dispatcher.handlers] == ["opentelemetry"]
+    set_meter_provider((found := Metrics()).provider)
+    await Echo().run()
+    workflows_otel.uninstrument(spans)
+    assert metrics_of_runs(found) == 1
+    assert process_dispatcher.handlers == ()
+
+
+def metrics_of_runs(found: Metrics) -> int:
+    ((_, (count, _)),) = found.read("gen_ai.invoke_workflow.duration")  # type: ignore[misc]  # a histogram's
+    return count

@@ -1,0 +1,172 @@
+"""No secret leaves in a span, whoever wrote it: what stands before every exporter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
+
+import workflows_otel
+from tests.workflows_otel.otlp_sink import OtlpSink, http_sink
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+from workflows_otel import Preset, otlp
+from workflows_otel.batching import BatchProcessor
+
+SECRET = "sk-abcdefghijklmnop"
+MASK = "**********"
+
+
+class CallsModel(Workflow):
+    """Does what an instrumented client does, and fails where it is told to."""
+
+    @step
+    async def ask(self, ev: StartEvent) -> StopEvent:
+        with trace.get_tracer("some.client").start_as_current_span(f"POST https://me:{SECRET}@model") as span:
+            span.set_attribute("http.request.header.authorization", ["Bearer whatever"])
+            span.set_attribute("llm.input_messages.0.message.content", f"my key is {SECRET}")
+            span.add_event("retry", {"detail": f"key {SECRET} refused"})
+            span.add_link(SpanContext(1, 1, False, TraceFlags(1)), {"because": SECRET})
+            span.set_status(Status(StatusCode.ERROR, f"401 for {SECRET}"))
+        trace.get_current_span().set_attribute("my.note", f"used {SECRET}")
+        trace.get_current_span().record_exception(ValueError(f"bad key {SECRET}"))
+        return StopEvent(result="done")
+
+
+@pytest.mark.usefixtures("no_provider")
+async def test_no_secret_of_another_library_leaves_a_pipeline_of_setup(sink: OtlpSink) -> None:
+    telemetry = workflows_otel.setup(otlp(sink.endpoint))
+    await CallsModel().run()
+    telemetry.shutdown()
+    assert len(sink.spans) == 4
+    assert SECRET.encode() not in sink.raw
+    assert b"Bearer whatever" not in sink.raw
+
+
+def exported(*, redact: Any = None, **attributes: Any) -> ReadableSpan:
+    """A span of another library, as it leaves `redacting`."""
+    inner = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(workflows_otel.redacting(inner, redact=redact)))
+    provider.get_tracer("some.client").start_span("call", attributes=attributes).end()
+    (span,) = inner.get_finished_spans()
+    return span
+
+
+def test_a_span_without_secrets_passes_as_it_is() -> None:
+    inner = InMemorySpanExporter()
+    span = exported(url="http://model", count=3)
+    assert workflows_otel.redacting(inner).export([span]).name == "SUCCESS"
+    assert inner.get_finished_spans() == (span,)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shown"),
+    [
+        ("db.password", "hunter2", MASK),
+        ("llm.token_count.prompt", 12, 12),
+        ("headers", ["accept: text", "authorization: Basic dXNlcjpwYXNz"], ["accept: text", f"authorization: {MASK}"]),
+        ("body", '{"api_key":"abc","n":1}', f'{{"api_key":{MASK},"n":1}}'),
+        ("text", "an ordinary text", "an ordinary text"),
+    ],
+)
+def test_attributes_are_masked_by_name_and_by_look(key: str, value: Any, shown: Any) -> None:
+    about: Mapping[str, Any] = exported(**{key: value}).attributes or {}
+    got = about[key]
+    assert (list(got) if isinstance(got, tuple) else got) == shown
+
+
+def test_the_callback_sees_other_libraries_texts_by_attribute_name() -> None:
+    span = exported(redact=lambda path, value: "nobody" if path == "enduser.name" else value, **{"enduser.name": "Ada"})
+    assert dict(span.attributes or {}) == {"enduser.name": "nobody"}
+
+
+def test_a_callback_that_raises_shows_nothing_of_the_value() -> None:
+    def redact(path: str, value: Any) -> Any:
+        raise RuntimeError("no")
+
+    assert dict(exported(redact=redact, text="hello").attributes or {}) == {"text": "<redaction failed>"}
+
+
+def test_a_span_that_cannot_be_copied_loses_its_content() -> None:
+    class Broken(ReadableSpan):
+        @property
+        def attributes(self) -> Any:
+            raise RuntimeError("broken")
+
+    inner = InMemorySpanExporter()
+    workflows_otel.redacting(inner).export([Broken(f"name {SECRET}")])
+    (span,) = inner.get_finished_spans()
+    assert (span.name, dict(span.attributes or {})) == ("<redaction failed>", {})
+
+
+def test_links_without_secrets_keep_their_attributes() -> None:
+    inner = InMemorySpanExporter()
+    link = Link(SpanContext(1, 1, False, TraceFlags(1)), {"kind": "cause"})
+    span = ReadableSpan("call", attributes={"password": "x"}, links=[link])
+    workflows_otel.redacting(inner).export([span])
+    assert [dict(link.attributes or {}) for link in inner.get_finished_spans()[0].links] == [{"kind": "cause"}]
+
+
+def test_what_an_exporter_sent_is_counted_through_the_wrapper() -> None:
+    inner = InMemorySpanExporter()
+    processor = BatchProcessor(workflows_otel.redacting(inner))
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(processor)
+    provider.get_tracer("x").start_span("x").end()
+    assert processor.flush().sent == 1
+    processor.shutdown()
+
+
+class Talk(StartEvent):
+    words: str
+
+
+class Talks(Workflow):
+    @step
+    async def reply(self, ev: Talk) -> StopEvent:
+        return StopEvent(result={"answer": ev.words})
+
+
+@pytest.mark.usefixtures("no_provider")
+async def test_each_back_end_gets_its_own_share_of_payloads(sink: OtlpSink) -> None:
+    with http_sink() as curious:
+        telemetry = workflows_otel.setup([otlp(sink.endpoint), _full(curious)])
+        await Talks().run(words="good morning")
+        telemetry.shutdown()
+    assert b"good morning" not in sink.raw
+    assert sink.named("invoke_workflow Talks").attributes["input.value"] == (
+        '{"type":"dict","fields":{"words":"<str 12>"}}'
+    )
+    assert curious.named("run_step reply").attributes["output.value"] == '{"result":{"answer":"good morning"}}'
+
+
+@pytest.mark.usefixtures("no_provider")
+async def test_a_back_end_that_is_added_later_takes_nothing_from_the_first(sink: OtlpSink) -> None:
+    with http_sink() as curious:
+        first = workflows_otel.setup(_full(curious))
+        second = workflows_otel.setup(otlp(sink.endpoint))
+        await Talks().run(words="good morning")
+        for made in (first, second):
+            made.shutdown()
+    assert b"good morning" in curious.raw
+    assert b"good morning" not in sink.raw
+
+
+@pytest.mark.usefixtures("no_provider")
+async def test_a_back_end_gets_start_markers_only_where_it_wants_them(sink: OtlpSink) -> None:
+    with http_sink() as without:
+        telemetry = workflows_otel.setup([otlp(sink.endpoint), _full(without)])
+        await Talks().run(words="x")
+        telemetry.shutdown()
+    assert [sink.names().count("workflow.started"), without.names().count("workflow.started")] == [1, 0]
+
+
+def _full(sink: OtlpSink) -> Preset:
+    return Preset("curious", otlp(sink.endpoint).make_exporter, content="full", start_marker=False)
