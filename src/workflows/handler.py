@@ -14,6 +14,7 @@ from workflows._engine.stream import StreamCursor
 from workflows.context.context import Context
 from workflows.errors import RunInterruptedError, WorkflowRuntimeError
 from workflows.events import Event, StopEvent, WorkflowFailedEvent
+from workflows.instrumentation.history import RunHistory
 
 __all__ = ["WorkflowHandler"]
 
@@ -48,9 +49,9 @@ class WorkflowHandler(Awaitable[Any]):
         return self._ctx
 
     @property
-    def _history(self) -> Any:
+    def _history(self) -> RunHistory:
         """What the run remembers of itself, for drawings."""
-        return getattr(self._run, "history", None)
+        return self._run.history
 
     def is_done(self) -> bool:
         """Whether the run is over, with no task of it left."""

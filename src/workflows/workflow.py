@@ -290,7 +290,7 @@ class Workflow(metaclass=WorkflowMeta):
             )
         )
         context._begin(run)  # pyright: ignore[reportPrivateUsage]
-        self._history = getattr(run, "history", None)  # of the last run, for drawings; outlives it
+        self._history = run.history  # of the last run, for drawings; outlives it
         return WorkflowHandler(run, context)
 
     def run_from(

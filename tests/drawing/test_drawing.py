@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workflows import Context, Workflow, step
-from workflows._engine import live
 from workflows.drawing import (
     draw_all_possible_flows,
     draw_all_possible_flows_mermaid,
@@ -29,7 +28,6 @@ from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.testing import RecordLog, VirtualClockLoop
 
 SVG = "{http://www.w3.org/2000/svg}"
-keeps_history = pytest.mark.skipif(not hasattr(live, "RunHistory"), reason="runs keep no history yet")
 
 
 class Half(Event):
@@ -156,7 +154,6 @@ async def test_an_answer_leads_to_the_step_that_waited(records: RecordLog, tmp_p
     assert "external_step --> event_x1" in text
 
 
-@keeps_history
 @pytest.mark.parametrize("of", [lambda w, h: w, lambda w, h: h], ids=["workflow", "handler"])
 async def test_the_last_run_of_a_workflow_or_a_handler_is_drawn(
     of: Callable[[Workflow, object], Workflow], file: str

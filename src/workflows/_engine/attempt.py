@@ -11,6 +11,7 @@ from workflows._engine.state import Call, Wait
 from workflows._engine.ticks import EventArrived, EventsCollected, WaitBegan
 from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event
+from workflows.instrumentation.history import REFS_KEPT, EventRef
 from workflows.instrumentation.records import Carriers, Envelope
 from workflows.instrumentation.scope import AttemptScope
 
@@ -25,6 +26,9 @@ class Attempt(AttemptScope):
         stopped: Why the run stopped it, once it has.
         started: Its task has begun to run.
         buffered: It called `collect_events` and got nothing yet.
+        started_ns: When it was let go.
+        gave: Ids and classes of what it sent and returned so far, up to `REFS_KEPT`.
+        answers: Ids and classes of the events that ended its waits.
     """
 
     # Defaults live in the class, as most attempts never leave them.
@@ -32,6 +36,8 @@ class Attempt(AttemptScope):
     started: bool = False
     stopped: bool = False
     buffered: bool = False
+    gave: list[EventRef] | None = None
+    answers: tuple[EventRef, ...] = ()
     emitted: list[Envelope] | None = None
     children: Sequence[LiveRun] = ()
     _carriers: Carriers | None = None
@@ -45,6 +51,7 @@ class Attempt(AttemptScope):
         self.attempt = call.attempt
         self.run = run
         self.call = call
+        self.started_ns = run.state.now_ns
 
     @property
     def context(self) -> Any:
@@ -57,6 +64,10 @@ class Attempt(AttemptScope):
         """An event of this attempt on its way; `offset` counts those that are made before any of them is sent."""
         event_id = f"{self.exec_id}.{self.call.emitted + offset}"
         call = self.call
+        if not self.gave:
+            self.gave = [(event_id, type(event))]
+        elif len(self.gave) < REFS_KEPT:
+            self.gave.append((event_id, type(event)))
         made = Envelope(event_id, event, self.exec_id, self.step, now, None, call.scope, call.recoveries)
         if scope is not None:
             made.scope = scope
@@ -123,6 +134,7 @@ class Attempt(AttemptScope):
         ended = await answer
         if ended.answer is None:
             raise TimeoutError(f"Timed out waiting for {event_type.__name__} after {timeout} seconds.")
+        self.answers = (*self.answers, (ended.answer.event_id, type(ended.answer.event)))
         return ended.answer.event
 
     def resume(self, wait: Wait) -> None:

@@ -16,6 +16,7 @@ from workflows._engine.ticks import EventArrived, EventsCollected, Tick
 from workflows._spec import StepSpec, WorkflowSpec
 from workflows.events import Event
 from workflows.instrumentation.dispatcher import Dispatcher
+from workflows.instrumentation.history import RunHistory
 from workflows.instrumentation.records import Carriers, Envelope, EventStreamed, Record
 from workflows.instrumentation.scope import AttemptScope, Identity
 
@@ -86,6 +87,7 @@ class LiveRun:
         attempts: Attempts whose task is not over, by exec_id.
         root_run_id: The run that no step started: this one, or the outermost parent.
         streamed: How many events were published to the stream.
+        history: The last attempts that are over, without payloads; goes on living when the run is gone.
     """
 
     def __init__(self, plan: RunPlan, loop: asyncio.AbstractEventLoop) -> None:
@@ -98,6 +100,7 @@ class LiveRun:
         self.state.stepwise = self.state.open_to_outside = plan.stepwise
         self.clock = Clock(loop)
         self.mailbox = Mailbox(self.take, loop)
+        self.history = RunHistory(plan.run_id, plan.spec.name)
         self.stream = EventStream(plan.stream_buffer)
         for event in plan.resume.streamed if plan.resume else ():
             self.stream.put(event)

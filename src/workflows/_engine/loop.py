@@ -356,6 +356,7 @@ class Run(LiveRun):
 
     def _end(self, end: EndRun) -> None:
         self.end = end
+        self.history.outcome = end.outcome
         self.stream.close(end.stop_event)
         for attempt in list(self.attempts.values()):
             attempt.stop()

@@ -17,6 +17,7 @@ from workflows._engine.state import Call
 from workflows._engine.ticks import AttemptCompleted, AttemptFailed
 from workflows.errors import StepCancelledError, StepTimeoutError, WorkflowRuntimeError
 from workflows.events import CollectionReleaseEvent, Event, StepFailedEvent
+from workflows.instrumentation.history import REFS_KEPT
 from workflows.instrumentation.records import StepEnded, StepOutcome, StepStarted
 from workflows.instrumentation.scope import current_attempt
 from workflows.retry_policy import policy_name
@@ -61,6 +62,7 @@ async def run_attempt(attempt: Attempt) -> None:
         if tick is None and not attempt.stopped:
             _tell_crash(attempt, sys.exception())
     assert tick is not None, "what is no Exception has left this function already"
+    _remember(attempt, "completed" if isinstance(tick, AttemptCompleted) else _failure(tick), tick.at_ns)
     if watched:
         _tell_ended(attempt, tick)
     run.mailbox.put(tick)
@@ -233,14 +235,36 @@ def _tell_ended(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> Non
     facts: dict[str, Any] = {}
     if isinstance(tick, AttemptFailed):
         error = tick.error
-        outcome = "retrying" if tick.retry_delay is not None else "timed_out" if tick.timed_out else "failed"
+        outcome = _failure(tick)
         facts["retry_delay"] = tick.retry_delay
         facts["handled_by"] = tick.handled_by
         facts["retry_elapsed"] = (tick.at_ns - attempt.call.first_started_ns) / 1e9
     _tell_end(attempt, outcome, error, facts)
 
 
+def _failure(tick: AttemptFailed) -> StepOutcome:
+    return "retrying" if tick.retry_delay is not None else "timed_out" if tick.timed_out else "failed"
+
+
+def _remember(attempt: Attempt, outcome: StepOutcome, ended_ns: int) -> None:
+    causes = [(e.event_id, type(e.event)) for e in attempt.call.inputs[:REFS_KEPT]]
+    attempt.run.history.note(
+        (
+            attempt.exec_id,
+            attempt.step,
+            attempt.attempt,
+            causes,
+            attempt.gave or (),
+            attempt.started_ns,
+            ended_ns,
+            outcome,
+            attempt.answers,
+        )
+    )
+
+
 def _tell_crash(attempt: Attempt, error: BaseException | None) -> None:
+    _remember(attempt, "interrupted", attempt.run.clock.now_ns())
     _tell_end(attempt, "interrupted", error, {})
     attempt.run.crash(error)
 
@@ -250,6 +274,7 @@ def _tell_stopped(attempt: Attempt) -> None:
     outcome: StepOutcome = "abandoned"
     if ended in ("cancelled", "timed_out", "interrupted", "suspended"):
         outcome = ended
+    _remember(attempt, outcome, attempt.run.clock.now_ns())
     _tell_end(attempt, outcome, None, {})
 
 

@@ -256,8 +256,9 @@ class Context(Generic[StateT]):
     @property
     def _face(self) -> ExternalContext | None:
         """The run as `llama-index-utils-workflow` draws it; None before a run and inside a step."""
-        history = getattr(self._run, "history", None)
-        return None if history is None or self._attempt is not None else ExternalContext(history)
+        if self._run is None or self._attempt is not None:
+            return None
+        return ExternalContext(self._run.history)
 
     def _running(self, method: str) -> Run:
         if self._run is None:

@@ -23,7 +23,6 @@ from llama_index.utils.workflow import (
 
 from tests.compat_llama_index.inside.scripted import ScriptedLLM
 from workflows import Workflow
-from workflows._engine import live
 
 
 class Half(Event):
@@ -84,7 +83,6 @@ def test_it_draws_an_agent(in_tmp: Path) -> None:
     assert "add" in draw_agent_with_tools_mermaid(agent, filename="agent.mermaid")
 
 
-@pytest.mark.skipif(not hasattr(live, "RunHistory"), reason="runs keep no history yet")
 async def test_it_draws_a_run(in_tmp: Path) -> None:
     handler = Halves().run()
     async for event in handler.stream_events():
