@@ -27,7 +27,7 @@ class Attempt(AttemptScope):
         started: Its task has begun to run.
         buffered: It called `collect_events` and got nothing yet.
         started_ns: When it was let go.
-        gave: Ids and classes of what it sent and returned so far, up to `REFS_KEPT`.
+        sent: Ids and classes of what it sent so far, up to `REFS_KEPT`.
         answers: Ids and classes of the events that ended its waits.
     """
 
@@ -36,8 +36,8 @@ class Attempt(AttemptScope):
     started: bool = False
     stopped: bool = False
     buffered: bool = False
-    gave: list[EventRef] | None = None
-    answers: tuple[EventRef, ...] = ()
+    sent: list[EventRef] | None = None
+    answers: Sequence[EventRef] = ()
     emitted: list[Envelope] | None = None
     children: Sequence[LiveRun] = ()
     _carriers: Carriers | None = None
@@ -64,10 +64,6 @@ class Attempt(AttemptScope):
         """An event of this attempt on its way; `offset` counts those that are made before any of them is sent."""
         event_id = f"{self.exec_id}.{self.call.emitted + offset}"
         call = self.call
-        if not self.gave:
-            self.gave = [(event_id, type(event))]
-        elif len(self.gave) < REFS_KEPT:
-            self.gave.append((event_id, type(event)))
         made = Envelope(event_id, event, self.exec_id, self.step, now, None, call.scope, call.recoveries)
         if scope is not None:
             made.scope = scope
@@ -87,7 +83,12 @@ class Attempt(AttemptScope):
     def send(self, event: Event, target: str | None) -> None:
         """Send an event now; on the run's own thread it has been routed when this returns."""
         now = self.run.clock.now_ns()
-        self.run.mailbox.put(EventArrived(now, self.envelope(event, now), target))
+        envelope = self.envelope(event, now)
+        if self.sent is None:
+            self.sent = []
+        if len(self.sent) < REFS_KEPT:
+            self.sent.append((envelope.event_id, type(event)))
+        self.run.mailbox.put(EventArrived(now, envelope, target))
 
     def collect(self, event: Event, expected: Sequence[type[Event]], group: str) -> list[Event] | None:
         """Keep an event of this call for a join; all members, in the order of `expected`, once they are there."""

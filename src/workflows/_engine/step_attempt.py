@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import hashlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
@@ -17,8 +17,8 @@ from workflows._engine.state import Call
 from workflows._engine.ticks import AttemptCompleted, AttemptFailed
 from workflows.errors import StepCancelledError, StepTimeoutError, WorkflowRuntimeError
 from workflows.events import CollectionReleaseEvent, Event, StepFailedEvent
-from workflows.instrumentation.history import REFS_KEPT
-from workflows.instrumentation.records import StepEnded, StepOutcome, StepStarted
+from workflows.instrumentation.history import REFS_KEPT, EventRef
+from workflows.instrumentation.records import Envelope, StepEnded, StepOutcome, StepStarted
 from workflows.instrumentation.scope import current_attempt
 from workflows.retry_policy import policy_name
 
@@ -62,7 +62,7 @@ async def run_attempt(attempt: Attempt) -> None:
         if tick is None and not attempt.stopped:
             _tell_crash(attempt, sys.exception())
     assert tick is not None, "what is no Exception has left this function already"
-    _remember(attempt, "completed" if isinstance(tick, AttemptCompleted) else _failure(tick), tick.at_ns)
+    _remember(attempt, _outcome(tick), tick.at_ns, tick.returned)
     if watched:
         _tell_ended(attempt, tick)
     run.mailbox.put(tick)
@@ -230,37 +230,41 @@ def _tell_started(attempt: Attempt) -> None:
 def _tell_ended(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> None:
     if attempt.run.stream.internal:
         show_ended(attempt, tick)
-    outcome: StepOutcome = "completed"
     error: BaseException | None = None
     facts: dict[str, Any] = {}
     if isinstance(tick, AttemptFailed):
         error = tick.error
-        outcome = _failure(tick)
         facts["retry_delay"] = tick.retry_delay
         facts["handled_by"] = tick.handled_by
         facts["retry_elapsed"] = (tick.at_ns - attempt.call.first_started_ns) / 1e9
-    _tell_end(attempt, outcome, error, facts)
+    _tell_end(attempt, _outcome(tick), error, facts)
 
 
-def _failure(tick: AttemptFailed) -> StepOutcome:
+def _outcome(tick: AttemptCompleted | AttemptFailed) -> StepOutcome:
+    if isinstance(tick, AttemptCompleted):
+        return "completed"
     return "retrying" if tick.retry_delay is not None else "timed_out" if tick.timed_out else "failed"
 
 
-def _remember(attempt: Attempt, outcome: StepOutcome, ended_ns: int) -> None:
-    causes = [(e.event_id, type(e.event)) for e in attempt.call.inputs[:REFS_KEPT]]
+def _remember(attempt: Attempt, outcome: StepOutcome, ended_ns: int, returned: Sequence[Envelope] = ()) -> None:
+    causes = attempt.call.inputs
     attempt.run.history.note(
         (
             attempt.exec_id,
             attempt.step,
             attempt.attempt,
-            causes,
-            attempt.gave or (),
+            ((causes[0].event_id, type(causes[0].event)),) if len(causes) == 1 else _refs(causes),
+            [*attempt.sent, *_refs(returned)] if attempt.sent else _refs(returned),
             attempt.started_ns,
             ended_ns,
             outcome,
             attempt.answers,
         )
     )
+
+
+def _refs(envelopes: Sequence[Envelope]) -> Sequence[EventRef]:
+    return [(e.event_id, type(e.event)) for e in envelopes[:REFS_KEPT]]
 
 
 def _tell_crash(attempt: Attempt, error: BaseException | None) -> None:

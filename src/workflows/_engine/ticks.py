@@ -69,6 +69,11 @@ class AttemptFailed:
     failure: Envelope | None = None
     timed_out: bool = False
 
+    @property
+    def returned(self) -> tuple[Envelope, ...]:
+        """What a failed attempt gives: its failure, where a handler takes it."""
+        return (self.failure,) if self.failure is not None else ()
+
 
 @dataclass(slots=True)
 class RetryDue:

@@ -29,7 +29,7 @@ __all__ = [
     "history_from_records",
 ]
 
-HISTORY_KEPT = 1000
+HISTORY_KEPT = 250
 REFS_KEPT = 100
 
 EventRef = tuple[str, type[Event]]
