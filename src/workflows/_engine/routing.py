@@ -32,7 +32,16 @@ def queue_call(state: RunState, call: Call, effects: list[Effect]) -> None:
     """Take a new call into the run: start it if its step has a free worker, else queue it."""
     state.calls[call.exec_id] = call
     state.busy += 1
-    take_worker(state, call, effects)
+    queue = state.queues.get(call.step.name) or state.queue(call.step)
+    if not queue.free:
+        queue.calls.append(call)
+        return
+    # As `take_worker` does, without its calls: this is the way of every new call that need not wait.
+    call.worker = queue.free.pop()
+    call.phase = CallPhase.RUNNING
+    call.first_started_ns = state.now_ns
+    state.steps += 1
+    effects.append(StartCall(call))
 
 
 def take_worker(state: RunState, call: Call, effects: list[Effect], *, first: bool = False) -> None:
