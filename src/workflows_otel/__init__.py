@@ -8,6 +8,8 @@ telemetry.flush()
 """
 
 from workflows_otel.batching import FlushResult
+from workflows_otel.calls import Call
+from workflows_otel.decorating import llm_call, retriever, tool
 from workflows_otel.errors import TelemetrySetupError
 from workflows_otel.exporting import redacting
 from workflows_otel.handler import OtelHandler
@@ -15,9 +17,11 @@ from workflows_otel.identity import context
 from workflows_otel.instrumenting import instrument, uninstrument
 from workflows_otel.logs import RunIdFilter, add_run_ids
 from workflows_otel.presets import Preset, console, jaeger, langfuse, otlp, phoenix
+from workflows_otel.sampling import keep_errors_and_slow
 from workflows_otel.setting_up import Setup, setup
 
 __all__ = [
+    "Call",
     "FlushResult",
     "OtelHandler",
     "Preset",
@@ -29,10 +33,14 @@ __all__ = [
     "context",
     "instrument",
     "jaeger",
+    "keep_errors_and_slow",
     "langfuse",
+    "llm_call",
     "otlp",
     "phoenix",
     "redacting",
+    "retriever",
     "setup",
+    "tool",
     "uninstrument",
 ]

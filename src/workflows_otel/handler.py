@@ -90,6 +90,11 @@ class OtelHandler:
         self._shows_streams = settings.streams != "off"
 
     @property
+    def tracer(self) -> Tracer:
+        """What makes the spans."""
+        return self._tracer
+
+    @property
     def open_runs(self) -> int:
         """How many runs have an open span; in a process at rest 0."""
         return len(self._open)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any
 
@@ -14,12 +15,15 @@ from opentelemetry.metrics import MeterProvider
 from workflows.instrumentation import add_handler
 from workflows.instrumentation.content import ContentPolicy, Mode
 from workflows_otel.handler import OtelHandler
+from workflows_otel.instruments import CallInstruments
+from workflows_otel.open_spans import Attributes
 from workflows_otel.own_scope import SCHEMA_URL, SCOPE, VERSION
 from workflows_otel.propagation import HANDLER_NAME
+from workflows_otel.runs import current_run
 from workflows_otel.settings import ResumeTrace, RunParent, Settings, Streams
 from workflows_otel.signals import Signals
 
-__all__ = ["instrument", "instrumented", "uninstrument"]
+__all__ = ["Drawing", "drawing", "instrument", "instrumented", "uninstrument"]
 
 _handlers: dict[int, tuple[trace.TracerProvider, OtelHandler, Callable[[], None]]] = {}
 _signals = Signals()
@@ -107,3 +111,24 @@ def uninstrument(tracer_provider: trace.TracerProvider | None = None) -> None:
     for _, handler, remove in found:
         remove()
         handler.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How something that happens here and now is drawn: by what, in which way, and as part of which run."""
+
+    tracer: trace.Tracer
+    content: ContentPolicy
+    calls: CallInstruments
+    identity: Attributes
+
+
+def drawing() -> Drawing:
+    """For the current run, if there is one, else for this process."""
+    run = current_run()
+    if run is not None:
+        return Drawing(run.tracer, run.settings.content, _signals.calls, run.identity)
+    for _, handler, _ in _handlers.copy().values():
+        return Drawing(handler.tracer, handler.settings.content, _signals.calls, {})
+    tracer = trace.get_tracer(SCOPE, VERSION, schema_url=SCHEMA_URL)
+    return Drawing(tracer, ContentPolicy.from_environment(), _signals.calls, {})

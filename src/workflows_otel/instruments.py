@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 
@@ -10,7 +10,7 @@ from workflows.instrumentation import attributes as at
 from workflows.instrumentation.dispatcher import process_dispatcher
 from workflows_otel.dropped import dropped_spans
 
-__all__ = ["SECONDS", "TOKENS", "Instruments"]
+__all__ = ["CallInstruments", "Instruments"]
 
 # Source: OpenTelemetry's semantic conventions for generative AI, `gen_ai.client.operation.duration`, `.token.usage`.
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
@@ -45,6 +45,19 @@ class Instruments:
         )
         meter.create_observable_counter(at.METRIC_TELEMETRY_DROPPED, [_dropped], "{item}", "Spans that were lost.")
         meter.create_observable_counter(at.METRIC_TELEMETRY_ERRORS, [_errors], "{item}", "Records a handler failed on.")
+
+
+class CallInstruments:
+    """What is measured of calls of models and tools inside a step."""
+
+    def __init__(self, meter: Meter) -> None:
+        def histogram(name: str, unit: str, about: str, buckets: Sequence[float] = SECONDS) -> Histogram:
+            return meter.create_histogram(name, unit, about, explicit_bucket_boundaries_advisory=buckets)
+
+        self.client = histogram(at.METRIC_CLIENT_DURATION, "s", "Calls of models and retrievers.")
+        self.first_chunk = histogram(at.METRIC_CLIENT_FIRST_CHUNK, "s", "Time until a model's first chunk.")
+        self.tokens = histogram(at.METRIC_CLIENT_TOKENS, "{token}", "Tokens of models.", TOKENS)
+        self.tool = histogram(at.METRIC_TOOL_DURATION, "s", "Calls of tools.")
 
 
 def _dropped(options: CallbackOptions) -> Iterable[Observation]:

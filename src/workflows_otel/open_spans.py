@@ -6,10 +6,11 @@ from contextvars import Token
 from dataclasses import dataclass, field
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanContext
+from opentelemetry.trace import Span, SpanContext, Tracer
 from opentelemetry.util.types import AttributeValue
 
 from workflows_otel.propagation import TraceCarrier
+from workflows_otel.settings import Settings
 from workflows_otel.streams import StreamSummary
 
 __all__ = ["Attributes", "OpenAttempt", "OpenCall", "OpenRun"]
@@ -76,6 +77,8 @@ class OpenRun:
         first: The first segment's span, whose children later segments are.
         drawn_by: The name of the handler.
         ambient: The context in which the run was asked for.
+        settings: How this run is drawn.
+        tracer: Of the handler; spans of helpers inside its steps are made by it.
         other: The same run as the handler of another provider draws it, which was told before.
     """
 
@@ -89,6 +92,8 @@ class OpenRun:
     first: SpanContext
     drawn_by: str
     ambient: Context
+    settings: Settings
+    tracer: Tracer
     other: OpenRun | None = None
     parent: tuple[str, str] | None = None
     attempts: dict[str, OpenAttempt] = field(default_factory=dict[str, OpenAttempt])

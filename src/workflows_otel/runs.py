@@ -80,6 +80,8 @@ class RunSpans:
             first=first_segment_of(record.carriers.get(self._name)) or span.get_span_context(),
             drawn_by=self._name,
             ambient=ambient,
+            settings=self._settings,
+            tracer=self._tracer,
             other=other,
             parent=record.parent,
         )

@@ -25,6 +25,7 @@ from workflows_otel.errors import TelemetrySetupError
 from workflows_otel.exporting import RedactingExporter
 from workflows_otel.instrumenting import instrumented, uninstrument
 from workflows_otel.presets import Preset
+from workflows_otel.sampling import KeepErrorsAndSlow, TailProcessor
 from workflows_otel.settings import ResumeTrace, RunParent, Settings, Streams
 from workflows_otel.stamping import StampingProcessor
 from workflows_otel.withholding import MODES
@@ -53,8 +54,9 @@ class Setup:
         provider: The tracer provider in use; the application's own where there was one.
     """
 
-    def __init__(self, provider: TracerProvider, feeds: Sequence[_Feed]) -> None:
+    def __init__(self, provider: TracerProvider, feeds: Sequence[_Feed], holding: TailProcessor | None = None) -> None:
         self.provider = provider
+        self._holding = holding
         self._feeds = tuple(feeds)
         self._shut_down = False
         atexit.register(self.shutdown)
@@ -83,6 +85,8 @@ class Setup:
             _active.discard(self)
             if not any(other.provider is self.provider for other in _active):
                 uninstrument(self.provider)
+            if self._holding is not None:
+                self._holding.release()
             deadline = time.monotonic() + timeout
             for feed in self._feeds:  # all at once: they share the time
                 feed.processor.begin_shutdown()
@@ -107,7 +111,7 @@ def setup(
     resume_trace: ResumeTrace = "auto",
     start_marker: bool = True,
     streams: Streams = "summary",
-    sampler: Sampler | None = None,
+    sampler: Sampler | KeepErrorsAndSlow | None = None,
     debug: bool = False,
 ) -> Setup:
     """Send spans of every run in this process to one or several back ends.
@@ -129,7 +133,8 @@ def setup(
         start_marker: Send a `workflow.started` span when a run starts, so that a killed run is seen (not to Phoenix and
             Langfuse, where it would be in the way).
         streams: Summarise streamed events on spans, also emit a log event for each ("log"), or leave them "off".
-        sampler: For a provider made here; default: `OTEL_TRACES_SAMPLER`.
+        sampler: For a provider made here; default: `OTEL_TRACES_SAMPLER`. `keep_errors_and_slow(...)` decides at the
+            end of a trace, also on a provider that was there.
         debug: Export each span at once, in the thread that ends it. It slows runs down: not for production.
 
     Raises:
@@ -139,12 +144,15 @@ def setup(
     settings = Settings(run_parent=run_parent, resume_trace=resume_trace, start_marker=start_marker, streams=streams)
     policies = [_policy(content, redact, preset.content) for preset in presets]
     exporters = [preset.make_exporter() for preset in presets]  # before anything is changed: this may raise
-    provider = _provider(presets, sampler)
+    tail = sampler if isinstance(sampler, KeepErrorsAndSlow) else None
+    provider = _provider(presets, None if isinstance(sampler, KeepErrorsAndSlow) else sampler)
     feeds = [_feed(*parts, debug=debug) for parts in zip(presets, policies, exporters, strict=True)]
+    holding = TailProcessor(tail, [feed.processor for feed in feeds]) if tail is not None else None
+    for processor in [feed.processor for feed in feeds] if holding is None else [holding]:
+        provider.add_span_processor(processor)
     for feed in feeds:
-        provider.add_span_processor(feed.processor)
         watch(feed.preset.name, feed.processor.counts)
-    made = Setup(provider, feeds)
+    made = Setup(provider, feeds, holding)
     _active.add(made)
     policy = _draw_for_all(provider, settings, _policy(content, redact, "types"))
     shown = ", ".join(f"{preset.name} ({redact_text(preset.where)})" for preset in presets)

@@ -12,14 +12,21 @@ from opentelemetry.metrics import MeterProvider
 from workflows.instrumentation import add_handler
 from workflows.instrumentation.content import ContentPolicy
 from workflows.instrumentation.records import Record
+from workflows_otel.instruments import CallInstruments
 from workflows_otel.logs import LogsHandler
 from workflows_otel.metrics import MetricsHandler
+from workflows_otel.own_scope import SCHEMA_URL, SCOPE, VERSION
 
 __all__ = ["Signals"]
 
 
 class Signals:
-    """The handlers of metrics and logs: one each for the process, whatever the number of tracer providers."""
+    """The handlers of metrics and logs: one each for the process, whatever the number of tracer providers.
+
+    Attributes:
+        awake: Both have begun; there is nothing left to look for.
+        calls: Instruments for what helpers measure inside steps.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -28,6 +35,7 @@ class Signals:
         self._content = ContentPolicy()
         self._stream_logs = False
         self.awake = False
+        self.calls = _call_instruments(None)
 
     def begin(
         self,
@@ -39,6 +47,8 @@ class Signals:
     ) -> None:
         """Use these providers from now on; without them the process's own, also where it is set later."""
         self._content, self._stream_logs = content, stream_logs
+        if meter_provider is not None:
+            self.calls = _call_instruments(meter_provider)
         if self._logs is not None:
             self._logs[0].configure(content)
         self._add(meter_provider, logger_provider)
@@ -59,6 +69,7 @@ class Signals:
                     made[1]()
             self._metrics = self._logs = None
             self.awake = False
+            self.calls = _call_instruments(None)
 
     def _add(self, meter_provider: MeterProvider | None, logger_provider: LoggerProvider | None) -> None:
         with self._lock:
@@ -69,6 +80,11 @@ class Signals:
                 handler = LogsHandler(logger_provider, content=self._content, streams=self._stream_logs)
                 self._logs = handler, add_handler(handler)
             self.awake = self._metrics is not None and self._logs is not None
+
+
+def _call_instruments(meter_provider: MeterProvider | None) -> CallInstruments:
+    provider = meter_provider or metrics.get_meter_provider()  # the API's own passes on to what is set later
+    return CallInstruments(provider.get_meter(SCOPE, VERSION, SCHEMA_URL))
 
 
 def _is_set(provider: MeterProvider | LoggerProvider) -> bool:

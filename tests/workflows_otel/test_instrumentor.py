@@ -41,17 +41,18 @@ def installed(tmp_path: Path) -> Path:
     info = tmp_path / "spanflow-0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: spanflow\nVersion: 0\n")
-    groups = entry_points().items()
+    # The package opentelemetry-distro, which people install beside it, adds only this to the SDK.
+    configurator = {"sdk": "opentelemetry.sdk._configuration:_OTelSDKConfigurator"}
+    groups = {**entry_points(), "opentelemetry_configurator": configurator}.items()
     lines = [f"[{group}]\n" + "".join(f"{name} = {what}\n" for name, what in some.items()) for group, some in groups]
     (info / "entry_points.txt").write_text("\n".join(lines))
     return tmp_path
 
 
 def _run_app(installed: Path, sink: OtlpSink, **environment: str) -> str:
-    # Beside it, the exporters of this environment's own instrumentors are nobody's business here.
     path = os.pathsep.join([str(installed), str(ROOT / "src"), str(ROOT)])
     settings = {"PYTHONPATH": path, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint, "OTEL_METRICS_EXPORTER": "none"}
-    settings |= {"OTEL_LOGS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", **environment}
+    settings |= {"OTEL_LOGS_EXPORTER": "none", "OTEL_TRACES_EXPORTER": "otlp_proto_http", **environment}
     command = [str(Path(sys.executable).with_name("opentelemetry-instrument")), sys.executable, "-c", APP]
     done = subprocess.run(
         command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=120, check=False
@@ -64,6 +65,37 @@ def test_an_application_is_drawn_without_a_line_of_code(installed: Path, sink: O
     assert _run_app(installed, sink, OTEL_SERVICE_NAME="shop") == "hello\n"
     assert sorted(sink.names()) == ["invoke_workflow Echo", "run_step reply", "workflow.started"]
     assert sink.spans[0].resource["service.name"] == "shop"
+
+
+REGISTERS = """
+import sys
+from phoenix.otel import register
+
+provider = register(
+    endpoint=sys.argv[1] + "/v1/traces",
+    protocol="http/protobuf",
+    project_name="shop",
+    batch=True,
+    verbose=False,
+    auto_instrument=True,
+)
+"""
+
+
+def test_phoenix_register_draws_runs_by_itself(installed: Path, sink: OtlpSink) -> None:
+    pytest.importorskip("phoenix.otel", reason="arize-phoenix-otel is not installed: `pip install 'spanflow[phoenix]'`")
+    path = os.pathsep.join([str(installed), str(ROOT / "src"), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", REGISTERS + APP + "provider.shutdown()", sink.endpoint],
+        env={**os.environ, "PYTHONPATH": path, "PHOENIX_DISCOVER_CONFIG": "false"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+    assert sorted(sink.names()) == ["invoke_workflow Echo", "run_step reply", "workflow.started"]
+    assert sink.spans[0].resource["openinference.project.name"] == "shop"
 
 
 def test_it_can_be_left_out(installed: Path, sink: OtlpSink) -> None:
