@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import mlflow
 from mlflow.entities import LiveSpan, Span, SpanStatus, SpanStatusCode, SpanType
 
 from mlflow_flavor._compat import HAS_LOG_LEVEL, SpanToken, attach, detach
-from mlflow_flavor._links import link_causes, link_previous_attempt
+from mlflow_flavor._links import link_causes, link_left_trace, link_previous_attempt
 from mlflow_flavor._payloads import describe, exception_event, show_causes, show_emitted, span_event
 from mlflow_flavor._settings import AutologSettings
 from mlflow_flavor._stream import StreamLog
@@ -44,6 +45,10 @@ class CallSpans:
         self._previous: Mapping[str, str] | None = None
         self._settings = settings
         self._root = root
+        self._started = record
+        self._left: Mapping[str, str] | None = None
+        self._waited = False
+        self._inputs: object = None
         self._two_levels = record.retry_policy is not None
         self._attempts = 0
         self._started_ns = record.at_ns
@@ -56,10 +61,34 @@ class CallSpans:
     def start(self, record: StepStarted) -> None:
         """Open the attempt's span and make it current: told in the attempt's own task."""
         self._attempts += 1
+        self._started = record
+        self._open(record)
+        self._token = attach(self.span) if self.span is not None else None
+
+    def suspend(self, at_ns: int) -> None:
+        """End the open spans because the run's trace ends; `go_on` opens others in the next one."""
+        self._left = self.carrier
+        self.abandon(at_ns, "suspended")
+        self._waited = self.span is not None
+        self.span = self._outer = None
+
+    def go_on(self, root: Span, at_ns: int) -> None:
+        """Open the spans again, in the run's next trace; not made current: this is not told in the attempt's task."""
+        record = replace(self._started, at_ns=at_ns)
+        self._root = root
+        self._outer = self._open_outer(record) if self._two_levels else None
+        if self._waited:
+            self._previous = None
+            self._open(record)
+            if self.span is not None:
+                link_left_trace(self.span, self._left)
+
+    def _open(self, record: StepStarted) -> None:
         self._attempt_started_ns = record.at_ns
         previous, self.carrier = self._previous, None
         if self._outer is not None:
-            self.span = start_span(f"attempt {record.step}", self._outer, record.at_ns, attempt_facts(record))
+            name = f"attempt {record.step}"
+            self.span = start_span(name, self._outer, record.at_ns, attempt_facts(record), self._inputs)
         else:
             inputs = show_causes(record.causes, self._settings.content.for_inputs())
             facts = {**step_facts(record), **cause_facts(record.causes), **attempt_facts(record)}
@@ -68,7 +97,6 @@ class CallSpans:
         link_previous_attempt(self.span, previous)
         if isinstance(self.span, LiveSpan):
             self.carrier = self._previous = {"trace_id": self.span.trace_id, "span_id": self.span.span_id}
-        self._token = attach(self.span)
 
     def streamed(self, record: EventStreamed) -> None:
         """Note an event that the current attempt streamed."""
@@ -85,12 +113,13 @@ class CallSpans:
     def end(self, record: StepEnded) -> bool:
         """End the attempt's span, and the step's with its last attempt; True if the call is over."""
         over = record.outcome != "retrying"
+        outputs = show_emitted(record.emitted, self._settings.content.for_outputs())
         if (span := self.span) is not None:
             detach(self._token)
             self.span = self.carrier = self._token = None
-            self._end_attempt(span, record)
+            self._end_attempt(span, record, outputs)
         if over and self._outer is not None:
-            self._end_outer(self._outer, record)
+            self._end_outer(self._outer, record, outputs)
         return over
 
     def abandon(self, at_ns: int | None, outcome: str, description: str | None = None) -> None:
@@ -102,13 +131,13 @@ class CallSpans:
                 span.end(attributes=facts, status=status, end_time_ns=at_ns)
 
     def _open_outer(self, record: StepStarted) -> Span:
-        inputs = show_causes(record.causes, self._settings.content.for_inputs())
+        self._inputs = show_causes(record.causes, self._settings.content.for_inputs())
         facts = {**step_facts(record), **cause_facts(record.causes)}
-        span = start_span(record.step, self._root, record.at_ns, facts, inputs)
+        span = start_span(record.step, self._root, record.at_ns, facts, self._inputs)
         link_causes(span, record.causes)
         return span
 
-    def _end_attempt(self, span: Span, record: StepEnded) -> None:
+    def _end_attempt(self, span: Span, record: StepEnded, outputs: object) -> None:
         policy = self._settings.content
         facts: dict[str, Any] = {names.STEP_OUTCOME: record.outcome}
         if (stream := self._stream) is not None:
@@ -125,17 +154,15 @@ class CallSpans:
             facts[names.ERROR_TYPE] = exception_type(record.error)
             if not is_deadline(record):
                 span.add_event(exception_event(record.error, record.at_ns, policy))
-        outputs = None
         if self._outer is None:
             facts.update(result_facts(record))
-            outputs = show_emitted(record.emitted, policy.for_outputs())
         if record.buffered:
             facts[names.COLLECT_BUFFERED] = True
             if HAS_LOG_LEVEL:
                 span.set_log_level("DEBUG")
         span.end(outputs=outputs, attributes=facts, status=status_of(record, policy), end_time_ns=record.at_ns)
 
-    def _end_outer(self, span: Span, record: StepEnded) -> None:
+    def _end_outer(self, span: Span, record: StepEnded, outputs: object) -> None:
         policy = self._settings.content
         facts: dict[str, Any] = {
             names.STEP_ATTEMPTS: self._attempts,
@@ -147,7 +174,6 @@ class CallSpans:
             facts[names.STREAM_TYPES] = [f"{name}={n}" for name, n in self._streamed.most_common(16)]
         if record.outcome in ERRORS and record.error is not None:
             facts[names.ERROR_TYPE] = exception_type(record.error)
-        outputs = show_emitted(record.emitted, policy.for_outputs())
         span.end(outputs=outputs, attributes=facts, status=status_of(record, policy), end_time_ns=record.at_ns)
 
 

@@ -11,24 +11,29 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, cast
 
 import mlflow
 import yaml
 from mlflow import environment_variables
-from mlflow.entities import LiveSpan, Span
+from mlflow.entities import LiveSpan, Span, TraceInfo, TraceState
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.tracing import provider
+from mlflow.tracing.client import TracingClient
 from mlflow.tracing.context import get_configured_trace_metadata
 from mlflow.tracing.trace_manager import InMemoryTraceManager
 from mlflow.utils import autologging_utils
 
 __all__ = [
     "FLAVOR_NAME",
+    "OpenTrace",
     "SpanToken",
     "attach",
+    "attached_text",
+    "attachment",
     "autologging_integration",
     "autologging_is_on",
     "buffer_pressure",
@@ -118,6 +123,65 @@ def buffer_pressure() -> float:
     queue: Any = getattr(getattr(provider._get_trace_exporter(), "_async_queue", None), "_queue", None)
     waiting = queue.qsize() / queue.maxsize if queue is not None and queue.maxsize else 0.0
     return max(len(traces) / traces.maxsize, waiting)
+
+
+def attachment(text: str) -> object:
+    """JSON text that MLflow stores beside a trace where it is an input or output of a span."""
+    from mlflow.tracing.attachments import Attachment
+
+    return Attachment(content_type="application/json", content_bytes=text.encode())
+
+
+def attached_text(info: TraceInfo, reference: str) -> str:
+    """The text behind a stored attachment's reference."""
+    from mlflow.tracing.attachments import Attachment
+
+    found = Attachment.parse_ref(reference)
+    if found is None:
+        raise invalid(f"'{reference[:80]}' refers to no attachment of trace {info.trace_id}.")
+    repository = TracingClient()._get_artifact_repo_for_trace(info)
+    return repository.download_trace_attachment(str(found["attachment_id"])).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTrace:
+    """A trace that MLflow holds in memory because its root is open."""
+
+    trace_id: str
+    _live: TraceInfo
+    _copy: TraceInfo
+
+    @classmethod
+    def of(cls, trace_id: str) -> OpenTrace | None:
+        """The open trace of that id; None if it is over, or MLflow has forgotten it."""
+        with InMemoryTraceManager.get_instance().get_trace(trace_id) as found:
+            if found is None:
+                return None
+            info: TraceInfo = found.info
+            tags, metadata = dict(info.tags), dict(info.trace_metadata)
+            return cls(trace_id, info, replace(info, tags=tags, trace_metadata=metadata))
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Its tags, MLflow's own included."""
+        return self._copy.tags
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Its metadata, MLflow's own included."""
+        return self._copy.trace_metadata
+
+    def is_over(self) -> bool:
+        """Whether its root has ended by now."""
+        return self._live.state != TraceState.IN_PROGRESS
+
+    def store_as_it_was(self) -> None:
+        """Store what was known of the trace when this object was made."""
+        TracingClient().start_trace(self._copy)
+
+    def store_as_it_is(self) -> None:
+        """Store what is known of the trace now."""
+        TracingClient().start_trace(self._live)
 
 
 # --- autologging ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from mlflow_flavor._compat import HAS_LINKS
 from workflows.instrumentation import attributes as names
 from workflows.instrumentation.records import Envelope, RunResumed, RunStarted
 
-__all__ = ["link_causes", "link_previous_attempt", "link_previous_segment"]
+__all__ = ["link_causes", "link_left_trace", "link_previous_attempt", "link_previous_segment"]
 
 MAX_LINKS = 64
 
@@ -32,6 +32,11 @@ def link_previous_segment(span: Span, record: RunStarted) -> None:
     """Link a resumed run to its previous segment, whose trace is never continued: MLflow would lose spans."""
     if isinstance(record, RunResumed):
         _link(span, record.carriers.get("mlflow"), names.LINK_RESUMED_FROM)
+
+
+def link_left_trace(span: Span, left: Mapping[str, str] | None) -> None:
+    """Link a span to the one that it goes on from, in the trace that the run left because it was open for long."""
+    _link(span, left, names.LINK_RESUMED_FROM)
 
 
 def _link(span: Span, to: Mapping[str, str] | None, kind: str, about: Mapping[str, str] | None = None) -> None:

@@ -8,6 +8,7 @@ script's own `__builtins__` hold; nothing of Python's or MLflow's is patched.
 
 from __future__ import annotations
 
+import ast
 import builtins
 import hashlib
 import importlib.util
@@ -69,7 +70,8 @@ class Slot:
 def set_model(workflow: Workflow) -> None:
     """Say in a model script which workflow is the model; `mlflow.models.set_model()` does the same there.
 
-    In a script that MLflow does not run as a model (`python agent.py`) it does nothing.
+    It works as well where the script is run as a program (`python agent.py`): there it only checks its argument, while
+    `mlflow.models.set_model()` raises, because MLflow does not know this kind of model.
 
     Raises:
         MlflowException: If it is not an instance of `Workflow`.
@@ -124,6 +126,14 @@ class ModelCode:
     def sha256(self) -> str:
         """The digest that names the script's module."""
         return source_digest(self.script, self.code)
+
+    def imports(self) -> set[str]:
+        """The modules that the script and its helpers import, wherever in them; the helpers themselves left out."""
+        own = frozenset(_top_level_names(self.code))
+        scripts = [self.script, *(self.code.rglob("*.py") if self.code is not None else ())]
+        trees = (ast.parse(script.read_bytes()) for script in scripts)
+        found = {name for tree in trees for node in ast.walk(tree) for name in _imported(node)}
+        return {name for name in found if name.partition(".")[0] not in own}
 
     def run(self, model_config: Mapping[str, Any] | None = None) -> Workflow:
         """Run the script and give the workflow that it set; each call makes a new one.
@@ -229,6 +239,13 @@ class ScriptImport:
     def builtins(self) -> dict[str, Any]:
         """What `__builtins__` is in the model's modules."""
         return {**vars(builtins), "__import__": self}
+
+
+def _imported(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def _top_level_names(code: Path | None) -> Iterator[str]:

@@ -11,7 +11,7 @@ from pydantic_core import to_jsonable_python
 from mlflow_flavor._compat import invalid
 from workflows.events import StartEvent, StopEvent
 
-__all__ = ["Row", "plain_event", "plain_result", "rows_of"]
+__all__ = ["Row", "plain_chunk", "plain_event", "plain_fields", "plain_result", "rows_of"]
 
 Row = dict[str, Any]
 
@@ -87,6 +87,13 @@ def plain_result(stop: StopEvent) -> Any:
 def plain_event(event: BaseModel) -> dict[str, Any]:
     """An event as a chunk of a stream: `{"type": class name, "data": fields}`."""
     return {"type": type(event).__name__, "data": plain_fields(event)}
+
+
+def plain_chunk(event: BaseModel) -> dict[str, Any]:
+    """An event as a chunk of a stream; the stop event, whatever its class, as the result that a caller gets."""
+    if isinstance(event, StopEvent):
+        return {"type": "StopEvent", "data": {"result": plain_result(event)}}
+    return plain_event(event)
 
 
 def plain_fields(event: BaseModel) -> dict[str, Any]:

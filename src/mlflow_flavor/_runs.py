@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from typing import Any, ClassVar
 
 import mlflow
@@ -10,9 +13,12 @@ from mlflow.entities import LiveSpan, Span, SpanStatus, SpanStatusCode, SpanType
 from mlflow.tracing.constant import TraceMetadataKey
 
 from mlflow_flavor._calls import CallSpans, start_span
-from mlflow_flavor._compat import attach, configured_metadata, detach
+from mlflow_flavor._compat import attach, attachment, configured_metadata, detach
+from mlflow_flavor._facts import count_facts, run_facts, trace_metadata
 from mlflow_flavor._links import link_previous_segment
+from mlflow_flavor._live import LeftTrace, publish
 from mlflow_flavor._payloads import describe, exception_event, preview, result_of, show, span_event
+from mlflow_flavor._rows import plain_fields
 from mlflow_flavor._settings import AutologSettings
 from workflows.errors import WorkflowTimeoutError
 from workflows.instrumentation import attributes as names
@@ -38,9 +44,14 @@ from workflows.instrumentation.scope import current_attempt
 
 __all__ = ["RunSpans"]
 
-MAX_METADATA_CHARS = 250
 MAX_UNHANDLED = 16
 WAIT_SPAN = "wait_for_event"
+STARTED_SPAN = "workflow.started"
+INPUT_SPAN = "workflow.input"
+
+# Tags are a narrow column of MLflow's list: two, with short names.
+NAME_TAG = "workflow"
+OUTCOME_TAG = "outcome"
 
 # What a run's end says about a call that is still open, and about an attempt that never told its own end.
 CUT_SHORT: Mapping[RunOutcome, str] = {
@@ -57,10 +68,17 @@ class RunSpans:
     """Everything MLflow is told about one run (segment), from its `RunStarted` to its `RunEnded` or `RunSuspended`."""
 
     def __init__(self, record: RunStarted, settings: AutologSettings) -> None:
-        self.root = self._open(record, settings)
-        self.is_live = isinstance(self.root, LiveSpan)
         self._settings = settings
-        self._workflow = record.workflow
+        self._started = record
+        self._loop = asyncio.get_running_loop()
+        self._loop_started = self._loop.time()
+        self._timers: list[asyncio.TimerHandle] = []
+        self._segment = record.segment
+        self._overdue = False
+        self._left: LeftTrace | None = None
+        self.root = self._open(record, record.at_ns)
+        link_previous_segment(self.root, record)
+        self.is_live = isinstance(self.root, LiveSpan)
         self._calls: dict[str, CallSpans] = {}
         self._asked: dict[str, WaitStarted] = {}
         self._unhandled = 0
@@ -71,6 +89,8 @@ class RunSpans:
         attach(self.root)
         if self._owns_trace:
             self._label(record)
+            self._record_input(record)
+            self._set_timers()
 
     @property
     def trace_id(self) -> str | None:
@@ -80,8 +100,13 @@ class RunSpans:
     def tell(self, record: Record) -> None:
         """Draw one record; the kinds that MLflow has no picture for are ignored."""
         draw = self._drawn.get(type(record))
-        if draw is not None and self.is_live:
-            draw(self, record)
+        if draw is None or not self.is_live:
+            return
+        if self._overdue and self._left is None and isinstance(record, StepStarted) and not self._is_busy():
+            self._cut(record.at_ns)
+        if self._left is not None:
+            Context().run(self._go_on, self._left, record.at_ns)
+        draw(self, record)
 
     def carrier(self) -> Mapping[str, str] | None:
         """Where an event sent now comes from: the current attempt of this run, else the span around the sender."""
@@ -100,42 +125,50 @@ class RunSpans:
 
     def close(self, at_ns: int | None) -> None:
         """End everything that is open though the run goes on (autologging was switched off)."""
+        if self._left is not None:
+            return
+        self._stop_timers()
         self._close_calls(at_ns, "interrupted")
         self._conclude("interrupted")
         self.root.end(attributes={names.RUN_OUTCOME: "interrupted"}, end_time_ns=at_ns)
 
     # --- the run ------------------------------------------------------------------------------------------------------
 
-    def _open(self, record: RunStarted, settings: AutologSettings) -> Span:
-        start = record.start_event
-        captured = capture_event(start, settings.content.for_inputs()) if start is not None else None
-        facts = run_facts(record)
+    def _open(self, record: RunStarted, at_ns: int) -> Span:
+        start, content = record.start_event, self._settings.content
+        captured = capture_event(start, content.for_inputs()) if start is not None else None
+        facts: dict[str, Any] = {**run_facts(record), names.RUN_SEGMENT: self._segment}
         if captured is not None:
             facts[names.INPUT_COMPLETE] = captured.complete
             if captured.truncated:
                 facts[names.TRUNCATED] = True
         self._inputs = captured.value if captured is not None else None
         # Its parent, if any, is the span that is current where `run()` was called: a calling step, a request, a test.
-        span = mlflow.start_span_no_context(
+        return mlflow.start_span_no_context(
             f"{record.workflow}.run",
-            span_type=SpanType.AGENT if record.span_kind == "AGENT" else settings.run_span_type,
+            span_type=SpanType.AGENT if record.span_kind == "AGENT" else self._settings.run_span_type,
             inputs=self._inputs,
             attributes=facts,
-            start_time_ns=record.at_ns,
+            start_time_ns=at_ns,
         )
-        link_previous_segment(span, record)
-        return span
 
     def _label(self, record: RunStarted) -> None:
-        tags = {"workflow.name": record.workflow}
+        tags = {NAME_TAG: record.workflow}
         if record.identity.tags:
-            tags["workflow.tags"] = ", ".join(record.identity.tags)
+            tags["tags"] = ", ".join(record.identity.tags)
         # What the caller gave to `mlflow.tracing.context()` is on the trace already, and wins.
         taken = configured_metadata()
         metadata = {key: value for key, value in trace_metadata(record).items() if key not in taken}
         self._update_trace(tags=tags, metadata=metadata, request_preview=preview(self._inputs))
 
+    def _record_input(self, record: RunStarted) -> None:
+        if self._settings.record_inputs and record.start_event is not None:
+            whole = attachment(json.dumps(plain_fields(record.start_event)))
+            span = start_span(INPUT_SPAN, self.root, record.at_ns, {}, {"start_event": whole})
+            span.end(end_time_ns=record.at_ns)
+
     def _ended(self, record: RunEnded) -> None:
+        self._stop_timers()
         self._close_calls(record.at_ns, CUT_SHORT[record.outcome])
         policy = self._settings.content
         facts: dict[str, Any] = {names.RUN_OUTCOME: record.outcome, **count_facts(record)}
@@ -169,9 +202,7 @@ class RunSpans:
     def _conclude(self, outcome: RunOutcome, shown: str | None = None) -> None:
         if self._owns_trace:
             cut_short = outcome in ("cancelled", "suspended", "interrupted")
-            self._update_trace(
-                tags={names.RUN_OUTCOME: outcome}, response_preview=f"({outcome})" if cut_short else shown
-            )
+            self._update_trace(tags={OUTCOME_TAG: outcome}, response_preview=f"({outcome})" if cut_short else shown)
 
     def _update_trace(self, **changes: Any) -> None:
         token = attach(self.root)  # MLflow updates the current trace, and this may be told in another context
@@ -181,6 +212,7 @@ class RunSpans:
             detach(token)
 
     def _suspended(self, record: RunSuspended) -> None:
+        self._stop_timers()
         self._close_calls(record.at_ns, "suspended")
         self._conclude("suspended")
         self.root.end(attributes={names.RUN_OUTCOME: "suspended", **count_facts(record)}, end_time_ns=record.at_ns)
@@ -190,6 +222,58 @@ class RunSpans:
         for call in self._calls.values():
             call.abandon(at_ns, outcome, why)
         self._calls.clear()
+
+    # --- while it is open for long ------------------------------------------------------------------------------------
+
+    def _set_timers(self) -> None:
+        after = self._settings.publish_after
+        if after is not None:
+            self._timers.append(self._loop.call_later(after, self._publish, context=Context()))
+        self._timers.append(self._loop.call_later(self._settings.max_open, self._is_due, context=Context()))
+
+    def _stop_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+    def _publish(self) -> None:
+        """Show the run in MLflow's list though it is not over."""
+        started_ns = self.root.start_time_ns
+        start_span(STARTED_SPAN, self.root, started_ns, {}).end(end_time_ns=started_ns)
+        publish(self.root)
+
+    def _is_due(self) -> None:
+        self._overdue = True
+        if not self._is_busy():
+            self._cut(self._started.at_ns + int((self._loop.time() - self._loop_started) * 1e9))
+
+    def _is_busy(self) -> bool:
+        """Whether an attempt is open that does more than wait for an event from outside."""
+        waiting = {asked.exec_id for asked in self._asked.values()}
+        return any(call.span is not None and exec_id not in waiting for exec_id, call in self._calls.items())
+
+    def _cut(self, at_ns: int) -> None:
+        """End this trace though the run goes on: MLflow forgets traces that are open for an hour."""
+        self._stop_timers()
+        self._left = LeftTrace.of(self.root)
+        for call in self._calls.values():
+            call.suspend(at_ns)
+        self._conclude("suspended")
+        self.root.end(attributes={names.RUN_OUTCOME: "suspended"}, end_time_ns=at_ns)
+
+    def _go_on(self, left: LeftTrace, at_ns: int) -> None:
+        """Open the next trace of the run; in an empty context, or it would become a child in the one that ended."""
+        self._left, self._overdue = None, False
+        self._segment += 1
+        self.root = self._open(self._started, at_ns)
+        self.is_live = isinstance(self.root, LiveSpan)
+        if not self.is_live:
+            return
+        left.hand_over(self.root)
+        self._update_trace(tags=left.tags, metadata=left.metadata, request_preview=preview(self._inputs))
+        for call in self._calls.values():
+            call.go_on(self.root, at_ns)
+        self._set_timers()
 
     # --- its calls ----------------------------------------------------------------------------------------------------
 
@@ -226,6 +310,8 @@ class RunSpans:
 
     def _wait_started(self, record: WaitStarted) -> None:
         self._asked[record.wait_id] = record
+        if self._overdue and not self._is_busy():
+            self._cut(record.at_ns)
 
     def _wait_ended(self, record: WaitRecord) -> None:
         # Drawn only now, with the times at which it began and ended: no span is ever open for a wait.
@@ -242,7 +328,9 @@ class RunSpans:
         }
         call = self._calls.get(record.exec_id) if record.exec_id is not None else None
         parent = call.span if call is not None and call.span is not None else self.root
-        span = start_span(WAIT_SPAN, parent, record.started_at_ns, facts, inputs)
+        # In a later trace than that in which it began, it begins with that trace.
+        started_ns = max(record.started_at_ns, self.root.start_time_ns)
+        span = start_span(WAIT_SPAN, parent, started_ns, facts, inputs)
         outputs = None
         status = None
         match record:
@@ -270,48 +358,3 @@ class RunSpans:
         WaitTimedOut: _wait_ended,
         WaitCancelled: _wait_ended,
     }
-
-
-def run_facts(record: RunStarted) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        names.RUN_ID: record.run_id,
-        names.GEN_AI_WORKFLOW_NAME: record.workflow,
-        names.GRAPH_HASH: record.graph_hash,
-        names.RUN_SEGMENT: record.segment,
-    }
-    if record.version is not None:
-        facts[names.WORKFLOW_VERSION] = record.version
-    if record.timeout is not None:
-        facts[names.TIMEOUT] = record.timeout
-    if record.queue_wait > 0:
-        facts[names.RUN_QUEUE_WAIT] = record.queue_wait
-    if record.parent is not None:
-        facts[names.PARENT_RUN_ID] = record.parent[0]
-        facts[names.ROOT_RUN_ID] = record.root_run_id
-        facts[names.GEN_AI_WORKFLOW_NESTED] = True
-    return facts
-
-
-def trace_metadata(record: RunStarted) -> dict[str, str]:
-    """Session, user and the caller's own metadata, as MLflow stores them: text, at most 250 characters."""
-    identity = record.identity
-    found = {str(key): str(value)[:MAX_METADATA_CHARS] for key, value in identity.metadata.items()}
-    session = identity.session_id or record.carriers.get("mlflow", {}).get("session")
-    if session is not None:
-        found[TraceMetadataKey.TRACE_SESSION] = session[:MAX_METADATA_CHARS]
-    if identity.user_id is not None:
-        found[TraceMetadataKey.TRACE_USER] = identity.user_id[:MAX_METADATA_CHARS]
-    return found
-
-
-def count_facts(record: RunEnded | RunSuspended) -> dict[str, Any]:
-    """What the run did; zeros are left out, but for the steps."""
-    counts = record.counts
-    found = {
-        names.RUN_RETRIES: counts.retries,
-        names.RUN_EVENTS: counts.events,
-        names.RUN_STREAMED: counts.streamed,
-        names.RUN_HANDLED_ERRORS: counts.handled_errors,
-        names.RUN_UNHANDLED: counts.unhandled,
-    }
-    return {names.RUN_STEPS: counts.steps, **{name: count for name, count in found.items() if count}}

@@ -21,6 +21,7 @@ class AutologSettings:
         stream_events: How many streamed events a span shows, 0 to `MAX_STREAM_EVENTS`.
         publish_after: Seconds after which an open run is shown in MLflow's list; None: not before its end.
         max_open: Seconds after which a run goes on in a new trace.
+        record_inputs: Whether a run's whole input is stored beside its trace.
         run_span_type: Type of the run's span, unless the workflow class says that it is an agent.
     """
 
@@ -29,3 +30,4 @@ class AutologSettings:
     publish_after: float | None = 2.0
     max_open: float = 1800.0
     run_span_type: str = "WORKFLOW"
+    record_inputs: bool = False

@@ -13,7 +13,7 @@ from workflows.instrumentation import attributes as names
 from workflows.instrumentation.content import ContentPolicy, capture_event, redact_text
 from workflows.instrumentation.records import EventStreamed
 
-__all__ = ["StreamLog"]
+__all__ = ["StreamLog", "text_delta"]
 
 DELTA_FIELDS = frozenset({"delta", "token", "chunk"})
 """An event whose only field is one of these, and a text, is a piece of a longer text."""
@@ -94,6 +94,12 @@ class StreamLog:
         if kept < self.count:
             found[names.STREAM_DROPPED] = self.count - kept
         return found
+
+
+def text_delta(event: Event) -> str | None:
+    """The text of an event that is a piece of a longer one; None for every other event."""
+    field = _delta_field(event)
+    return str(event.get(field)) if field is not None else None
 
 
 def _delta_field(event: Event) -> str | None:

@@ -35,6 +35,7 @@ def autolog(
     publish_after_seconds: float | None = 2.0,
     max_open_seconds: float = 1800,
     run_span_type: str = "WORKFLOW",
+    record_inputs: bool = False,
 ) -> None:
     """Trace every workflow run that starts from now on; `disable=True` ends that, also for runs that are open.
 
@@ -49,6 +50,7 @@ def autolog(
         publish_after_seconds: When an open run appears in MLflow's list; None: at its end.
         max_open_seconds: When a run that is still open goes on in a new, linked trace.
         run_span_type: Type of the run's span, unless the class says `__span_kind__ = "AGENT"`.
+        record_inputs: Store each run's whole input, as it is, as an attachment of its trace, for `reproduce()`.
 
     Raises:
         MlflowException: If a limit is out of range.
@@ -66,6 +68,7 @@ def autolog(
         publish_after=publish_after_seconds,
         max_open=max_open_seconds,
         run_span_type=run_span_type,
+        record_inputs=record_inputs,
     )
     listen()
     if otlp_diverts_traces() and not silent:

@@ -80,7 +80,8 @@ def save_model(
         signature: Inputs and outputs; found out if left out; False for none.
         input_example: Fields of a start event, or a pair of those and parameters.
         run_input_example: Run the workflow once on the example, to learn the output's type.
-        pip_requirements: Every requirement; inferred if left out.
+        pip_requirements: Every requirement; by default the distributions that the model's import statements name, in
+            the versions that are installed.
         extra_pip_requirements: Requirements beside the inferred ones.
         conda_env: A conda environment, instead of both.
         metadata: Anything to keep with the model.
@@ -110,7 +111,7 @@ def save_model(
     write_facts(built, target)
     _add_flavors(model, built, code, config, autolog)
     _write_mlmodel(model, target)
-    write_environment(target, conda_env, pip_requirements, extra_pip_requirements)
+    write_environment(target, code, conda_env, pip_requirements, extra_pip_requirements)
 
 
 def log_model(

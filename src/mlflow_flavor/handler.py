@@ -61,6 +61,8 @@ class MlflowHandler:
         if isinstance(record, RunEnded | RunSuspended):
             del self._runs[record.run_id]
         run.tell(record)
+        if run.trace_id is not None:
+            self._trace_ids[record.run_id] = run.trace_id  # a run that is open for long goes on in another trace
 
     def carrier(self, run_id: str) -> Mapping[str, str] | None:
         """Trace and span of the sender (and the session), for links and for what resumes the run later."""

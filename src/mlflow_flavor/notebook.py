@@ -26,7 +26,7 @@ def script_from_notebook(
     """Write the code cells that begin with `marker` to a script that `log_model` takes.
 
     Lines for the notebook alone (`%pip`, `!ls`, `?help`) are left out, and the script ends with
-    `mlflow.models.set_model(<model>)`, unless a cell calls that.
+    `mlflow_flavor.set_model(<model>)`, unless a cell calls that.
 
     Args:
         path: The notebook (`.ipynb`).
@@ -72,7 +72,7 @@ def script_of_cells(sources: Iterable[str], where: str, *, marker: str = MARKER,
     if not called:
         if model.rstrip("()") not in bound:
             raise invalid(f"No marked cell of {where} sets '{model}': mark its cell, or pass model=<its name>.")
-        parts.append(f"import mlflow\n\nmlflow.models.set_model({model})")
+        parts.append(f"import mlflow_flavor\n\nmlflow_flavor.set_model({model})")
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 

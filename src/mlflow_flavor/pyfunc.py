@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from mlflow_flavor import _daemon
 from mlflow_flavor._compat import in_requirement_capture, invalid
 from mlflow_flavor._questions import Questions
 from mlflow_flavor._resume import PausedRun
-from mlflow_flavor._rows import Row, plain_event, plain_result, rows_of
+from mlflow_flavor._rows import Row, plain_chunk, plain_result, rows_of
 from workflows import Workflow
 from workflows.events import Event, InternalDispatchEvent, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
@@ -25,6 +25,7 @@ __all__ = ["WorkflowPyfunc"]
 ROWS_AT_ONCE = 16
 
 Params = Mapping[str, Any] | None
+Show = Callable[[Event], Any]
 
 _END: Any = object()
 
@@ -86,13 +87,18 @@ class WorkflowPyfunc:
         jobs = self._jobs(data, params)
         return await _daemon.call_async(lambda: self._run_all(jobs))
 
-    def predict_stream(self, data: Any, params: Params = None) -> Iterator[dict[str, Any]]:
+    def predict_stream(self, data: Any, params: Params = None, show: Show = plain_chunk) -> Iterator[Any]:
         """Run the workflow for one row and give what it streams, as it comes; closing the iterator cancels the run.
+
+        Args:
+            data: As in `predict`, one row.
+            params: As in `predict`.
+            show: Makes a chunk of an event; None leaves the event out.
 
         Yields:
             `{"type": event class, "data": fields}`; the last one is the stop event, or what a person is asked.
         """
-        chunks = self._stream(self._single_job(data, params))
+        chunks = self._stream(self._single_job(data, params), show)
         caller = copy_context()  # one context for every step of the iteration, or spans would not nest
         try:
             while (chunk := _daemon.call(lambda: anext(chunks, _END), caller)) is not _END:
@@ -109,6 +115,17 @@ class WorkflowPyfunc:
                 yield chunk
         finally:
             await _daemon.call_async(chunks.aclose, caller)
+
+    async def predict_here(self, data: Any, params: Params = None) -> Any:
+        """As `predict`, on the running event loop instead of the process's own: for a server that has one."""
+        return await self._run_all(self._jobs(data, params))
+
+    def stream_here(self, data: Any, params: Params = None, show: Show = plain_chunk) -> AsyncGenerator[Any, None]:
+        """As `predict_stream`, on the running event loop; `show` makes a chunk of an event, or None to leave it out.
+
+        The last chunk is made of the stop event, unless a person is asked.
+        """
+        return self._stream(self._single_job(data, params), show)
 
     def _jobs(self, data: Any, params: Params) -> list[Job]:
         given = params or {}
@@ -165,16 +182,18 @@ class WorkflowPyfunc:
             if not handler.is_done():
                 await handler.cancel_run()
 
-    async def _stream(self, job: Job) -> AsyncGenerator[dict[str, Any], None]:
+    async def _stream(self, job: Job, show: Show = plain_chunk) -> AsyncGenerator[Any, None]:
         handler = self._begin(job)
         try:
             async for event in handler.stream_events(expose_internal=True):
                 if self._questions.waits(handler, event):
                     yield await self._questions.ask(handler, job.session, job.user)
                     return
-                if not isinstance(event, StopEvent | InternalDispatchEvent):
-                    yield plain_event(event)
-            yield {"type": "StopEvent", "data": {"result": plain_result(await handler.stop_event_result())}}
+                hidden = isinstance(event, StopEvent | InternalDispatchEvent)
+                if not hidden and (chunk := show(event)) is not None:
+                    yield chunk
+            if (last := show(await handler.stop_event_result())) is not None:
+                yield last
         finally:
             if not handler.is_done():
                 await handler.cancel_run()

@@ -23,7 +23,8 @@ LOG_SECONDS = 60.0
 # Start records go to handlers in this order, end records in reverse, so that the contexts they attach nest.
 # Handlers with another name come last.
 HANDLER_ORDER = ("mlflow", "llama_index", "opentelemetry")
-_ENDS = (StepEnded, RunEnded, RunSuspended)
+_RUN_ENDS = (RunEnded, RunSuspended)
+_ENDS = (StepEnded, *_RUN_ENDS)
 
 logger = logging.getLogger("workflows.instrumentation")
 
@@ -68,7 +69,8 @@ class GuardedHandler:
         self._log_after = 0.0
 
     def tell(self, record: Record, strict: bool) -> None:
-        if self._off_until and time.monotonic() < self._off_until:
+        off = self._off_until and time.monotonic() < self._off_until
+        if off and not isinstance(record, _RUN_ENDS):  # let it close what it has open for a run
             return
         try:
             self.handler.handle(record)

@@ -1,0 +1,59 @@
+"""What a run says of itself as span attributes and trace metadata."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlflow.tracing.constant import TraceMetadataKey
+
+from workflows.instrumentation import attributes as names
+from workflows.instrumentation.records import RunEnded, RunStarted, RunSuspended
+
+__all__ = ["count_facts", "run_facts", "trace_metadata"]
+
+MAX_METADATA_CHARS = 250
+
+
+def run_facts(record: RunStarted) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        names.RUN_ID: record.run_id,
+        names.GEN_AI_WORKFLOW_NAME: record.workflow,
+        names.GRAPH_HASH: record.graph_hash,
+        names.RUN_SEGMENT: record.segment,
+    }
+    if record.version is not None:
+        facts[names.WORKFLOW_VERSION] = record.version
+    if record.timeout is not None:
+        facts[names.TIMEOUT] = record.timeout
+    if record.queue_wait > 0:
+        facts[names.RUN_QUEUE_WAIT] = record.queue_wait
+    if record.parent is not None:
+        facts[names.PARENT_RUN_ID] = record.parent[0]
+        facts[names.ROOT_RUN_ID] = record.root_run_id
+        facts[names.GEN_AI_WORKFLOW_NESTED] = True
+    return facts
+
+
+def trace_metadata(record: RunStarted) -> dict[str, str]:
+    """Session, user and the caller's own metadata, as MLflow stores them: text, at most 250 characters."""
+    identity = record.identity
+    found = {str(key): str(value)[:MAX_METADATA_CHARS] for key, value in identity.metadata.items()}
+    session = identity.session_id or record.carriers.get("mlflow", {}).get("session")
+    if session is not None:
+        found[TraceMetadataKey.TRACE_SESSION] = session[:MAX_METADATA_CHARS]
+    if identity.user_id is not None:
+        found[TraceMetadataKey.TRACE_USER] = identity.user_id[:MAX_METADATA_CHARS]
+    return found
+
+
+def count_facts(record: RunEnded | RunSuspended) -> dict[str, Any]:
+    """What the run did; zeros are left out, but for the steps."""
+    counts = record.counts
+    found = {
+        names.RUN_RETRIES: counts.retries,
+        names.RUN_EVENTS: counts.events,
+        names.RUN_STREAMED: counts.streamed,
+        names.RUN_HANDLED_ERRORS: counts.handled_errors,
+        names.RUN_UNHANDLED: counts.unhandled,
+    }
+    return {names.RUN_STEPS: counts.steps, **{name: count for name, count in found.items() if count}}

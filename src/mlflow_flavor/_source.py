@@ -1,0 +1,196 @@
+"""A model's script: the file that the caller names, or one written from a class or an instance of theirs."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+from mlflow_flavor._artifact import script_path
+from mlflow_flavor._compat import invalid
+from mlflow_flavor._fidelity import changed_name, class_change, instance_change
+from mlflow_flavor._slicing import ModuleSlice, slice_module
+from mlflow_flavor.notebook import MARKER, script_of_cells
+from workflows import Workflow
+from workflows.instrumentation.redaction import mask_secrets
+
+__all__ = ["ModelSource", "model_source"]
+
+WRITTEN = "workflow.py"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """What `workflow.py` of a model will hold.
+
+    Attributes:
+        text: The script's bytes.
+        label: What errors call it.
+        original: The class or instance that it was written from; None for a file of the caller's.
+        home: Where that was defined.
+        assigned: Variables of `home` that the script sets as well.
+    """
+
+    text: bytes
+    label: str
+    original: type[Workflow] | Workflow | None = None
+    home: ModuleType | None = None
+    assigned: frozenset[str] = frozenset()
+
+    def check(self, rebuilt: Workflow) -> None:
+        """Refuse a written script that makes something else than what its author holds.
+
+        Raises:
+            MlflowException: With what differs.
+        """
+        original = self.original
+        if original is None or self.home is None:
+            return
+        cls = original if isinstance(original, type) else type(original)
+        change = class_change(cls, type(rebuilt))
+        if change is None and not isinstance(original, type):
+            change = instance_change(original, rebuilt)
+        script = sys.modules.get(type(rebuilt).__module__)
+        if change is None and script is not None and script is not self.home:
+            name = changed_name(self.assigned, vars(self.home), vars(script))
+            change = f"{name} was changed after the line that sets it" if name is not None else None
+        if change is not None:
+            raise refused(original, change)
+
+
+def refused(workflow: object, reason: str) -> Exception:
+    """The error for a class or an instance that no script can be true to."""
+    name = workflow.__name__ if isinstance(workflow, type) else type(workflow).__name__
+    return invalid(
+        f"workflows are logged from code, and the source of this {name} cannot be written to a script ({reason}): pass "
+        "the path of a .py file that ends with mlflow.models.set_model(<workflow>)."
+    )
+
+
+def model_source(workflow: object) -> ModelSource:
+    """The script of a workflow that is given as a path, a class or an instance.
+
+    Of a class or an instance, the script holds its statements and what they use of their module; in a notebook, the
+    marked cells. An instance must be a variable of the module, or what its class makes without arguments.
+
+    Raises:
+        MlflowException: If it is none of these, or no script can be true to it, with the reason.
+    """
+    if isinstance(workflow, str | os.PathLike):
+        path = script_path(workflow)  # pyright: ignore[reportUnknownArgumentType]  # str, or PathLike of str
+        return ModelSource(path.read_bytes(), path.name)
+    cls = workflow if isinstance(workflow, type) else type(workflow)
+    if not issubclass(cls, Workflow):
+        raise invalid(f"log_model() needs a path, a Workflow class or a Workflow instance, got {cls.__name__}.")
+    original: type[Workflow] | Workflow = workflow  # pyright: ignore[reportAssignmentType]  # one or the other, as tested
+    if "<locals>" in cls.__qualname__:
+        place = cls.__qualname__.partition(".")[0]
+        raise refused(original, f"its class is defined inside the function {place}, whose variables a script lacks")
+    home, expression = _place(original, cls)
+    if home.__name__ == "__main__" and (cells := _notebook_cells()) is not None:
+        return _from_notebook(original, home, cells, expression)
+    return _from_module(original, cls, home, expression)
+
+
+def _place(original: type[Workflow] | Workflow, cls: type[Workflow]) -> tuple[ModuleType, str]:
+    """The module whose source makes the workflow, and the expression for it there."""
+    defining = sys.modules.get(cls.__module__)
+    if defining is None or not _is_at(defining, cls):
+        raise refused(original, f"{cls.__module__} has no class {cls.__qualname__}, or another one by now")
+    if not isinstance(original, type):
+        for module in (_calling_module(), defining):
+            found = [n for n, value in vars(module).items() if value is original] if module is not None else []
+            if module is not None and found:
+                return module, found[0]
+    needed = [n for n, p in inspect.signature(cls).parameters.items() if p.default is p.empty and p.kind not in (2, 4)]
+    if needed:
+        made = "log an instance" if isinstance(original, type) else "make it a variable of its module"
+        raise refused(original, f"it needs the arguments {', '.join(needed)}; {made}")
+    return defining, f"{cls.__qualname__}()"
+
+
+def _is_at(module: ModuleType, cls: type) -> bool:
+    found: Any = module
+    for part in cls.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is cls
+
+
+def _frames() -> Iterator[FrameType]:
+    frame = inspect.currentframe()
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _calling_module() -> ModuleType | None:
+    """The module that called into this package."""
+    names = (frame.f_globals.get("__name__", "") for frame in _frames())
+    outside = next((name for name in names if name.partition(".")[0] != __name__.partition(".")[0]), "")
+    return sys.modules.get(outside)
+
+
+def _running_line(module: ModuleType) -> int | None:
+    """The line at which a module that is still being run stands."""
+    own = (f for f in _frames() if f.f_code.co_name == "<module>" and f.f_globals is vars(module))
+    return next((frame.f_lineno for frame in own), None)
+
+
+def _from_module(
+    original: type[Workflow] | Workflow, cls: type[Workflow], home: ModuleType, expression: str
+) -> ModelSource:
+    file = getattr(home, "__file__", None)
+    if file is None or not Path(file).is_file() or Path(file).suffix != ".py":
+        raise refused(original, f"{home.__name__} is no file")
+    root = expression.partition(".")[0].removesuffix("()")
+    part = slice_module(Path(file).read_text(encoding="utf-8"), [root], _running_line(home))
+    if root not in part.bound:
+        raise refused(original, f"no top-level statement of {Path(file).name} sets {root}")
+    if part.relative_import is not None:
+        raise refused(original, f"it needs `{part.relative_import}` of its own package")
+    _refuse_secrets(original, part)
+    text = f"{part.text}\n\nimport mlflow_flavor\n\nmlflow_flavor.set_model({expression})\n"
+    return ModelSource(text.encode(), WRITTEN, original, home, part.assigned - {root})
+
+
+def _refuse_secrets(original: object, part: ModuleSlice) -> None:
+    constants = (node for node in ast.walk(ast.parse(part.text)) if isinstance(node, ast.Constant))
+    if any(isinstance(node.value, str) and mask_secrets(node.value) != node.value for node in constants):
+        raise refused(original, "it holds what looks like a secret; read that from the environment")
+
+
+def _notebook_cells() -> list[str] | None:
+    """The cells that this notebook has run so far; None outside of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return None if shell is None else list(shell.history_manager.input_hist_raw)
+
+
+def _from_notebook(
+    original: type[Workflow] | Workflow, home: ModuleType, cells: list[str], expression: str
+) -> ModelSource:
+    marked = [cell for cell in cells if cell.lstrip().startswith(MARKER)]
+    if not marked:
+        raise refused(original, f"no cell of this notebook begins with '{MARKER}'")
+    cls = original if isinstance(original, type) else type(original)
+    classes = {node.name for cell in marked for node in _classes_of(cell)}
+    if cls.__module__ == home.__name__ and cls.__qualname__.partition(".")[0] not in classes:
+        raise refused(original, f"the cell of its class does not begin with '{MARKER}'")
+    # A cell that was run again stands for what it was: only its last run counts.
+    latest = [cell for number, cell in enumerate(marked) if cell not in marked[number + 1 :]]
+    text = script_of_cells(latest, "This notebook", model=expression)
+    return ModelSource(text.encode(), WRITTEN, original, home)
+
+
+def _classes_of(cell: str) -> Iterator[ast.ClassDef]:
+    try:
+        tree = ast.parse("\n".join(line for line in cell.splitlines() if not line.lstrip().startswith(("%", "!", "?"))))
+    except SyntaxError:
+        return
+    yield from (node for node in tree.body if isinstance(node, ast.ClassDef))
