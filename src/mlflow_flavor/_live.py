@@ -26,7 +26,11 @@ logger = logging.getLogger("workflows.mlflow")
 
 def publish(root: Span) -> None:
     """Store what is known of an open trace, in a thread; where that fails, or many wait, it appears at its end."""
-    trace = OpenTrace.of(root.trace_id)
+    try:
+        trace = OpenTrace.of(root.trace_id)
+    except Exception:  # MLflow's private names: another version may have others
+        logger.debug("the open trace %s cannot be read", root.trace_id, exc_info=True)
+        return
     if trace is not None and publisher._work_queue.qsize() < MOST_WAITING:  # pyright: ignore[reportPrivateUsage]  # there is no public way
         publisher.submit(_store, trace)
 

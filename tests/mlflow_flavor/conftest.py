@@ -47,7 +47,7 @@ def experiment(store: Path, request: pytest.FixtureRequest) -> str:
 def autolog(experiment: str) -> Iterator[str]:
     """Runs are traced into a new experiment; a failing record handler fails the test."""
     process_dispatcher.set_strict(True)
-    mlflow_flavor.autolog()
+    mlflow_flavor.autolog(publish_after_seconds=None)
     yield experiment
     mlflow_flavor.autolog(disable=True)
     process_dispatcher.set_strict(False)

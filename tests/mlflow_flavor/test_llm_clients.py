@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from mlflow import openai as mlflow_openai
@@ -37,7 +38,7 @@ class Chat(BaseHTTPRequestHandler):
             type(self).failures -= 1
             self._answer(503, {"error": {"message": "overloaded"}})
             return
-        message = {"role": "assistant", "content": request["messages"][-1]["content"].upper()}
+        message = {"role": "assistant", "content": self.reply(request)}
         self._answer(
             200,
             {
@@ -49,6 +50,10 @@ class Chat(BaseHTTPRequestHandler):
                 "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
             },
         )
+
+    def reply(self, request: dict[str, Any]) -> str:
+        """The text of the answer."""
+        return request["messages"][-1]["content"].upper()
 
     def _answer(self, status: int, body: object) -> None:
         content = json.dumps(body).encode()

@@ -251,3 +251,17 @@ def test_the_input_example_can_be_kept_without_running_it(save: Save, tmp_path: 
     model = save(counting(tmp_path / "runs"), input_example={"name": "A"}, run_input_example=False)
     assert not (tmp_path / "runs").exists()
     assert json.loads((model / "input_example.json").read_text()) == {"name": "A"}
+
+
+def test_requirements_are_what_the_source_imports(save: Save, write: Write):
+    helper = write("def lazily():\n    import pydantic.fields\n    from mlflow.entities import Span\n", "helper.py")
+    model = save("import json, helper, yaml\n" + GREETER, code_paths=[helper], pip_requirements=None)
+    names = [line.partition("==")[0] for line in (model / "requirements.txt").read_text().splitlines()]
+    assert {"spanflow", "pydantic", "PyYAML"} <= set(names)
+    assert {"json", "helper", "numpy", "pandas"}.isdisjoint(names)
+
+
+def test_a_script_that_calls_our_set_model_is_a_program_as_well(write: Write, save: Save):
+    script = GREETER.replace("mlflow.models.set_model(", "import mlflow_flavor\nmlflow_flavor.set_model(")
+    subprocess.run([sys.executable, str(write(script))], check=True, capture_output=True)
+    assert (save(script) / "MLmodel").is_file()

@@ -128,7 +128,7 @@ def test_closing_a_stream_cancels_its_run(trace: Callable[[], Trace]):
     stream = WorkflowPyfunc(Hang()).predict_stream("x")
     assert next(stream) == {"type": "Progress", "data": {"percent": 0}}
     stream.close()  # pyright: ignore[reportAttributeAccessIssue]  # it is a generator
-    assert trace().info.tags["workflow.run.outcome"] == "cancelled"
+    assert trace().info.tags["outcome"] == "cancelled"
 
 
 async def test_a_stream_can_be_read_asynchronously():

@@ -190,4 +190,4 @@ def test_an_answered_run_keeps_its_session(traces: Callable[[], list[Trace]]):
     asked = model.predict({"question": "a"}, {"session_id": "s-1"})
     model.predict({}, answered(asked, "HumanResponseEvent", response="yes"))
     assert [t.info.trace_metadata["mlflow.trace.session"] for t in traces()] == ["s-1", "s-1"]
-    assert [t.info.tags["workflow.run.outcome"] for t in traces()] == ["suspended", "completed"]
+    assert [t.info.tags["outcome"] for t in traces()] == ["suspended", "completed"]

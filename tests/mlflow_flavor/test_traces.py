@@ -97,7 +97,7 @@ async def test_a_cancelled_run_is_told_apart_from_success(trace: Only):
     root = span_named(trace(), "Hang.run")
     assert root.status.status_code.value == "OK"
     assert [event.name for event in root.events] == ["workflow.cancelled"]
-    assert trace().info.tags["workflow.run.outcome"] == "cancelled"
+    assert trace().info.tags["outcome"] == "cancelled"
 
 
 async def test_every_span_of_a_cancelled_run_is_closed(trace: Only):
@@ -175,7 +175,7 @@ async def test_a_resumed_run_is_a_new_trace_that_links_back(traces: Callable[[],
     resumed.ctx.send_event(HumanResponseEvent(response="yes"))  # pyright: ignore[reportCallIssue]
     assert await resumed == "yes"
     first, second = traces()
-    assert [t.info.tags["workflow.run.outcome"] for t in (first, second)] == ["suspended", "completed"]
+    assert [t.info.tags["outcome"] for t in (first, second)] == ["suspended", "completed"]
     assert [t.info.trace_metadata["mlflow.trace.session"] for t in (first, second)] == ["s-1", "s-1"]
     (link,) = span_named(second, "Inquire.run").links
     assert (link.trace_id, link.span_id) == (first.info.trace_id, span_named(first, "Inquire.run").span_id)
@@ -218,7 +218,7 @@ async def test_a_child_run_nests_below_the_step_that_started_it(tree: Tree):
 
 async def test_a_child_run_leaves_the_tags_of_its_trace_alone(trace: Only):
     await Parent().run()
-    assert trace().info.tags["workflow.name"] == "Parent"
+    assert trace().info.tags["workflow"] == "Parent"
 
 
 class Traced(Workflow):

@@ -1,0 +1,138 @@
+"""Runs that are open for long: in MLflow's list while they run, and cut into linked traces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import mlflow
+import pytest
+from mlflow.entities import Trace, TraceState
+from mlflow.tracing import context as tracing_context
+
+import mlflow_flavor
+from mlflow_flavor import _live
+from tests.mlflow_flavor.agents import Answer, Ask, Flaky, Hang, Inquire, Plan
+from tests.mlflow_flavor.trees import lines, span_named
+from workflows import Workflow, step
+from workflows.events import HumanResponseEvent, StopEvent
+from workflows.instrumentation import context
+from workflows.testing import VirtualClockLoop
+
+Stored = Callable[[], list[Trace]]
+
+
+class Slow(Workflow):
+    """Two steps of ten seconds each."""
+
+    @step
+    async def first(self, ev: Ask) -> Plan:
+        await asyncio.sleep(10)
+        return Plan(text=ev.question)
+
+    @step
+    async def second(self, ev: Plan) -> StopEvent:
+        await asyncio.sleep(10)
+        return StopEvent(result=ev.text)
+
+
+def published() -> None:
+    """Wait until everything that was to be shown is stored."""
+    _live.publisher.submit(lambda: None).result()
+
+
+@pytest.mark.usefixtures("clock")
+async def test_an_open_run_stands_in_the_list(traces: Stored):
+    mlflow_flavor.autolog(publish_after_seconds=2)
+    with context(session_id="s-1"):
+        handler = Hang(timeout=None).run(question="why")
+    await asyncio.sleep(1)
+    assert traces() == []
+    await asyncio.sleep(2)
+    published()
+    info = traces()[0].info
+    assert (info.state, info.request_preview, info.tags["workflow"]) == (TraceState.IN_PROGRESS, "why", "Hang")
+    assert info.tags["mlflow.traceName"] == "Hang.run"
+    assert info.trace_metadata["mlflow.trace.session"] == "s-1"
+    await handler.cancel_run()
+
+
+@pytest.mark.usefixtures("clock")
+async def test_a_run_that_was_shown_early_ends_like_any_other(trace: Callable[[], Trace]):
+    mlflow_flavor.autolog(publish_after_seconds=2)
+    assert await Slow().run(question="x") == "x"
+    published()
+    assert lines(trace()) == [
+        "Slow.run WORKFLOW OK",
+        "  workflow.started TASK OK",
+        "  first TASK OK",
+        "  second TASK OK",
+    ]
+    info = trace().info
+    assert (info.state, info.response_preview, info.execution_duration) == (TraceState.OK, "x", 20_000)
+
+
+async def test_a_short_run_is_not_shown_early(trace: Callable[[], Trace]):
+    mlflow_flavor.autolog(publish_after_seconds=2)
+    await Answer().run(question="x")
+    assert "workflow.started" not in str(lines(trace()))
+
+
+@pytest.mark.usefixtures("clock")
+async def test_a_store_that_cannot_show_open_runs_does_not_hurt_them(traces: Stored, monkeypatch: pytest.MonkeyPatch):
+    mlflow_flavor.autolog(publish_after_seconds=2)
+    monkeypatch.setattr(_live.OpenTrace, "store_as_it_was", lambda self: 1 / 0)
+    assert await Slow().run(question="x") == "x"
+    published()
+    assert [t.info.state for t in traces()] == [TraceState.OK]
+
+
+@pytest.mark.usefixtures("clock")
+async def test_a_long_run_goes_on_in_a_new_trace_between_two_attempts(traces: Stored):
+    mlflow_flavor.autolog(publish_after_seconds=None, max_open_seconds=5)
+    with tracing_context(user="u-1"), context(session_id="s-1"):
+        handler = Slow().run(question="why")
+    assert await handler == "why"
+    first, second = traces()
+    assert lines(first) == ["Slow.run WORKFLOW OK", "  first TASK OK"]
+    assert lines(second) == ["Slow.run WORKFLOW OK", "  second TASK OK"]
+    assert [t.info.tags["outcome"] for t in (first, second)] == ["suspended", "completed"]
+    for name, value in (("mlflow.trace.session", "s-1"), ("mlflow.trace.user", "u-1")):
+        assert [t.info.trace_metadata[name] for t in (first, second)] == [value, value]
+    assert (second.info.request_preview, second.info.response_preview) == ("why", "why")
+    (link,) = span_named(second, "Slow.run").links
+    assert (link.trace_id, link.attributes) == (first.info.trace_id, {"workflow.link.type": "resumed_from"})
+    assert mlflow_flavor.trace_id(handler) == second.info.trace_id
+
+
+@pytest.mark.usefixtures("clock")
+async def test_a_long_backoff_is_cut(traces: Stored):
+    mlflow_flavor.autolog(publish_after_seconds=None, max_open_seconds=5)
+    assert await Flaky(failures=1).run(question="x") == "fetched"
+    first, second = traces()
+    assert lines(first)[:2] == ["Flaky.run WORKFLOW OK", "  fetch TASK OK"]
+    assert lines(second) == ["Flaky.run WORKFLOW OK", "  fetch TASK OK", "    attempt fetch TASK OK"]
+    assert span_named(first, "fetch").attributes["workflow.step.outcome"] == "suspended"
+
+
+@pytest.mark.usefixtures("clock")
+async def test_a_step_that_waits_long_for_a_person_goes_on_in_a_new_trace(traces: Stored):
+    mlflow_flavor.autolog(publish_after_seconds=None, max_open_seconds=5)
+    handler = Inquire(timeout=None).run(question="deploy")
+    await asyncio.sleep(1500)
+    handler.ctx.send_event(HumanResponseEvent(response="yes"))  # pyright: ignore[reportCallIssue]
+    assert await handler == "yes"
+    first, second = traces()
+    assert lines(first) == ["Inquire.run WORKFLOW OK", "  ask TASK OK"]
+    assert lines(second) == ["Inquire.run WORKFLOW OK", "  ask TASK OK", "    wait_for_event TASK OK"]
+    assert span_named(second, "wait_for_event").attributes["workflow.wait.duration_s"] >= 1500
+    assert [link.trace_id for link in span_named(second, "ask").links][-1] == first.info.trace_id
+    assert first.info.execution_duration == 5000
+
+
+@pytest.mark.usefixtures("clock")
+async def test_a_run_in_somebody_elses_trace_is_not_cut(traces: Stored, clock: VirtualClockLoop):
+    mlflow_flavor.autolog(publish_after_seconds=2, max_open_seconds=5)
+    with mlflow.start_span("request"):
+        await Slow().run(question="x")
+    assert [lines(t)[:2] for t in traces()] == [["request UNKNOWN OK", "  Slow.run WORKFLOW OK"]]

@@ -1,0 +1,120 @@
+"""Workflows behind MLflow's AgentServer (its real app) and as a ResponsesAgent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from mlflow.entities import Trace
+from mlflow.exceptions import MlflowException
+from mlflow.genai import agent_server
+from mlflow.genai.agent_server import server
+
+import mlflow_flavor
+from tests.mlflow_flavor.agents import Answer, Approve, Streaming
+from tests.mlflow_flavor.trees import lines
+
+
+@pytest.fixture
+def registration() -> Iterator[None]:
+    """MLflow holds one agent a process; every test registers its own."""
+    yield
+    server._invoke_function = server._stream_function = None  # pyright: ignore[reportPrivateUsage]  # no public way
+
+
+@pytest.fixture
+async def agent_client(registration: None) -> AsyncIterator[httpx.AsyncClient]:
+    app = agent_server.AgentServer().app
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        yield client
+
+
+async def posted(client: httpx.AsyncClient, **body: Any) -> Any:
+    reply = await client.post("/invocations", json=body)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+async def test_an_agent_server_answers_with_the_result(agent_client: httpx.AsyncClient):
+    mlflow_flavor.register_agent(Answer())
+    assert await posted(agent_client, question="why") == {"result": "WHY!"}
+
+
+async def test_an_agent_server_streams_events(agent_client: httpx.AsyncClient):
+    mlflow_flavor.register_agent(Streaming(steps=2))
+    reply = await agent_client.post("/invocations", json={"question": "x", "stream": True})
+    *chunks, end = [line.removeprefix("data: ") for line in reply.text.splitlines() if line]
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    assert [json.loads(chunk) for chunk in chunks] == [
+        {"type": "Progress", "data": {"percent": 0}},
+        {"type": "Progress", "data": {"percent": 1}},
+        {"type": "StopEvent", "data": {"result": "done"}},
+    ]
+    assert end == "[DONE]"
+
+
+async def test_requests_and_chunks_can_be_of_the_users_own_shape(agent_client: httpx.AsyncClient):
+    mlflow_flavor.register_agent(
+        Streaming(steps=1, deltas=1),
+        to_start=lambda request: {"question": request["q"]},
+        to_chunk=lambda event: {"at": event["percent"]} if "percent" in event.model_fields_set else None,
+    )
+    reply = await agent_client.post("/invocations", json={"q": "x", "stream": True})
+    assert reply.text == 'data: {"at": 0}\n\ndata: [DONE]\n\n'
+
+
+async def test_a_served_run_nests_below_the_span_of_its_request(
+    agent_client: httpx.AsyncClient, trace: Callable[[], Trace]
+):
+    mlflow_flavor.register_agent(Answer())
+    await posted(agent_client, question="why", params={"session_id": "s-1"})
+    assert lines(trace()) == [
+        "invoke_Answer UNKNOWN OK",
+        "  Answer.run WORKFLOW OK",
+        "    plan TASK OK",
+        "    answer TASK OK",
+    ]
+
+
+async def test_an_agent_server_carries_question_and_answer(agent_client: httpx.AsyncClient):
+    mlflow_flavor.register_agent(Approve())
+    asked = await posted(agent_client, question="deploy")
+    (wait,) = asked["waiting"]
+    answers = {wait["id"]: {"type": "HumanResponseEvent", "data": {"response": "yes"}}}
+    resume = {"token": asked["resume"], "answers": answers}
+    assert await posted(agent_client, params={"resume": resume}) == {"result": "yes"}
+
+
+@pytest.mark.usefixtures("registration")
+def test_a_second_agent_in_a_process_is_refused():
+    mlflow_flavor.register_agent(Answer())
+    with pytest.raises(MlflowException, match="An agent is registered in this process already"):
+        mlflow_flavor.register_agent(Approve())
+
+
+REQUEST = {"input": [{"role": "user", "content": "older"}, {"role": "user", "content": "why"}]}
+
+
+def test_a_responses_agent_answers_in_messages():
+    reply = mlflow_flavor.as_responses_agent(Answer()).predict(REQUEST)  # pyright: ignore[reportArgumentType]
+    (message,) = reply.model_dump()["output"]
+    assert (message["role"], message["content"][0]["text"]) == ("assistant", "WHY!")
+
+
+def test_a_responses_agent_streams_text():
+    agent: Any = mlflow_flavor.as_responses_agent(Streaming(deltas=2, steps=1))
+    events = [event.model_dump() for event in agent.predict_stream(REQUEST)]
+    assert [event.get("delta") or event["item"]["content"][0]["text"] for event in events] == ["0 ", "1 ", "done"]
+
+
+def test_a_responses_agent_carries_question_and_answer():
+    agent: Any = mlflow_flavor.as_responses_agent(Approve())
+    asked = agent.predict(REQUEST)
+    assert asked.model_dump()["output"][0]["content"][0]["text"] == "why?"
+    (wait,) = asked.custom_outputs["waiting"]
+    answers = {wait["id"]: {"type": "HumanResponseEvent", "data": {"response": "yes"}}}
+    again = {"input": [], "custom_inputs": {"resume": {"token": asked.custom_outputs["resume"], "answers": answers}}}
+    assert agent.predict(again).model_dump()["output"][0]["content"][0]["text"] == "yes"

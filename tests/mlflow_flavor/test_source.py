@@ -1,0 +1,278 @@
+"""Logging a class or an instance: its source becomes a script, or a refusal says why it cannot."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow.exceptions import MlflowException
+
+import mlflow_flavor
+from tests.mlflow_flavor.agents import Answer
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+MODULE = '''
+from __future__ import annotations
+
+import os  # needed by nobody
+from json import dumps
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+# What is said
+WORDS = ["hello"]
+UNUSED = open("/nowhere/at/all") if False else None
+
+
+class Options:
+    loud = False
+
+
+Options.loud = True
+
+
+def shout(text: "str") -> str:
+    return dumps(text.upper() if Options.loud else text)
+
+
+class Speaker(Workflow):
+    """Says a word, so many times."""
+
+    def __init__(self, times: int = 1, **options) -> None:
+        super().__init__(**options)
+        self.times = times
+
+    @step
+    async def say(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=shout(" ".join(WORDS * self.times)))
+
+
+class Needy(Speaker):
+    def __init__(self, llm) -> None:
+        super().__init__()
+
+
+def made(word: str) -> type[Workflow]:
+    class Inner(Workflow):
+        @step
+        async def say(self, ev: StartEvent) -> StopEvent:
+            return StopEvent(result=word)
+
+    return Inner
+
+
+twice = Speaker(times=2, timeout=7)
+print("a side effect")
+'''
+
+Import = Callable[[str], ModuleType]
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Iterator[Import]:
+    """Imports a text as a module of the test's own."""
+    names: list[str] = []
+
+    def load(text: str) -> ModuleType:
+        path = tmp_path / f"speaking_{tmp_path.name}.py"
+        path.write_text(text)
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        found = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+        names.append(path.stem)
+        spec.loader.exec_module(found)
+        return found
+
+    yield load
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[[Any], Path]:
+    def save(workflow: Any) -> Path:
+        mlflow_flavor.save_model(workflow, tmp_path / "model", pip_requirements=["mlflow"])
+        return tmp_path / "model"
+
+    return save
+
+
+Saved = Callable[[Any], Path]
+
+
+async def test_a_class_is_logged_by_its_source(module: Import, saved: Saved):
+    model = saved(module(MODULE).Speaker)
+    assert await mlflow_flavor.load_model(str(model)).run() == '"HELLO"'
+
+
+async def test_an_instance_is_logged_with_the_statement_that_makes_it(module: Import, saved: Saved):
+    loaded: Any = mlflow_flavor.load_model(str(saved(module(MODULE).twice)))
+    assert await loaded.run() == '"HELLO HELLO"'
+    assert (loaded.times, loaded._timeout) == (2, 7)
+
+
+def test_a_written_script_holds_what_the_class_uses_and_nothing_else(module: Import, saved: Saved):
+    script = (saved(module(MODULE).Speaker) / "workflow.py").read_text()
+    assert script.startswith("from __future__ import annotations\n")
+    assert "# What is said\nWORDS" in script
+    assert "Options.loud = True" in script
+    assert [word for word in ("UNUSED", "needed by nobody", "side effect", "Needy", "twice") if word in script] == []
+    assert script.endswith("mlflow_flavor.set_model(Speaker())\n")
+
+
+async def test_an_instance_that_is_no_variable_is_what_its_class_makes(saved: Saved):
+    assert await mlflow_flavor.load_model(str(saved(Answer()))).run(question="why") == "WHY!"
+
+
+def _mutated(module: ModuleType) -> Workflow:
+    module.twice.times = 3
+    return module.twice
+
+
+def _with_other_words(module: ModuleType) -> Workflow:
+    module.WORDS.append("again")
+    return module.twice
+
+
+def _with_other_setting(module: ModuleType) -> Workflow:
+    module.twice._timeout = 8
+    return module.twice
+
+
+def _with_other_method(module: ModuleType) -> type[Workflow]:
+    module.Speaker.__init__ = lambda self: None
+    return module.Speaker
+
+
+@pytest.mark.parametrize(
+    ("take", "reason"),
+    [
+        (_mutated, "its times is not what its source makes"),
+        (_with_other_setting, "its timeout is not what its source makes"),
+        (_with_other_words, "WORDS was changed after the line that sets it"),
+        (_with_other_method, "its method __init__ is not the one in its source, which was changed since"),
+        (lambda m: m.Speaker(times=5), "its times is not what its source makes"),
+        (lambda m: m.Needy, "it needs the arguments llm; log an instance"),
+        (lambda m: m.Needy(object()), "it needs the arguments llm; make it a variable of its module"),
+        (lambda m: m.made("x"), "its class is defined inside the function made, whose variables a script lacks"),
+    ],
+)
+def test_what_no_script_can_be_true_to_is_refused(module: Import, saved: Saved, take: Any, reason: str):
+    with pytest.raises(MlflowException) as caught:
+        saved(take(module(MODULE)))
+    assert f"cannot be written to a script ({reason}): pass the path of a .py file" in str(caught.value)
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("from .words import WORDS", "it needs `from .words import WORDS` of its own package"),
+        ("WORDS = ['sk-abcdefghijklmnop123456']", "it holds what looks like a secret; read that from the environment"),
+    ],
+)
+def test_source_that_must_not_or_cannot_be_copied_is_refused(module: Import, saved: Saved, line: str, reason: str):
+    found = module(MODULE)
+    path = Path(str(found.__file__))
+    path.write_text(path.read_text().replace('WORDS = ["hello"]', line))
+    with pytest.raises(MlflowException) as caught:
+        saved(found.Speaker)
+    assert reason in str(caught.value)
+
+
+def test_something_else_than_a_workflow_is_refused(saved: Saved):
+    with pytest.raises(MlflowException, match="needs a path, a Workflow class or a Workflow instance, got dict"):
+        saved({})
+
+
+class Attached(Workflow):
+    """Gets its only step from a function below."""
+
+
+@step(workflow=Attached)
+async def attached(ev: StartEvent) -> StopEvent:
+    return StopEvent(result="attached")
+
+
+async def test_steps_attached_by_a_decorator_belong_to_the_source(saved: Saved):
+    assert await mlflow_flavor.load_model(str(saved(Attached))).run() == "attached"
+
+
+PROGRAM = """
+import mlflow
+import mlflow_flavor
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+class Echo(Workflow):
+    @step
+    async def echo(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=f"{GREETING} {ev.name}")
+
+GREETING = "Hello"
+
+if __name__ == "__main__":
+    agent = Echo(timeout=9)
+    mlflow_flavor.save_model(agent, "model", pip_requirements=["mlflow"])
+    GREETING = "changed later"
+    print(mlflow.pyfunc.load_model("model").predict({"name": "Ann"}))
+"""
+
+NOTEBOOK = """
+class Shell:
+    class history_manager:
+        input_hist_raw = {cells!r}
+
+class IPython:
+    get_ipython = staticmethod(lambda: Shell)
+
+import sys
+sys.modules["IPython"] = IPython
+for cell in {cells!r}:
+    exec(cell)
+import mlflow, mlflow_flavor
+mlflow_flavor.save_model(agent, "model", pip_requirements=["mlflow"])
+print(mlflow.pyfunc.load_model("model").predict({{"name": "Ann"}}))
+"""
+
+
+def ran(program: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    (directory / "program.py").write_text(program)
+    command = [sys.executable, "program.py"]
+    environment = {"PYTHONPATH": ":".join(sys.path), "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "PATH": ""}
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_a_program_can_log_what_it_defines(store: Path, tmp_path: Path):
+    done = ran(PROGRAM, tmp_path)
+    assert done.stdout.strip() == "Hello Ann", done.stderr
+
+
+CELL = (
+    "{marker}\nfrom workflows import Workflow, step\nfrom workflows.events import StartEvent, StopEvent\n"
+    "class Echo(Workflow):\n    @step\n    async def echo(self, ev: StartEvent) -> StopEvent:\n"
+    "        return StopEvent(result=ev.name)\n"
+)
+
+
+def test_a_notebook_logs_its_marked_cells(store: Path, tmp_path: Path):
+    marker = "# [USE IN MODEL]"
+    cells = [CELL.format(marker=marker), "noise = 1", f"{marker}\nagent = Echo()"]
+    done = ran(NOTEBOOK.format(cells=cells), tmp_path)
+    assert done.stdout.strip() == "Ann", done.stderr
+    assert "noise" not in (tmp_path / "model" / "workflow.py").read_text()
+
+
+def test_a_notebook_cell_without_its_mark_is_refused(store: Path, tmp_path: Path):
+    cells = [CELL.format(marker="# a cell"), "# [USE IN MODEL]\nagent = Echo()"]
+    done = ran(NOTEBOOK.format(cells=cells), tmp_path)
+    assert "(the cell of its class does not begin with '# [USE IN MODEL]')" in done.stderr
