@@ -133,6 +133,8 @@ def _has_forward_reference(annotation: Any) -> bool:
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
+    if get_origin(annotation) is Annotated and not _list_classes(annotation):
+        annotation = get_args(annotation)[0]
     if get_origin(annotation) in (Union, types.UnionType):
         return tuple(m for part in get_args(annotation) for m in _members(part))
     return (annotation,)

@@ -46,6 +46,7 @@ class WorkflowHandler(Awaitable[Any]):
     @property
     def ctx(self) -> Context[Any]:
         """The run's context, as seen from outside its steps."""
+        self._run.sender_outside = True
         return self._ctx
 
     @property
@@ -59,7 +60,12 @@ class WorkflowHandler(Awaitable[Any]):
 
     async def stop_event_result(self) -> StopEvent:
         """Wait for the end and give the event that ended the run; raises as awaiting does."""
-        await asyncio.shield(self._run.over)
+        self._run.awaited += 1
+        self._run.check_idle()
+        try:
+            await asyncio.shield(self._run.over)
+        finally:
+            self._run.awaited -= 1
         self._failure.seen = True
         end = self._run.end
         if end is None:
@@ -69,8 +75,10 @@ class WorkflowHandler(Awaitable[Any]):
         return end.stop_event
 
     def get_stop_event(self) -> StopEvent | None:
-        """The event that ended the run; None while it runs."""
-        return self._run.end.stop_event if self._run.end is not None and self.is_done() else None
+        """The event that ended the run; None while it runs, and where it failed or timed out."""
+        end = self._run.end
+        failed = end is not None and end.outcome in ("failed", "timed_out")
+        return end.stop_event if end is not None and self.is_done() and not failed else None
 
     def stream_events(self, expose_internal: bool = False) -> StreamCursor:
         """An async iterator over what the steps write to the stream; it ends after the run's terminal event.
@@ -88,6 +96,7 @@ class WorkflowHandler(Awaitable[Any]):
 
     async def send_event(self, event: Event, step: str | None = None) -> None:
         """Send an event into the run; see `Context.send_event`."""
+        self._run.sender_outside = True
         self._ctx.send_event(event, step)
 
     async def cancel_run(self, *, timeout: float = 5.0) -> None:

@@ -8,6 +8,7 @@ import secrets
 import string
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, cast
+from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
 
@@ -104,7 +105,7 @@ class Workflow(metaclass=WorkflowMeta):
         self._verbose = verbose
         self._resource_manager = resource_manager if resource_manager is not None else ResourceManager()
         self._num_concurrent_runs = num_concurrent_runs
-        self._gate: asyncio.Semaphore | None = asyncio.Semaphore(num_concurrent_runs) if num_concurrent_runs else None
+        self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
         self._runtime = runtime or basic_runtime
         self._workflow_name = workflow_name
         self._skip_graph_checks = _checked(skip_graph_checks)
@@ -263,7 +264,8 @@ class Workflow(metaclass=WorkflowMeta):
         context: Context[Any] = ctx if ctx is not None else Context(self)
         resume = context._resume_point()  # pyright: ignore[reportPrivateUsage]
         event = None if resume is not None else self._get_start_event_instance(start_event, **kwargs)
-        run_id = str(named or (resume.state.run_id if resume else _new_run_id()))
+        kept = resume.state.run_id if resume and not self._runtime.is_live(resume.state.run_id) else None
+        run_id = str(named or kept or _new_run_id())
         cls = type(self)
         resources = (
             RunResources(self._resource_manager) if any(s.resources for s in self._spec.steps.values()) else None
@@ -281,7 +283,7 @@ class Workflow(metaclass=WorkflowMeta):
                 stream_buffer=self._stream_buffer,
                 version=getattr(cls, "__version__", None),
                 span_kind=getattr(cls, "__span_kind__", "CHAIN"),
-                gate=self._gate,
+                gate=self._gate(),
                 resume=resume,
                 stepwise=stepwise,
                 checkpoint=_checkpoint(context, checkpoint_callback),
@@ -345,6 +347,15 @@ class Workflow(metaclass=WorkflowMeta):
             error_handlers=_error_handlers(steps.values()),
             fingerprint=fingerprint(steps),
         )
+
+    def _gate(self) -> asyncio.Semaphore | None:
+        """What limits the runs that live at once on this event loop; a semaphore belongs to one loop."""
+        if self._num_concurrent_runs is None:
+            return None
+        loop = asyncio.get_running_loop()
+        if loop not in self._gates:
+            self._gates[loop] = asyncio.Semaphore(self._num_concurrent_runs)
+        return self._gates[loop]
 
     def _validate(self) -> None:
         spec = self._spec

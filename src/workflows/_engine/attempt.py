@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from workflows._engine.live import LiveRun
 from workflows._engine.state import Call, Wait
-from workflows._engine.ticks import EventArrived, EventsCollected, WaitBegan
+from workflows._engine.ticks import EventArrived, EventsCollected, QuestionStreamed, WaitAbandoned, WaitBegan
 from workflows.errors import WorkflowRuntimeError
-from workflows.events import Event
+from workflows.events import Event, InputRequiredEvent
 from workflows.instrumentation.history import REFS_KEPT, EventRef
 from workflows.instrumentation.records import Carriers, Envelope
 from workflows.instrumentation.scope import AttemptScope
@@ -39,9 +39,10 @@ class Attempt(AttemptScope):
     sent: list[EventRef] | None = None
     answers: Sequence[EventRef] = ()
     emitted: list[Envelope] | None = None
-    children: Sequence[LiveRun] = ()
+    children: set[LiveRun] | None = None
     _carriers: Carriers | None = None
     _context: Any = None
+    _waits_by_name: dict[str, int] | None = None
     _answers: dict[str, asyncio.Future[Wait]] | None = None
 
     def __init__(self, run: LiveRun, call: Call) -> None:
@@ -58,6 +59,7 @@ class Attempt(AttemptScope):
         """The step's `Context`, made when first asked for."""
         if self._context is None:
             self._context = self.run.plan.make_context(self)
+            self.run.inside.add(self._context)
         return self._context
 
     def envelope(self, event: Event, now: int, offset: int = 0, scope: tuple[str, ...] | None = None) -> Envelope:
@@ -78,12 +80,20 @@ class Attempt(AttemptScope):
 
     def adopt(self, child: LiveRun) -> None:
         """A run was started in this attempt: it is stopped when the attempt is."""
-        self.children = [*self.children, child]
+        if self.children is None:
+            self.children = set()
+        self.children.add(child)
+
+    def let_go(self, child: LiveRun) -> None:
+        """A run that was started in this attempt is over."""
+        if self.children is not None:
+            self.children.discard(child)
 
     def send(self, event: Event, target: str | None) -> None:
         """Send an event now; on the run's own thread it has been routed when this returns."""
         now = self.run.clock.now_ns()
         envelope = self.envelope(event, now)
+        self.call.emitted += 1  # at once, not with the tick: that may have to wait, or find the call done
         if self.sent is None:
             self.sent = []
         if len(self.sent) < REFS_KEPT:
@@ -100,6 +110,13 @@ class Attempt(AttemptScope):
         self.buffered = released is None
         return None if released is None else [member.event for member in released.members]
 
+    def wait_id(self, named: str | None) -> str:
+        """The id of the next wait: the same in every attempt and replay; a name that is used again gets a number."""
+        name = named or self.exec_id
+        used = self._waits_by_name = self._waits_by_name or {}
+        number = used[name] = used.get(name, -1) + 1
+        return name if named and not number else f"{name}.{number}"
+
     async def wait(
         self,
         event_type: type[Event],
@@ -115,6 +132,12 @@ class Attempt(AttemptScope):
             asyncio.TimeoutError: If none came within `timeout` seconds.
             WorkflowRuntimeError: If a wait with this id is open already.
         """
+        if self.run.state.ended is not None or self.run.attempts.get(self.exec_id) is not self:
+            raise WorkflowRuntimeError(
+                f"wait_for_event was called for step {self.step} when that had ended. Await it in the step itself.",
+                step=self.step,
+                run_id=self.run_id,
+            )
         if wait_id in self.run.state.waits:
             raise WorkflowRuntimeError(
                 f"Step {self.step} opened a wait with the id {wait_id!r} while one is open. Give each wait its own "
@@ -132,11 +155,28 @@ class Attempt(AttemptScope):
                 self.run.clock.now_ns(), self.exec_id, wait_id, event_type, requirements, timeout, asked, subclasses
             )
         )
-        ended = await answer
+        try:
+            ended = await answer
+        except asyncio.CancelledError:
+            if not self.stopped:
+                self.run.mailbox.put(WaitAbandoned(self.run.clock.now_ns(), wait_id))
+            raise
         if ended.answer is None:
             raise TimeoutError(f"Timed out waiting for {event_type.__name__} after {timeout} seconds.")
         self.answers = (*self.answers, (ended.answer.event_id, type(ended.answer.event)))
         return ended.answer.event
+
+    def publish(self, event: Event) -> None:
+        """Show an event to the stream's readers; a question among them keeps the run open for an answer."""
+        self.run.publish(event, self)
+        if self.run.spec.route(type(event)).asks:
+            self.run.mailbox.put(QuestionStreamed(self.run.clock.now_ns(), cast("InputRequiredEvent", event)))
+
+    def end(self) -> None:
+        """The body is over: nothing of it may wait or be held any more."""
+        self._context = None
+        for answer in (self._answers or {}).values():
+            answer.cancel()
 
     def resume(self, wait: Wait) -> None:
         """Wake the coroutine that waits; it has a worker again."""
@@ -147,7 +187,7 @@ class Attempt(AttemptScope):
     def stop(self) -> None:
         """Cancel the attempt, and the child runs that it started."""
         self.stopped = True
-        for child in self.children:
-            child.cancel(f"step {self.step}, which started it, was stopped")
+        for child in list(self.children or ()):
+            child.mailbox.post(child.cancel, f"step {self.step}, which started it, was stopped")
         if self.task is not None:
             self.task.cancel()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 from workflows._engine.clock import Clock
 from workflows._engine.effects import ReleaseFanIn
@@ -86,6 +87,9 @@ class LiveRun:
     Attributes:
         attempts: Attempts whose task is not over, by exec_id.
         root_run_id: The run that no step started: this one, or the outermost parent.
+        awaited: How many await the handler now.
+        sender_outside: Somebody outside has got hold of the run's context, and may send events with it.
+        inside: Contexts of attempts; one that is alive when nothing runs is held by a task that a step left behind.
         streamed: How many events were published to the stream.
         history: The last attempts that are over, without payloads; goes on living when the run is gone.
     """
@@ -109,7 +113,11 @@ class LiveRun:
         self.streamed = 0
         self.checkpoint = plan.checkpoint
         self.journal = plan.journal
+        self.awaited = 0
+        self.sender_outside = plan.stepwise
+        self.inside: WeakSet[Any] = WeakSet()
         self._told = 0
+        self._sent_from_outside = 0
         self._functions: dict[str, Callable[..., Any]] = {}
 
     def take(self, tick: Tick) -> None:
@@ -142,6 +150,8 @@ class LiveRun:
 
     def publish(self, event: Event, sender: AttemptScope | None) -> None:
         """Show an event to the stream's readers. No tick: it changes nothing that a later decision could need."""
+        if self.stream.closed:
+            return
         self.streamed += 1
         self.stream.put(event)
         if self.dispatcher.handlers:
@@ -152,5 +162,6 @@ class LiveRun:
         """Take an event that no step sent."""
         carriers = self.dispatcher.carriers(self.run_id) if self.dispatcher.handlers else None
         now = self.clock.now_ns()
-        envelope = Envelope(f"x{self.state.arrived}", event, None, None, now, carriers)
+        self._sent_from_outside = max(self._sent_from_outside + 1, self.state.arrived, 1)  # x0 is the start event
+        envelope = Envelope(f"x{self._sent_from_outside}", event, None, None, now, carriers)
         self.mailbox.put(EventArrived(now, envelope, target))

@@ -97,6 +97,7 @@ class Run(LiveRun):
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._asked_at = loop.time()
         self._began = False
+        self._took_first = False
         self.stepper = Stepper(self._start, self.over) if plan.stepwise else None
         self._warned: set[type[Event]] = set()
         parent = current_attempt.get()
@@ -104,6 +105,7 @@ class Run(LiveRun):
         if self._parent is not None:
             self.root_run_id = self._parent.run.root_run_id
             self._parent.adopt(self)
+            self.over.add_done_callback(lambda _: self._parent and self._parent.let_go(self))
 
     def begin(self) -> None:
         """Take the start event, or go on from the snapshot. To be called in the run's own context."""
@@ -112,6 +114,7 @@ class Run(LiveRun):
             if self.plan.timeout is not None:
                 timeout = self.plan.timeout
                 self._after("run", timeout, lambda: RunTimedOut(self.clock.now_ns(), timeout))
+            self._took_first = True
             self.mailbox.open(self._first_tick())
             for event in self.plan.resume.pending if self.plan.resume else ():
                 self.send_from_outside(event, None)
@@ -134,6 +137,8 @@ class Run(LiveRun):
                 self.take(RunInterrupted(self.clock.now_ns()))
             if self.state.ended == "interrupted":
                 raise
+        except Exception as error:  # noqa: BLE001  # as in `take`
+            self._break(error)
         finally:
             try:
                 if self.plan.teardown is not None:
@@ -143,11 +148,13 @@ class Run(LiveRun):
 
     def standing(self) -> RunState:
         """The state to take a snapshot of; that of a run which still queues at its gate has its start event."""
-        if self._began or self.state.ended is not None:
+        if self._took_first:
             return self.state
         queued = self.plan.resume.state if self.plan.resume else RunState(self.spec, self.run_id)
         if self.plan.resume is None:
             reduce(queued, self._first_tick())
+        for tick in self.mailbox.waiting():
+            reduce(queued, tick)
         return queued
 
     def cancel(self, reason: str | None = None) -> None:
@@ -331,7 +338,7 @@ class Run(LiveRun):
         if retry.delay <= 0:
             self.mailbox.put(RetryDue(self.clock.now_ns(), exec_id))
         else:
-            self._after(exec_id, retry.delay, lambda: RetryDue(self.clock.now_ns(), exec_id))
+            self._after(f"retry {exec_id}", retry.delay, lambda: RetryDue(self.clock.now_ns(), exec_id))
 
     def _start_wait(self, effect: StartWait) -> None:
         wait = effect.wait
@@ -340,10 +347,12 @@ class Run(LiveRun):
         if wait.asked is not None and effect.ask:
             self.publish(wait.asked, self.attempts.get(wait.call.exec_id))
         if effect.due_in is not None:
-            self._after(wait.wait_id, effect.due_in, lambda: WaitTimeoutDue(self.clock.now_ns(), wait.wait_id))
+            self._after(
+                f"wait {wait.wait_id}", effect.due_in, lambda: WaitTimeoutDue(self.clock.now_ns(), wait.wait_id)
+            )
 
     def _end_wait(self, effect: EndWait) -> None:
-        if timer := self._timers.pop(effect.wait.wait_id, None):
+        if timer := self._timers.pop(f"wait {effect.wait.wait_id}", None):
             timer.cancel()
         if self.dispatcher.handlers:
             tell_wait_ended(self, effect)
@@ -352,7 +361,18 @@ class Run(LiveRun):
         if self.stream.internal:
             self.publish(WorkflowIdleEvent(), None)
         if idle.check:
-            self._after("idle", IDLE_SECONDS, lambda: IdleLasted(self.clock.now_ns()))
+            self.check_idle()
+
+    def check_idle(self) -> None:
+        """Let the run end as a deadlock if it stays idle and only the one who awaits it is left to wake it."""
+        if self.state.idle and self.state.ended is None:
+            self._timers["idle"] = self._loop.call_later(IDLE_SECONDS, self._idle_lasted)
+
+    def _idle_lasted(self) -> None:
+        self._timers.pop("idle", None)
+        held = self.sender_outside or self.stream.has_readers or len(self.inside) > 0
+        if self.awaited and not held:
+            self.mailbox.put(IdleLasted(self.clock.now_ns()))
 
     def _end(self, end: EndRun) -> None:
         self.end = end
@@ -370,4 +390,6 @@ class Run(LiveRun):
             self._timers.pop(key, None)
             self.mailbox.put(tick())
 
+        if earlier := self._timers.pop(key, None):
+            earlier.cancel()
         self._timers[key] = self._loop.call_later(delay, fire)

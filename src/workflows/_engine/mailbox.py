@@ -40,6 +40,10 @@ class Mailbox:
         for tick in waiting:
             self.put(tick)
 
+    def waiting(self) -> list[Tick]:
+        """Ticks that came before the first one was taken."""
+        return list(self._ticks)
+
     def put(self, tick: Tick) -> None:
         """Let the run take a tick; one that comes while another is being taken waits for its turn."""
         if self._consuming:

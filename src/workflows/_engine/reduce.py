@@ -21,16 +21,18 @@ from workflows._engine.ticks import (
     EventArrived,
     EventsCollected,
     IdleLasted,
+    QuestionStreamed,
     RetryDue,
     RunInterrupted,
     RunTakenUp,
     RunTimedOut,
     SuspendRequested,
     Tick,
+    WaitAbandoned,
     WaitBegan,
     WaitTimeoutDue,
 )
-from workflows._engine.waits import answered_by, begin_wait, cancel_waits, end_wait, matching_waits
+from workflows._engine.waits import abandon_wait, answered_by, begin_wait, cancel_waits, end_wait, matching_waits
 from workflows._spec import Route
 from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowTimeoutError
 from workflows.events import (
@@ -68,6 +70,10 @@ def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one fl
             retry_now(state, tick, effects)
         case WaitBegan():
             begin_wait(state, tick, effects)
+        case WaitAbandoned():
+            abandon_wait(state, tick, effects)
+        case QuestionStreamed():
+            asked(state, tick.event)
         case WaitTimeoutDue():
             _wait_timed_out(state, tick, effects)
         case RunTimedOut():
@@ -94,10 +100,10 @@ def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -
     call = state.calls[tick.exec_id]
     if call.open_waits:
         cancel_waits(state, effects, call)
-    forget_call(state, call, effects)
-    if tick.stop is not None:
+    if tick.stop is not None:  # before its worker goes to the next call, which must not begin any more
         _end(state, EndRun("completed", tick.stop), effects)
         return
+    forget_call(state, call, effects)
     if state.stepwise:
         call.emitted += len(tick.returned)
         effects.append(HandOver(call, tick.returned))
@@ -121,11 +127,12 @@ def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -
 
 def _arrived(state: RunState, tick: EventArrived, effects: list[Effect]) -> None:
     envelope = tick.envelope
+    number = int(envelope.event_id.rpartition(".")[2].lstrip("x")) + 1
     if envelope.sender is None:
-        state.arrived += 1
+        state.arrived = max(state.arrived, number)
         came_from_outside(state, envelope, effects)
     elif (sender := state.calls.get(envelope.sender)) is not None:
-        sender.emitted += 1
+        sender.emitted = max(sender.emitted, number)
     if envelope.scope:
         alive(state, envelope.scope, 1, effects)
     _deliver(state, envelope, state.spec.route(type(envelope.event)), effects, target=tick.target)
@@ -175,7 +182,7 @@ def _failed(state: RunState, tick: AttemptFailed, effects: list[Effect]) -> None
     decided: list[Effect] = []
     after_failure(state, call, tick, decided)
     if decided and isinstance(decided[-1], EndRun):
-        forget_call(state, call, effects)
+        del state.calls[call.exec_id]
         _end(state, decided[-1], effects)
         return
     effects.extend(decided)

@@ -53,7 +53,9 @@ def _schedule(state: RunState, call: Call, delay: float, tick: AttemptFailed, ef
     state.retries += 1
     call.attempt += 1
     call.due_ns = tick.at_ns + int(delay * 1e9)
-    call.replay, call.answers, call.waiting_since = False, {}, {}
+    # What a person answered is not asked again; a wait that timed out is.
+    call.answers = {wait_id: answer for wait_id, answer in call.answers.items() if answer is not None}
+    call.replay, call.waiting_since = False, {}
     call.phase = CallPhase.RETRYING
     give_back_worker(state, call, effects)
     effects.append(ScheduleRetry(call, delay, call.due_ns, tick.error))

@@ -30,6 +30,8 @@ def dump_run(state: RunState, serializer: BaseSerializer) -> dict[str, Any]:
         "fingerprint": state.spec.fingerprint,
         "now_ns": state.now_ns,
         "arrived": state.arrived,
+        "asked": serializer.serialize(state.asked) if state.asked is not None else None,
+        "open_to_outside": state.open_to_outside,
         "counts": [state.steps, state.retries, state.events, state.handled_errors, state.unhandled],
         "calls": [_dump_call(call, waits.get(id(call), ()), serializer) for call in calls],
         "kept": [_dump_envelope(e, serializer) for e in state.kept],
@@ -50,6 +52,8 @@ def load_run(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerial
     state = RunState(spec, str(data["run_id"]))
     state.now_ns, state.arrived = int(data["now_ns"]), int(data["arrived"])
     state.steps, state.retries, state.events, state.handled_errors, state.unhandled = data["counts"]
+    state.asked = serializer.deserialize(data["asked"]) if data["asked"] else None
+    state.open_to_outside = bool(data["open_to_outside"])
 
     for saved in data["calls"]:
         if saved["step"] in spec.steps:
@@ -70,7 +74,7 @@ def revive(ended: RunState) -> RunState:
     """A state that goes on with what another left: as `load_run(dump_run(ended))`, but nothing needs to be written."""
     state = RunState(ended.spec, ended.run_id)
     state.now_ns, state.arrived, state.kept, state.collected = ended.now_ns, ended.arrived, ended.kept, ended.collected
-    state.fan_outs = ended.fan_outs
+    state.fan_outs, state.asked, state.open_to_outside = ended.fan_outs, ended.asked, ended.open_to_outside
     state.steps, state.retries, state.events = ended.steps, ended.retries, ended.events
     state.handled_errors, state.unhandled = ended.handled_errors, ended.unhandled
     for wait in ended.waits.values():

@@ -33,10 +33,9 @@ async def run_attempt(attempt: Attempt) -> None:
     attempt.started = True
     run = attempt.run
     token = current_attempt.set(attempt)
-    watched = run.dispatcher.handlers or run.stream.internal
     tick: AttemptCompleted | AttemptFailed | None = None
     try:
-        if watched:
+        if run.dispatcher.handlers or run.stream.internal:
             _tell_started(attempt)
         step = attempt.call.step
         if step.plain:
@@ -58,12 +57,21 @@ async def run_attempt(attempt: Attempt) -> None:
         tick = _failed(attempt, error)
     finally:
         current_attempt.reset(token)
-        del run.attempts[attempt.exec_id]
+        run.attempts.pop(attempt.exec_id, None)
+        attempt.end()
         if tick is None and not attempt.stopped:
             _tell_crash(attempt, sys.exception())
     assert tick is not None, "what is no Exception has left this function already"
+    if attempt.stopped and isinstance(tick, AttemptFailed):
+        _tell_stopped(attempt, tick.error)  # it failed while it was being stopped: no retry, no handler
+    else:
+        _hand_in(attempt, tick)
+
+
+def _hand_in(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> None:
+    run = attempt.run
     _remember(attempt, _outcome(tick), tick.at_ns, tick.returned)
-    if watched:
+    if run.dispatcher.handlers or run.stream.internal:
         _tell_ended(attempt, tick)
     run.mailbox.put(tick)
 
@@ -114,7 +122,14 @@ async def _within(attempt: Attempt, timeout: float, function: Callable[..., Any]
 
 async def _in_thread(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(None, partial(context.run, partial(function, **arguments)))
+    return await asyncio.get_running_loop().run_in_executor(None, partial(context.run, _call_sync, function, arguments))
+
+
+def _call_sync(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    try:
+        return function(**arguments)
+    except StopIteration as error:  # which no future can carry: the step would hang
+        raise RuntimeError("a step raised StopIteration") from error
 
 
 def _completed(attempt: Attempt, result: Any) -> AttemptCompleted:
@@ -157,6 +172,8 @@ def _failed(attempt: Attempt, error: Exception) -> AttemptFailed:
     call, run = attempt.call, attempt.run
     now = run.clock.now_ns()
     tick = AttemptFailed(now, call.exec_id, error, timed_out=isinstance(error, StepTimeoutError))
+    if attempt.stopped:
+        return tick
     elapsed = (now - call.first_started_ns) / 1e9
     try:
         tick.retry_delay = _verdict(attempt, elapsed, error)
@@ -273,13 +290,13 @@ def _tell_crash(attempt: Attempt, error: BaseException | None) -> None:
     attempt.run.crash(error)
 
 
-def _tell_stopped(attempt: Attempt) -> None:
+def _tell_stopped(attempt: Attempt, error: BaseException | None = None) -> None:
     ended = attempt.run.state.ended
     outcome: StepOutcome = "abandoned"
     if ended in ("cancelled", "timed_out", "interrupted", "suspended"):
         outcome = ended
     _remember(attempt, outcome, attempt.run.clock.now_ns())
-    _tell_end(attempt, outcome, None, {})
+    _tell_end(attempt, outcome, error, {})
 
 
 def _tell_end(attempt: Attempt, outcome: StepOutcome, error: BaseException | None, facts: dict[str, Any]) -> None:

@@ -69,6 +69,11 @@ class EventStream:
         self._cursors.add(cursor)
         return cursor
 
+    @property
+    def has_readers(self) -> bool:
+        """Whether a reader that has not ended is attached."""
+        return any(not cursor.ended for cursor in self._cursors)
+
     def backlog(self, cursor: StreamCursor) -> int:
         """How many events a cursor has not read."""
         return self._first + len(self._events) - cursor.position
@@ -81,7 +86,11 @@ class EventStream:
     async def _changed(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
-        await waiter
+        try:
+            await waiter
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
@@ -107,6 +116,11 @@ class StreamCursor:
         self._internal = internal
         self._finished = False
         self.position = position
+
+    @property
+    def ended(self) -> bool:
+        """It has given its last event, or was closed."""
+        return self._finished
 
     def __aiter__(self) -> StreamCursor:
         return self

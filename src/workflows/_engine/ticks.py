@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workflows.events import Event, StopEvent
+from workflows.events import Event, InputRequiredEvent, StopEvent
 from workflows.instrumentation.records import Envelope
 
 __all__ = [
@@ -20,12 +20,14 @@ __all__ = [
     "EventArrived",
     "EventsCollected",
     "IdleLasted",
+    "QuestionStreamed",
     "RetryDue",
     "RunInterrupted",
     "RunTakenUp",
     "RunTimedOut",
     "SuspendRequested",
     "Tick",
+    "WaitAbandoned",
     "WaitBegan",
     "WaitTimeoutDue",
 ]
@@ -151,6 +153,22 @@ class RunTakenUp:
 
 
 @dataclass(slots=True)
+class WaitAbandoned:
+    """A step gave a wait up: what it awaited it in was cancelled, or timed out."""
+
+    at_ns: int
+    wait_id: str
+
+
+@dataclass(slots=True)
+class QuestionStreamed:
+    """A step wrote a question to the stream: somebody outside may answer it."""
+
+    at_ns: int
+    event: InputRequiredEvent
+
+
+@dataclass(slots=True)
 class IdleLasted:
     """The run has been idle for a moment: time enough for whoever reads its stream to send something."""
 
@@ -177,5 +195,7 @@ Tick = (
     | SuspendRequested
     | RunTakenUp
     | IdleLasted
+    | QuestionStreamed
+    | WaitAbandoned
     | RunInterrupted
 )

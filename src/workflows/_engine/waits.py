@@ -8,11 +8,11 @@ from __future__ import annotations
 from workflows._engine.effects import Effect, EndWait, ResumeCall, StartWait
 from workflows._engine.routing import give_back_worker, take_worker
 from workflows._engine.state import Call, CallPhase, RunState, Wait
-from workflows._engine.ticks import WaitBegan
+from workflows._engine.ticks import WaitAbandoned, WaitBegan
 from workflows.events import Event
 from workflows.instrumentation.records import Envelope
 
-__all__ = ["begin_wait", "cancel_waits", "end_wait", "matching_waits"]
+__all__ = ["abandon_wait", "begin_wait", "cancel_waits", "end_wait", "matching_waits"]
 
 
 def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
@@ -81,6 +81,37 @@ def cancel_waits(state: RunState, effects: list[Effect], call: Call | None = Non
         del state.waits[wait.wait_id]
         wait.call.open_waits -= 1
         effects.append(EndWait(wait))
+    if call is not None:
+        _run_on(state, call)
+
+
+def abandon_wait(state: RunState, tick: WaitAbandoned, effects: list[Effect]) -> None:
+    """Close a wait that its own step gave up; the step runs on, with a worker if there is one."""
+    wait = state.waits.pop(tick.wait_id, None)
+    if wait is not None:
+        wait.call.open_waits -= 1
+        effects.append(EndWait(wait))
+        _run_on(state, wait.call)
+        return
+    for call in state.calls.values():  # it was answered, and its call queues for a worker
+        if call.to_resume and any(w.wait_id == tick.wait_id for w in call.to_resume):
+            _run_on(state, call)
+            return
+
+
+def _run_on(state: RunState, call: Call) -> None:
+    """A call whose body goes on without having been resumed counts as running again."""
+    queue = state.queue(call.step)
+    if call.phase is CallPhase.WAITING:
+        state.busy += 1
+    elif call.phase is CallPhase.QUEUED and call.to_resume is not None:
+        queue.calls.remove(call)
+        call.to_resume = None
+    else:
+        return
+    call.phase = CallPhase.RUNNING
+    if queue.free:
+        call.worker = queue.free.pop()
 
 
 def answered_by(envelope: Envelope, waits: list[Wait], state: RunState, effects: list[Effect]) -> None:

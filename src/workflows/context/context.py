@@ -64,7 +64,6 @@ class Context(Generic[StateT]):
         self._workflow = workflow
         self._run: Run | None = None
         self._attempt: Attempt | None = None
-        self._waits = 0
         self._resume: ResumePoint | None = None
         self._serializer = serializer or workflow.serializer
         if previous_context is None:
@@ -91,7 +90,6 @@ class Context(Generic[StateT]):
         context: Context[Any] = cls.__new__(cls)
         context._workflow, context._run, context._store = outside._workflow, outside._run, outside._store
         context._attempt = attempt
-        context._waits = 0
         return context
 
     def _begin(self, run: Run) -> None:
@@ -185,9 +183,9 @@ class Context(Generic[StateT]):
         attempt = self._inside_step("write_event_to_stream")
         if ev is not None:
             if attempt.run.mailbox.is_here():
-                attempt.run.publish(ev, attempt)
+                attempt.publish(ev)
             else:
-                attempt.run.mailbox.post(attempt.run.publish, ev, attempt)
+                attempt.run.mailbox.post(attempt.publish, ev)
 
     def collect_events(
         self, ev: Event, expected: Sequence[type[Event]], buffer_id: str | None = None
@@ -217,8 +215,7 @@ class Context(Generic[StateT]):
             asyncio.TimeoutError: If none came within `timeout` seconds (None: wait for ever).
         """
         attempt = self._inside_step("wait_for_event")
-        wait_id = waiter_id or f"{attempt.exec_id}.{attempt.attempt}.{self._waits}"
-        self._waits += 1
+        wait_id = attempt.wait_id(waiter_id)
         event: Any = await attempt.wait(
             event_type,
             wait_id=wait_id,

@@ -18,6 +18,11 @@ class BasicRuntime:
         self._tasks: set[asyncio.Task[None]] = set()
         self._runs: WeakValueDictionary[str, Run] = WeakValueDictionary()
 
+    def is_live(self, run_id: str) -> bool:
+        """Whether a run with this id is not over."""
+        run = self._runs.get(run_id)
+        return run is not None and not run.over.done()
+
     def start(self, plan: RunPlan) -> Run:
         """Start a run on the running event loop.
 
