@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from contextlib import suppress
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 __all__ = [
     "CollectionReleaseEvent",
@@ -18,6 +28,8 @@ __all__ = [
     "IdleReleasedEvent",
     "InputRequiredEvent",
     "InternalDispatchEvent",
+    "SerializableException",
+    "SerializableOptionalException",
     "StartEvent",
     "StepFailedEvent",
     "StepState",
@@ -29,6 +41,7 @@ __all__ = [
     "WorkflowFailedEvent",
     "WorkflowIdleEvent",
     "WorkflowTimedOutEvent",
+    "rebuild_exception",
 ]
 
 _MISSING: Any = object()
@@ -199,6 +212,48 @@ class HumanResponseEvent(Event):
     """An answer from outside; steps may accept it though no step produces it."""
 
 
+class UnreconstructedException(Exception):  # a compatible name
+    """Stands in for an exception that cannot be rebuilt from text; `original_type` is the name of its class."""
+
+    def __init__(self, message: str = "", *, original_type: str | None = None) -> None:
+        super().__init__(message)
+        self.original_type = original_type
+
+
+def _exception_as_dict(error: BaseException | None) -> dict[str, str] | None:
+    if error is None:
+        return None
+    kind = type(error)
+    return {"exception_type": f"{kind.__module__}.{kind.__qualname__}", "exception_message": str(error)}
+
+
+def rebuild_exception(name: str, message: str) -> Exception:
+    """An exception of the class of that name, if it is loaded and takes a message; else a stand-in."""
+    module, _, cls = name.rpartition(".")
+    found = getattr(sys.modules.get(module), cls, None)
+    if isinstance(found, type) and issubclass(found, Exception):
+        with suppress(TypeError):  # its constructor takes something else
+            return found(message)
+    return UnreconstructedException(message, original_type=name)
+
+
+def _exception_from_dict(value: Any) -> object:
+    saved = cast("dict[str, str]", value if value.__class__ is dict else {})
+    if "exception_type" in saved:
+        return rebuild_exception(saved["exception_type"], saved.get("exception_message", ""))
+    return cast("object", value)
+
+
+SerializableException = Annotated[
+    Exception, BeforeValidator(_exception_from_dict), PlainSerializer(_exception_as_dict, when_used="json")
+]
+"""An exception that a model may hold: in JSON its class and message; reading it imports nothing."""
+SerializableOptionalException = Annotated[
+    Exception | None, BeforeValidator(_exception_from_dict), PlainSerializer(_exception_as_dict, when_used="json")
+]
+"""The same, or None."""
+
+
 class StepFailedEvent(Event):
     """What a `@catch_error` handler receives when a step has failed and its retries are used up.
 
@@ -207,7 +262,7 @@ class StepFailedEvent(Event):
 
     step_name: str
     input_event: Event
-    exception: Exception
+    exception: SerializableException
     attempts: int
     elapsed_seconds: float
     failed_at: datetime
@@ -236,7 +291,7 @@ class WorkflowFailedEvent(StopEvent):
     """Last event of the stream of a failed run; `exception` is the live object."""
 
     step_name: str
-    exception: Exception
+    exception: SerializableException
     attempts: int | None = None
     elapsed_seconds: float | None = None
 
@@ -278,14 +333,6 @@ class UnhandledEvent(InternalDispatchEvent):
     qualified_name: str
     step_name: str | None = None
     idle: bool
-
-
-class UnreconstructedException(Exception):  # a compatible name
-    """Stands in for an exception that cannot be rebuilt from text; `original_type` is the name of its class."""
-
-    def __init__(self, message: str = "", *, original_type: str | None = None) -> None:
-        super().__init__(message)
-        self.original_type = original_type
 
 
 EventType = type[Event]

@@ -232,3 +232,17 @@ async def test_under_test_a_raising_record_handler_ends_the_run_with_its_error(
             await asyncio.wait_for(One().run(), 2)
     finally:
         remove()
+
+
+async def test_a_failure_can_be_sent_as_json_and_read_back() -> None:
+    class Fails(Workflow):
+        @step
+        async def one(self, ev: StartEvent) -> StopEvent:
+            raise ValueError("broken")
+
+    handler = Fails().run()
+    (event,) = [event async for event in handler.stream_events()]
+    again = WorkflowFailedEvent.model_validate_json(event.model_dump_json())
+    assert (again.step_name, type(again.exception), str(again.exception)) == ("one", ValueError, "broken")
+    with pytest.raises(ValueError, match="broken"):
+        await handler

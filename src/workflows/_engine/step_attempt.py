@@ -122,14 +122,14 @@ async def _within(attempt: Attempt, timeout: float, function: Callable[..., Any]
 
 async def _in_thread(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(None, partial(context.run, _call_sync, function, arguments))
 
+    def call() -> Any:
+        try:
+            return context.run(partial(function, **arguments))
+        except StopIteration as error:  # which no future can carry: the step would hang
+            raise RuntimeError("a step raised StopIteration") from error
 
-def _call_sync(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    try:
-        return function(**arguments)
-    except StopIteration as error:  # which no future can carry: the step would hang
-        raise RuntimeError("a step raised StopIteration") from error
+    return await asyncio.get_running_loop().run_in_executor(None, call)
 
 
 def _completed(attempt: Attempt, result: Any) -> AttemptCompleted:

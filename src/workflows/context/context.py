@@ -15,13 +15,14 @@ from workflows._engine.live import ResumePoint
 from workflows._engine.loop import Run
 from workflows._engine.snapshot import revive
 from workflows._engine.state import CallPhase
+from workflows._engine.stream import StreamCursor
 from workflows._spec import WorkflowSpec, takes
 from workflows.context.external_context import ExternalContext
 from workflows.context.serializers import BaseSerializer
 from workflows.context.snapshots import carriers_of, dump_context, load_context
 from workflows.context.state_store import DictState, InMemoryStateStore
 from workflows.errors import ContextStateError, WorkflowRuntimeError
-from workflows.events import Event
+from workflows.events import Event, StopEvent
 from workflows.instrumentation.scope import current_attempt
 from workflows.retry_policy import RetryInfo
 
@@ -243,6 +244,22 @@ class Context(Generic[StateT]):
         return attempt.context
 
     # outside
+
+    def stream_events(self) -> StreamCursor:
+        """Everything that the run streams, events about the engine itself included; see `handler.stream_events`."""
+        return self._running("stream_events").stream.cursor(internal=True)
+
+    def get_result(self) -> Any:
+        """Older way to the result of a run that is over.
+
+        Raises:
+            WorkflowRuntimeError: If it is not over, or gave no result.
+        """
+        _deprecated("ctx.get_result", "await handler")
+        end = self._running("get_result").end
+        if end is None or end.error is not None:
+            raise WorkflowRuntimeError("The run has no result (yet). Await its handler.")
+        return end.stop_event.result if type(end.stop_event) is StopEvent else end.stop_event
 
     async def running_steps(self) -> list[str]:
         """Names of the steps that have a running call, in definition order."""

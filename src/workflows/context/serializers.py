@@ -8,7 +8,7 @@ import pickle
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -19,7 +19,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from workflows.events import DictLikeModel, UnreconstructedException
+from workflows.events import DictLikeModel, rebuild_exception
 
 __all__ = ["BaseSerializer", "JsonPickleSerializer", "JsonSerializer", "PickleSerializer", "model_types"]
 
@@ -141,7 +141,7 @@ class JsonSerializer(BaseSerializer):
         if mark == "__is_value":
             return _FROM_JSON[fields[mark]](self.deserialize_value(value))
         if mark == "__is_exception":
-            return _exception(value, fields["qualified_name"])
+            return rebuild_exception(fields["qualified_name"], value)
         cls: Any = self.resolve_class(fields["qualified_name"])
         if mark == "__is_enum":
             return cls(value)
@@ -260,15 +260,6 @@ def _loosely_typed(model: BaseModel) -> Iterator[tuple[str, Any]]:
     private = model.__pydantic_private__ or {}
     if private.get("_result") is not None:
         yield "result", private["_result"]
-
-
-def _exception(message: str, name: str) -> Exception:
-    module, _, cls = name.rpartition(".")
-    found = getattr(sys.modules.get(module), cls, None)
-    if isinstance(found, type) and issubclass(found, Exception):
-        with suppress(TypeError):  # its constructor takes something else
-            return found(message)
-    return UnreconstructedException(message, original_type=name)
 
 
 def _name_of(cls: type) -> str:
