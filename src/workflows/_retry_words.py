@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from workflows._retry_callables import (
@@ -56,11 +57,12 @@ __all__ = [
 ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
 
 
-class _Condition:
+class _Condition(ABC):
     """Whether an error is worth another attempt; `a & b` and `a | b` combine."""
 
+    @abstractmethod
     def __call__(self, error: BaseException) -> bool:
-        raise NotImplementedError
+        """Whether this error is worth it."""
 
     def __and__(self, other: AnyCondition) -> retry_all:
         return retry_all(self, other)
@@ -180,11 +182,12 @@ class retry_if_not_exception_message(retry_if_exception_message):
         return not super().__call__(error)
 
 
-class _Wait:
+class _Wait(ABC):
     """Seconds before the next attempt; `attempts` is 0 for the first retry. `a + b` and `sum([a, b])` add up."""
 
+    @abstractmethod
     def __call__(self, attempts: int, seed: int | None = None) -> float:
-        raise NotImplementedError
+        """The delay in seconds."""
 
     def __add__(self, other: AnyWait) -> wait_combine:
         return wait_combine(self, other)
@@ -297,11 +300,12 @@ class wait_random(_Wait):
         return random.Random(seed).uniform(self.min, self.max)
 
 
-class _Stop:
+class _Stop(ABC):
     """Whether to give up after `attempts` failures and `elapsed_time` seconds; `a & b` and `a | b` combine."""
 
+    @abstractmethod
     def __call__(self, attempts: int, elapsed_time: float, *, upcoming_sleep: float = 0.0) -> bool:
-        raise NotImplementedError
+        """Whether it is time to give up."""
 
     def __and__(self, other: AnyStop) -> stop_all:
         return stop_all(self, other)

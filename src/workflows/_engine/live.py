@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +82,7 @@ class RunPlan:
     grace: float = 0.5
 
 
-class LiveRun:
+class LiveRun(ABC):
     """The parts of a live run that its loop and its attempts share.
 
     Attributes:
@@ -120,13 +121,13 @@ class LiveRun:
         self._sent_from_outside = 0
         self._functions: dict[str, Callable[..., Any]] = {}
 
+    @abstractmethod
     def take(self, tick: Tick) -> None:
         """Reduce one tick and do what follows; the loop's part."""
-        raise NotImplementedError
 
+    @abstractmethod
     def crash(self, error: BaseException | None) -> None:
         """End the run because a step raised what is no `Exception`; the loop's part."""
-        raise NotImplementedError
 
     def function(self, step: StepSpec) -> Callable[..., Any]:
         """What a call of a step calls; bound once a run."""
@@ -135,13 +136,13 @@ class LiveRun:
             found = self._functions[step.name] = self.plan.bind(step)
         return found
 
+    @abstractmethod
     def cancel(self, reason: str | None = None) -> None:
         """End the run as cancelled; the loop's part."""
-        raise NotImplementedError
 
+    @abstractmethod
     def collect(self, tick: EventsCollected) -> ReleaseFanIn | None:
         """Reduce a collect at once, since the step waits for its answer; the loop's part."""
-        raise NotImplementedError
 
     def tell(self, kind: type[Record], /, **facts: Any) -> None:
         """Tell one record; called only where somebody listens, so that nothing is built for nobody."""
