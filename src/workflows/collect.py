@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workflows.errors import WorkflowValidationError
-
 __all__ = ["All", "Cardinality", "Collect", "Take"]
 
 
@@ -16,13 +14,17 @@ class All:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Go on with the first `n` that arrive; the other branches keep running, their events are dropped."""
+    """Go on with the first `n` that arrive; the other branches keep running, their events are dropped.
+
+    Raises:
+        ValueError: If `n` is below 1.
+    """
 
     n: int
 
     def __post_init__(self) -> None:
         if self.n < 1:
-            raise WorkflowValidationError(f"Take(n) needs n of 1 or more, got {self.n}.")
+            raise ValueError(f"Take(n) needs n of 1 or more, got {self.n}.")
 
 
 Cardinality = All | Take

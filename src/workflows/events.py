@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
 from contextlib import suppress
 from datetime import datetime
 from enum import Enum
+from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     PlainSerializer,
+    PlainValidator,
     PrivateAttr,
     SerializerFunctionWrapHandler,
     model_serializer,
@@ -28,7 +29,10 @@ __all__ = [
     "IdleReleasedEvent",
     "InputRequiredEvent",
     "InternalDispatchEvent",
+    "SerializableEvent",
+    "SerializableEventType",
     "SerializableException",
+    "SerializableOptionalEvent",
     "SerializableOptionalException",
     "StartEvent",
     "StepFailedEvent",
@@ -45,6 +49,29 @@ __all__ = [
 ]
 
 _MISSING: Any = object()
+_UNPACKS = "unpacks_dynamic_fields"
+
+
+PostInit = Callable[..., None]
+
+
+def _unpacks(function: PostInit) -> PostInit:
+    vars(function)[_UNPACKS] = True  # pydantic's own wrapper around it copies this
+    return function
+
+
+def _unpacking_first(own: PostInit) -> PostInit:
+    """A `model_post_init` that need not call `super()` to find its dynamic and private fields in place."""
+
+    @_unpacks
+    @wraps(own)
+    def model_post_init(self: DictLikeModel, context: Any, /) -> None:
+        # What pydantic made of StopEvent's: it also sets up the private attributes, of whatever class they are.
+        unpack = StopEvent if self.__private_attributes__ else DictLikeModel
+        unpack.model_post_init(self, context)  # type: ignore[arg-type]  # see above
+        own(self, context)
+
+    return model_post_init
 
 
 class DictLikeModel(BaseModel):
@@ -55,8 +82,10 @@ class DictLikeModel(BaseModel):
     iteration, `to_dict`) see dynamic fields only; `get` and item access find declared fields as well.
     """
 
-    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+    # Ours are built when the first one is made, for a quick `import workflows`; those of users at once, see below.
+    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True, defer_build=True)
 
+    @_unpacks
     def model_post_init(self, context: Any, /) -> None:
         """Unpack the `_data` key of a dump, and hand keywords that name a private attribute to it."""
         extra = self.__pydantic_extra__
@@ -70,11 +99,16 @@ class DictLikeModel(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Keep dynamic fields working in a subclass that set another `extra` mode in its `model_config`."""
+        """Keep dynamic fields working in a subclass with an `extra` mode or a `model_post_init` of its own."""
         super().__pydantic_init_subclass__(**kwargs)
-        if cls.model_config.get("extra") != "allow":
-            cls.model_config["extra"] = "allow"
-            cls.model_rebuild(force=True)
+        if not hasattr(cls.model_post_init, _UNPACKS):
+            cls.model_post_init = _unpacking_first(cls.model_post_init)
+        if cls.__module__ == __name__:
+            return
+        closed = cls.model_config.get("extra") != "allow"
+        cls.model_config["extra"] = "allow"
+        cls.model_config["defer_build"] = False
+        cls.model_rebuild(force=closed, raise_errors=False)  # a class that it names may be defined later
 
     @model_serializer(mode="wrap")
     def _keep_dynamic_fields_apart(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -221,37 +255,93 @@ class UnreconstructedException(Exception):  # a compatible name
 
 
 def _exception_as_dict(error: BaseException | None) -> dict[str, str] | None:
-    if error is None:
-        return None
-    kind = type(error)
-    return {"exception_type": f"{kind.__module__}.{kind.__qualname__}", "exception_message": str(error)}
+    return None if error is None else {"exception_type": _full_name(type(error)), "exception_message": str(error)}
 
 
 def rebuild_exception(name: str, message: str) -> Exception:
     """An exception of the class of that name, if it is loaded and takes a message; else a stand-in."""
-    module, _, cls = name.rpartition(".")
-    found = getattr(sys.modules.get(module), cls, None)
-    if isinstance(found, type) and issubclass(found, Exception):
+    found = _loaded_class(name)
+    if found is not None and issubclass(found, Exception):
         with suppress(TypeError):  # its constructor takes something else
             return found(message)
     return UnreconstructedException(message, original_type=name)
 
 
-def _exception_from_dict(value: Any) -> object:
+def _exception_from_dict(value: Any) -> Exception:
+    if isinstance(value, Exception):
+        return value
     saved = cast("dict[str, str]", value if value.__class__ is dict else {})
-    if "exception_type" in saved:
-        return rebuild_exception(saved["exception_type"], saved.get("exception_message", ""))
-    return cast("object", value)
+    if "exception_type" not in saved:
+        raise ValueError(f"an Exception, or what it was dumped as, is needed here, not {type(value).__name__}")
+    return rebuild_exception(saved["exception_type"], saved.get("exception_message", ""))
 
 
-SerializableException = Annotated[
-    Exception, BeforeValidator(_exception_from_dict), PlainSerializer(_exception_as_dict, when_used="json")
-]
-"""An exception that a model may hold: in JSON its class and message; reading it imports nothing."""
+def _optional_exception_from_dict(value: Any) -> Exception | None:
+    return None if value is None else _exception_from_dict(value)
+
+
+def _event_as_dict(event: Event | None) -> dict[str, Any] | None:
+    if event is None:
+        return None
+    return {
+        "__is_pydantic": True,
+        "value": event.model_dump(mode="json"),
+        "qualified_name": _full_name(type(event)),
+    }
+
+
+def _event_from_dict(value: Any) -> Event:
+    if isinstance(value, Event):
+        return value
+    saved = cast("dict[str, Any]", value if value.__class__ is dict else {})
+    if "qualified_name" not in saved:
+        raise ValueError(f"an Event, or what it was dumped as, is needed here, not {type(value).__name__}")
+    return _event_class(saved["qualified_name"]).model_validate(saved["value"])
+
+
+def _optional_event_from_dict(value: Any) -> Event | None:
+    return None if value is None else _event_from_dict(value)
+
+
+def _event_class(value: Any) -> type[Event]:
+    found: Any = _loaded_class(value) if isinstance(value, str) else value
+    if isinstance(found, type) and issubclass(found, Event):
+        return found
+    raise ValueError(f"{value!r} is no class of events, or its module is not loaded; import it first")
+
+
+def _full_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _loaded_class(name: str) -> type[Any] | None:
+    """The class of that full name; reading it imports nothing."""
+    parts = name.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        found: Any = sys.modules.get(".".join(parts[:cut]))
+        if found is not None:
+            for part in parts[cut:]:
+                found = getattr(found, part, None)
+            return found if isinstance(found, type) else None
+    return None
+
+
+SerializableException = Annotated[Exception, PlainValidator(_exception_from_dict), PlainSerializer(_exception_as_dict)]
+"""An exception that a model may hold: dumped as its class and message; reading it imports nothing."""
 SerializableOptionalException = Annotated[
-    Exception | None, BeforeValidator(_exception_from_dict), PlainSerializer(_exception_as_dict, when_used="json")
+    Exception | None, PlainValidator(_optional_exception_from_dict), PlainSerializer(_exception_as_dict)
 ]
 """The same, or None."""
+SerializableEvent = Annotated[Event, PlainValidator(_event_from_dict), PlainSerializer(_event_as_dict)]
+"""An event that a model may hold whatever its class: dumped with the name of that; reading it imports nothing."""
+SerializableOptionalEvent = Annotated[
+    Event | None, PlainValidator(_optional_event_from_dict), PlainSerializer(_event_as_dict)
+]
+"""The same, or None."""
+SerializableEventType = Annotated[
+    type[Event], PlainValidator(_event_class), PlainSerializer(_full_name, return_type=str)
+]
+"""A class of events that a model may hold: dumped as its full name; reading it imports nothing."""
 
 
 class StepFailedEvent(Event):
@@ -261,7 +351,7 @@ class StepFailedEvent(Event):
     """
 
     step_name: str
-    input_event: Event
+    input_event: SerializableEvent
     exception: SerializableException
     attempts: int
     elapsed_seconds: float
@@ -271,7 +361,7 @@ class StepFailedEvent(Event):
 class CollectionReleaseEvent(Event):
     """Stands for the events of a join that failed, as the `input_event` of its `StepFailedEvent`."""
 
-    events: list[Event] = []
+    events: list[SerializableEvent] = []
     stream_id: str = ""
     binding_id: str = ""
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
+from contextvars import Context as Variables
+from contextvars import copy_context
 from functools import partial
 from typing import Any
 
+from workflows._engine.effects import EndRun
 from workflows._engine.loop import Run
 from workflows._engine.stream import StreamCursor
 from workflows.context.context import Context
@@ -33,7 +37,8 @@ class WorkflowHandler(Awaitable[Any]):
         self._run = run
         self._ctx = ctx
         self._failure = _Failure()
-        run.over.add_done_callback(self._failure.note(run))
+        self._callbacks: list[tuple[Callable[[WorkflowHandler], object], Variables]] = []
+        run.when_over(self._failure.note)
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._result().__await__()
@@ -56,14 +61,14 @@ class WorkflowHandler(Awaitable[Any]):
 
     def is_done(self) -> bool:
         """Whether the run is over, with no task of it left."""
-        return self._run.over.done()
+        return self._run.is_over
 
     async def stop_event_result(self) -> StopEvent:
         """Wait for the end and give the event that ended the run; raises as awaiting does."""
         self._run.awaited += 1
         self._run.check_idle()
         try:
-            await asyncio.shield(self._run.over)
+            await self._run.until_over()
         finally:
             self._run.awaited -= 1
         self._failure.seen = True
@@ -80,7 +85,7 @@ class WorkflowHandler(Awaitable[Any]):
         failed = end is not None and end.outcome in ("failed", "timed_out")
         return end.stop_event if end is not None and self.is_done() and not failed else None
 
-    def stream_events(self, expose_internal: bool = False) -> StreamCursor:
+    def stream_events(self, expose_internal: bool = False, *, include_children: bool = False) -> StreamCursor:
         """An async iterator over what the steps write to the stream; it ends after the run's terminal event.
 
         Every call gives a reader of its own, from the first event that is kept. One that follows a reader which was
@@ -88,11 +93,13 @@ class WorkflowHandler(Awaitable[Any]):
 
         Args:
             expose_internal: Also give events about the engine itself (`StepStateChanged`, `UnhandledEvent`, ...).
+            include_children: Also give what runs stream that steps of this run started, and their steps in turn, from
+                now on; without the events that end those runs.
 
         Raises:
             WorkflowRuntimeError: While iterating, if events that it should give are no longer kept.
         """
-        return self._run.stream.cursor(internal=expose_internal)
+        return self._run.stream.cursor(internal=expose_internal, children=include_children)
 
     async def send_event(self, event: Event, step: str | None = None) -> None:
         """Send an event into the run; see `Context.send_event`."""
@@ -106,7 +113,9 @@ class WorkflowHandler(Awaitable[Any]):
         """
         self._run.mailbox.post(self._run.cancel)
         self._failure.seen = True
-        await asyncio.wait([self._run.over], timeout=timeout)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._run.until_over()
 
     async def run_step(self) -> list[Event] | None:
         """In a run started with `run(stepwise=True)`: let the calls that can start run to their end.
@@ -138,26 +147,41 @@ class WorkflowHandler(Awaitable[Any]):
             raise WorkflowRuntimeError(f"Run {self.run_id} is over ({self._run.end.outcome}); nothing to suspend.")
         snapshot = self._ctx.to_dict()
         self._run.suspend()
-        await asyncio.shield(self._run.over)
+        await self._run.until_over()
         return snapshot
 
-    # names of older versions
+    # names of older versions, in which a handler was an asyncio.Future
 
     def done(self) -> bool:
         """Older name of `is_done()`."""
         _deprecated("done()", "is_done()")
         return self.is_done()
 
+    def result(self) -> Any:
+        """What awaiting would give, without waiting.
+
+        Raises:
+            asyncio.InvalidStateError: If the run is not over.
+        """
+        _deprecated("result()", "await handler")
+        end = self._ended("Result is not ready")
+        if end.error is not None:
+            raise end.error
+        return _result_of(end.stop_event)
+
+    def exception(self) -> BaseException | None:
+        """What awaiting would raise; None where it would not.
+
+        Raises:
+            asyncio.InvalidStateError: If the run is not over.
+        """
+        _deprecated("exception()", "await handler")
+        return self._ended("Exception is not set").error
+
     def cancelled(self) -> bool:
         """Whether the run was cancelled."""
         _deprecated("cancelled()", "get_stop_event()")
         return self._run.end is not None and self._run.end.outcome == "cancelled"
-
-    def exception(self) -> BaseException | None:
-        """What awaiting would raise; None while the run goes on."""
-        _deprecated("exception()", "await handler")
-        self._failure.seen = True
-        return self._run.end.error if self._run.end is not None else None
 
     def cancel(self) -> None:
         """Ask for the run's end without waiting for it."""
@@ -165,14 +189,48 @@ class WorkflowHandler(Awaitable[Any]):
         self._failure.seen = True
         self._run.mailbox.post(self._run.cancel)
 
+    def add_done_callback(self, fn: Callable[[WorkflowHandler], object], *, context: Variables | None = None) -> None:
+        """Call `fn(handler)` soon after the end of the run; soon, where that is past."""
+        _deprecated("add_done_callback()", "await handler")
+        self._callbacks.append((fn, context or copy_context()))
+        if self._run.is_over:
+            self._call_back(self._run)
+        elif len(self._callbacks) == 1:
+            self._run.when_over(self._call_back)
+
+    def remove_done_callback(self, fn: Callable[[WorkflowHandler], object]) -> int:
+        """Take back every `add_done_callback(fn)`; how many there were."""
+        before = len(self._callbacks)
+        self._callbacks = [pair for pair in self._callbacks if pair[0] != fn]
+        return before - len(self._callbacks)
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that the run lives on."""
+        return self._run.loop
+
+    def _call_back(self, run: Run) -> None:
+        callbacks, self._callbacks = self._callbacks, []
+        for fn, context in callbacks:
+            run.loop.call_soon(fn, self, context=context)
+
+    def _ended(self, otherwise: str) -> EndRun:
+        end = self._run.end
+        if end is None or not self.is_done():
+            raise asyncio.InvalidStateError(f"{otherwise}: run {self.run_id} is not over. Await the handler.")
+        self._failure.seen = True
+        return end
+
     def __str__(self) -> str:
         stop = self.get_stop_event()
-        result = None if stop is None else stop
-        return f"WorkflowHandler(workflow={self._run.spec.name}, run_id={self.run_id}, result={result})"
+        name = self._ctx._workflow.workflow_name  # pyright: ignore[reportPrivateUsage]  # two halves of one run
+        return f"WorkflowHandler(workflow={name}, run_id={self.run_id}, result={stop})"
 
     async def _result(self) -> Any:
-        stop = await self.stop_event_result()
-        return stop.result if type(stop) is StopEvent else stop
+        return _result_of(await self.stop_event_result())
+
+
+def _result_of(stop: StopEvent) -> Any:
+    return stop.result if type(stop) is StopEvent else stop
 
 
 class _Failure:
@@ -182,11 +240,9 @@ class _Failure:
         self.seen = False
         self._run: Run | None = None
 
-    def note(self, run: Run) -> Any:
-        def over(_: object) -> None:
-            self._run = run
-
-        return over
+    def note(self, run: Run) -> None:
+        """The run is over, and holds this object no longer: the two will not have to wait for the garbage collector."""
+        self._run = run
 
     def __del__(self) -> None:
         run = self._run

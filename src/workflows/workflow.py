@@ -7,6 +7,7 @@ import logging
 import secrets
 import string
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
@@ -276,8 +277,8 @@ class Workflow(metaclass=WorkflowMeta):
                 run_id=run_id,
                 start_event=event,
                 bind=self._bind,
-                make_context=lambda attempt: Context._inside(context, attempt),  # pyright: ignore[reportPrivateUsage]
-                dispatcher=self._dispatcher,
+                make_context=partial(Context._inside, self, context._home),  # pyright: ignore[reportPrivateUsage]
+                dispatcher=self._dispatcher.awake(self),
                 identity=current_identity(),
                 timeout=self._timeout,
                 stream_buffer=self._stream_buffer,
@@ -435,4 +436,10 @@ def _error_handlers(steps: Iterable[StepSpec]) -> dict[str, StepSpec]:
 
 
 def _new_run_id() -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(10))
+    """Ten letters and digits, 59 random bits: one draw from the system, not ten."""
+    number = secrets.randbits(64)
+    letters: list[str] = []
+    for _ in range(10):
+        number, index = divmod(number, len(_ALPHABET))
+        letters.append(_ALPHABET[index])
+    return "".join(letters)

@@ -23,7 +23,7 @@ from workflows.drawing.layout import lay_out
 from workflows.drawing.picture import Box, Picture
 from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
-from workflows.instrumentation.history import RunHistory, history_from_records
+from workflows.instrumentation.history import HistoryEntry, RunHistory, history_from_records
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.testing import RecordLog, VirtualClockLoop
 
@@ -175,7 +175,7 @@ def test_nothing_to_draw_is_an_error_that_says_so(source: Workflow, file: str) -
 def test_a_history_keeps_the_last_attempts_and_counts_the_others() -> None:
     history = RunHistory("r", "w", kept=2)
     for n in range(5):
-        history.note((str(n), "s", 1, (), (), 0, 0, "completed", ()))
+        history.note(HistoryEntry(str(n), "s", 1, (), (), 0, 0, "completed"))
     assert [e.exec_id for e in history.entries] == ["3", "4"]
     assert (history.ended, history.lost) == (5, 3)
 

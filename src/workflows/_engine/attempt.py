@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
+from weakref import WeakSet
 
+from workflows._engine.calls import Call, Wait
 from workflows._engine.live import LiveRun
-from workflows._engine.state import Call, Wait
 from workflows._engine.ticks import EventArrived, EventsCollected, QuestionStreamed, WaitAbandoned, WaitBegan
 from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event, InputRequiredEvent
@@ -23,7 +24,8 @@ class Attempt(AttemptScope):
 
     Attributes:
         emitted: What it sent and returned so far; kept only while somebody listens.
-        stopped: Why the run stopped it, once it has.
+        stopped: The run has stopped it.
+        left: The run ended without it, and has told so.
         started: Its task has begun to run.
         buffered: It called `collect_events` and got nothing yet.
         started_ns: When it was let go.
@@ -35,6 +37,7 @@ class Attempt(AttemptScope):
     task: asyncio.Task[None] | None = None
     started: bool = False
     stopped: bool = False
+    left: bool = False
     buffered: bool = False
     sent: list[EventRef] | None = None
     answers: Sequence[EventRef] = ()
@@ -59,6 +62,8 @@ class Attempt(AttemptScope):
         """The step's `Context`, made when first asked for."""
         if self._context is None:
             self._context = self.run.plan.make_context(self)
+            if self.run.inside is None:
+                self.run.inside = WeakSet()
             self.run.inside.add(self._context)
         return self._context
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workflows._engine.state import Call, RunWait, Wait
+from workflows._engine.calls import Call, RunWait, Wait
 from workflows._spec import StepSpec
 from workflows.events import Event, StopEvent
 from workflows.instrumentation.records import Envelope, RunOutcome
 
 __all__ = [
     "BufferEvent",
+    "DeliverLater",
     "Effect",
+    "EndIdle",
     "EndRun",
     "EndRunWait",
     "EndWait",
@@ -38,7 +40,10 @@ class StartCall:
 
 @dataclass(slots=True)
 class TellSent:
-    """An event entered the run; `takers` got it, and it may have `answered` waits. Neither: nobody took it."""
+    """An event entered the run; `takers` got it, and it may have `answered` waits. Neither: nobody took it.
+
+    Made where somebody listens, or where nobody took the event.
+    """
 
     envelope: Envelope
     target: str | None
@@ -48,10 +53,10 @@ class TellSent:
 
 @dataclass(slots=True)
 class PublishEvent:
-    """Show an event that a call returned to the stream's readers."""
+    """Show an event that an attempt returned to the stream's readers."""
 
-    event: Event
-    call: Call
+    envelope: Envelope
+    attempt: int
 
 
 @dataclass(slots=True)
@@ -74,13 +79,17 @@ class ScheduleRetry:
 
 @dataclass(slots=True)
 class BufferEvent:
-    """A join keeps an event; `wanted` are all the classes it needs, `exec_id` the call that collects (if one does)."""
+    """A join keeps an event, its `size`-th; `missing` are classes it still needs (the first of them, if they are many).
+
+    `exec_id` is the call that collects, if one does.
+    """
 
     step: StepSpec
     exec_id: str | None
     group: str
-    members: Sequence[Envelope]
-    wanted: Sequence[type[Event]]
+    newest: Envelope
+    size: int
+    missing: Sequence[type[Event]]
 
 
 @dataclass(slots=True)
@@ -116,6 +125,16 @@ class EndWait:
     """A wait is over: answered, timed out, or cancelled with its run; its call may still queue for a worker."""
 
     wait: Wait
+
+
+@dataclass(slots=True)
+class DeliverLater:
+    """Give the event loop a turn, then come back with `DeliveryDue`."""
+
+
+@dataclass(slots=True)
+class EndIdle:
+    """The run is idle no longer."""
 
 
 @dataclass(slots=True)
@@ -161,7 +180,9 @@ Effect = (
     | StartWait
     | ResumeCall
     | EndWait
+    | DeliverLater
     | TellIdle
+    | EndIdle
     | StartRunWait
     | EndRunWait
     | EndRun

@@ -6,51 +6,35 @@ from collections import Counter
 from collections.abc import Sequence
 
 from workflows._engine.effects import BufferEvent, Effect, ReleaseFanIn
-from workflows._engine.state import RunState
+from workflows._engine.state import Gathered, RunState
 from workflows._engine.ticks import EventsCollected
 from workflows.events import Event
-from workflows.instrumentation.records import Envelope
 
-__all__ = ["collect", "missing"]
+__all__ = ["MISSING_TOLD", "collect", "missing"]
+
+MISSING_TOLD = 20  # names of what is missing, in one record
 
 
 def collect(state: RunState, tick: EventsCollected, effects: list[Effect]) -> None:
     """Keep the event; when the group is complete, release its oldest members in the order of `expected`."""
     call = state.calls[tick.exec_id]
     key = (call.step.name, tick.group)
-    members = state.collected.setdefault(key, [])
-    members.append(tick.envelope)
-    released = _take(members, tick.expected)
+    gathered = state.collected.get(key)
+    if gathered is None:
+        gathered = state.collected[key] = Gathered()
+    gathered.add(tick.envelope)
+    released = gathered.take(tick.expected)
     if released is None:
-        effects.append(BufferEvent(call.step, call.exec_id, tick.group, members, tick.expected))
+        still = missing(gathered, tick.expected) if state.watched else ()
+        effects.append(BufferEvent(call.step, call.exec_id, tick.group, tick.envelope, gathered.size, still))
         return
-    if not members:
+    if not gathered.size:
         del state.collected[key]
     effects.append(ReleaseFanIn(call, tick.group, released))
 
 
-def missing(members: Sequence[Envelope], expected: Sequence[type[Event]]) -> list[type[Event]]:
-    """What a group still needs, in the order of `expected`."""
-    have = Counter(type(m.event) for m in members)
-    still: list[type[Event]] = []
-    for event_class in expected:
-        if have[event_class] > 0:
-            have[event_class] -= 1
-        else:
-            still.append(event_class)
-    return still
-
-
-def _take(members: list[Envelope], expected: Sequence[type[Event]]) -> list[Envelope] | None:
-    if len(members) < len(expected):  # the common case, and what keeps a join of n events at O(n) in all
-        return None
-    by_class: dict[type[Event], list[Envelope]] = {}
-    for member in members:
-        by_class.setdefault(type(member.event), []).append(member)
-    if any(len(by_class.get(c, ())) < n for c, n in Counter(expected).items()):
-        return None
-    queues = {c: iter(found) for c, found in by_class.items()}
-    released = [next(queues[c]) for c in expected]
-    gone = {id(m) for m in released}
-    members[:] = [m for m in members if id(m) not in gone]
-    return released
+def missing(gathered: Gathered, expected: Sequence[type[Event]]) -> list[type[Event]]:
+    """What a join still needs, each class as often as it needs it; the first `MISSING_TOLD` of that."""
+    needed = Counter(expected)
+    needed.subtract({event_class: len(kept) for event_class, kept in gathered.by_class.items()})
+    return [c for c, n in needed.items() for _ in range(min(n, MISSING_TOLD))][:MISSING_TOLD]

@@ -6,9 +6,11 @@ alive in it; when nothing is left it closes, and its joins get what arrived, in 
 
 from __future__ import annotations
 
+from workflows._engine.calls import Call
 from workflows._engine.effects import BufferEvent, Effect, ReleaseFanIn
+from workflows._engine.fan_in import missing
 from workflows._engine.routing import exec_id, queue_call
-from workflows._engine.state import Call, FanOut, RunState
+from workflows._engine.state import FanOut, Gathered, RunState
 from workflows._spec import StepSpec
 from workflows.instrumentation.records import Envelope
 
@@ -42,26 +44,23 @@ def joined(state: RunState, step: StepSpec, envelope: Envelope, effects: list[Ef
     members = fan_out.members.setdefault(step.name, [])
     members.append(envelope)
     if step.take is None or len(members) < step.take:
-        effects.append(BufferEvent(step, None, fan_out.fan_out_id, members, ()))
+        effects.append(BufferEvent(step, None, fan_out.fan_out_id, envelope, len(members), ()))
         return None
     return _fire(state, fan_out, step, effects)
 
 
 def _joined_each(state: RunState, step: StepSpec, envelope: Envelope, effects: list[Effect]) -> Call | None:
     group = "/".join(("each", *envelope.scope))
-    kept = state.collected.setdefault((step.name, group), [])
-    kept.append(envelope)
-    members: list[Envelope] = []
-    for classes in step.event_parameters.values():
-        found = next((e for e in kept if type(e.event) in classes and e not in members), None)
-        if found is None:
-            wanted = [c for of in step.event_parameters.values() for c in of]
-            effects.append(BufferEvent(step, None, group, kept, wanted))
-            return None
-        members.append(found)
-    gone = {id(m) for m in members}
-    kept[:] = [e for e in kept if id(e) not in gone]
-    if not kept:
+    kept = state.collected.get((step.name, group))
+    if kept is None:
+        kept = state.collected[step.name, group] = Gathered()
+    kept.add(envelope)
+    expected = [event_class for classes in step.event_parameters.values() for event_class in classes]
+    members = kept.take(expected)
+    if members is None:
+        effects.append(BufferEvent(step, None, group, envelope, kept.size, missing(kept, expected)))
+        return None
+    if not kept.size:
         del state.collected[step.name, group]
     return _join_call(state, step, members, envelope.scope, "", effects)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from workflows._engine.effects import Effect, EndRun, EndRunWait, StartRunWait, TellIdle
-from workflows._engine.state import RunState, RunWait
+from workflows._engine.calls import RunWait
+from workflows._engine.effects import Effect, EndIdle, EndRun, EndRunWait, StartRunWait, TellIdle
+from workflows._engine.state import RunState
 from workflows.errors import WorkflowDeadlockError
 from workflows.events import InputRequiredEvent, WorkflowFailedEvent
 from workflows.instrumentation.records import Envelope
@@ -15,8 +16,9 @@ __all__ = ["asked", "came_from_outside", "deadlock", "end_run_wait", "note_idle"
 
 def note_idle(state: RunState, effects: list[Effect]) -> None:
     """Tell once when the run becomes idle, and open its wait if it asked a person."""
-    if state.busy:
+    if state.busy:  # it was idle before this tick
         state.idle = False
+        effects.append(EndIdle())
         return
     if state.idle:
         return

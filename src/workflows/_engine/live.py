@@ -6,16 +6,17 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from workflows._engine.clock import Clock
-from workflows._engine.effects import ReleaseFanIn
+from workflows._engine.effects import EndRun, ReleaseFanIn
 from workflows._engine.mailbox import Mailbox
 from workflows._engine.state import RunState
-from workflows._engine.stream import EventStream
+from workflows._engine.stream import EventStream, OfChild
 from workflows._engine.ticks import EventArrived, EventsCollected, Tick
 from workflows._spec import StepSpec, WorkflowSpec
+from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event
 from workflows.instrumentation.dispatcher import Dispatcher
 from workflows.instrumentation.history import RunHistory
@@ -43,9 +44,9 @@ class ResumePoint:
     pending: Sequence[Event] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class RunPlan:
-    """What a run is started with; everything in it is decided before its first tick.
+    """What a run is started with; everything in it is decided before its first tick, and nothing changes it after.
 
     Attributes:
         bind: Gives the callable of a step: a bound method, or a free function.
@@ -58,6 +59,7 @@ class RunPlan:
         journal: Gets every tick before it is reduced; folding them again gives the same state.
         stepwise: Calls wait for `run_step()`, and what they return goes to its caller.
         checkpoint: Awaited when a body has returned, before its events are routed.
+        idle_counts: The time in which the run is idle, since it waits for an answer, counts towards its timeout.
         grace: Seconds that cancelled steps get to clean up before they are cancelled again.
     """
 
@@ -79,7 +81,19 @@ class RunPlan:
     journal: Callable[[Tick], None] | None = None
     stepwise: bool = False
     checkpoint: Checkpoint | None = None
+    idle_counts: bool = True
     grace: float = 0.5
+
+
+class ParentAttempt(Protocol):
+    """The attempt that started a run, as the child sees it."""
+
+    run_id: str
+    exec_id: str
+    run: LiveRun
+
+    def let_go(self, child: LiveRun) -> None:
+        """The child is over."""
 
 
 class LiveRun(ABC):
@@ -88,12 +102,44 @@ class LiveRun(ABC):
     Attributes:
         attempts: Attempts whose task is not over, by exec_id.
         root_run_id: The run that no step started: this one, or the outermost parent.
+        parent: The attempt that started this run as its child.
+        is_over: It has ended, and no task of it is left.
         awaited: How many await the handler now.
         sender_outside: Somebody outside has got hold of the run's context, and may send events with it.
         inside: Contexts of attempts; one that is alive when nothing runs is held by a task that a step left behind.
         streamed: How many events were published to the stream.
         history: The last attempts that are over, without payloads; goes on living when the run is gone.
     """
+
+    # A thousand live runs fit into a processor's cache only if each is small.
+    __slots__ = (
+        "__weakref__",
+        "_functions",
+        "_sent_from_outside",
+        "_told",
+        "_waiters",
+        "_when_over",
+        "attempts",
+        "awaited",
+        "clock",
+        "dispatcher",
+        "end",
+        "history",
+        "inside",
+        "is_over",
+        "journal",
+        "loop",
+        "mailbox",
+        "parent",
+        "plan",
+        "root_run_id",
+        "run_id",
+        "sender_outside",
+        "spec",
+        "state",
+        "stream",
+        "streamed",
+    )
 
     def __init__(self, plan: RunPlan, loop: asyncio.AbstractEventLoop) -> None:
         self.plan = plan
@@ -111,14 +157,16 @@ class LiveRun(ABC):
             self.stream.put(event)
         self.attempts: dict[str, Any] = {}
         self.root_run_id = plan.run_id
-        self.streamed = 0
-        self.checkpoint = plan.checkpoint
+        self.parent: ParentAttempt | None = None
+        self.end: EndRun | None = None
+        self.is_over = False
+        self.awaited = self.streamed = self._told = self._sent_from_outside = 0
+        self.inside: WeakSet[Any] | None = None
         self.journal = plan.journal
-        self.awaited = 0
         self.sender_outside = plan.stepwise
-        self.inside: WeakSet[Any] = WeakSet()
-        self._told = 0
-        self._sent_from_outside = 0
+        self.loop = loop
+        self._waiters: list[asyncio.Future[None]] = []
+        self._when_over: list[Callable[[Any], None]] = []
         self._functions: dict[str, Callable[..., Any]] = {}
 
     @abstractmethod
@@ -128,6 +176,44 @@ class LiveRun(ABC):
     @abstractmethod
     def crash(self, error: BaseException | None) -> None:
         """End the run because a step raised what is no `Exception`; the loop's part."""
+
+    def when_over(self, function: Callable[[Any], None]) -> None:
+        """Call a function, with the run, when the run is over."""
+        self._when_over.append(function)
+
+    async def until_over(self) -> None:
+        """Wait for the end; to be cancelled does the run no harm.
+
+        Raises:
+            WorkflowRuntimeError: If another event loop runs here than the one that the run lives on.
+        """
+        if self.is_over:
+            return
+        if asyncio.get_running_loop() is not self.loop:
+            raise WorkflowRuntimeError(
+                f"Run {self.run_id} lives on another event loop than the one that awaits it here. Await it there; from "
+                f"another thread use asyncio.run_coroutine_threadsafe(...).",
+                run_id=self.run_id,
+            )
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if not self.is_over:
+                self._waiters.remove(waiter)
+
+    def is_over_now(self) -> None:
+        """Wake everybody who waits for the end, and let go of what would hold the run in a circle."""
+        self.is_over = True
+        self.mailbox.close()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        functions, self._when_over = self._when_over, []
+        for function in functions:
+            function(self)
 
     def function(self, step: StepSpec) -> Callable[..., Any]:
         """What a call of a step calls; bound once a run."""
@@ -155,9 +241,18 @@ class LiveRun(ABC):
             return
         self.streamed += 1
         self.stream.put(event)
+        if self.parent is not None:
+            self.parent.run.show_of_child(event)
         if self.dispatcher.handlers:
             exec_id, step, attempt = (sender.exec_id, sender.step, sender.attempt) if sender else (None, None, None)
             self.tell(EventStreamed, event=event, exec_id=exec_id, step=step, attempt=attempt)
+
+    def show_of_child(self, event: Event) -> None:
+        """Show what a run below this one published to those readers that asked for it."""
+        if self.stream.children:
+            self.stream.put(OfChild(event))
+        if self.parent is not None:
+            self.parent.run.show_of_child(event)
 
     def send_from_outside(self, event: Event, target: str | None) -> None:
         """Take an event that no step sent."""

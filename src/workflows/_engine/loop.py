@@ -9,9 +9,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, assert_never
 
 from workflows._engine.attempt import Attempt
+from workflows._engine.calls import Call
 from workflows._engine.effects import (
     BufferEvent,
+    DeliverLater,
     Effect,
+    EndIdle,
     EndRun,
     EndRunWait,
     EndWait,
@@ -29,12 +32,12 @@ from workflows._engine.effects import (
 from workflows._engine.internal_events import show_queued, show_unhandled
 from workflows._engine.live import LiveRun, RunPlan
 from workflows._engine.reduce import reduce
-from workflows._engine.state import Call, RunState
+from workflows._engine.state import RunState
 from workflows._engine.step_attempt import run_attempt
 from workflows._engine.stepper import Stepper
 from workflows._engine.telling import (
     tell_fan_in,
-    tell_never_started,
+    tell_left,
     tell_retry,
     tell_run_ended,
     tell_run_started,
@@ -45,6 +48,8 @@ from workflows._engine.telling import (
 )
 from workflows._engine.ticks import (
     CancelRequested,
+    DeliveryDue,
+    EngineFailed,
     EventArrived,
     EventsCollected,
     IdleLasted,
@@ -56,14 +61,21 @@ from workflows._engine.ticks import (
     Tick,
     WaitTimeoutDue,
 )
+from workflows._engine.timers import Timers
 from workflows.events import Event, InputRequiredEvent, StopEvent, WorkflowFailedEvent, WorkflowIdleEvent
 from workflows.instrumentation.records import Envelope
 from workflows.instrumentation.scope import AttemptScope, current_attempt
 
-__all__ = ["Run"]
+__all__ = ["Run", "Spawn"]
 
 # How long a run must have been idle before it is called a deadlock: time for whoever reads its stream to answer.
 IDLE_SECONDS = 0.1
+
+# How often steps that do not end are cancelled, `grace` seconds apart, before their run ends without them.
+STOP_ROUNDS = 10
+
+STUBBORN = "steps %s did not end within %s s after their run was over; cancelling them again"
+LEFT_BEHIND = "steps %s go on although they were cancelled again and again; run %s ends without them"
 
 logger = logging.getLogger("workflows.run")
 
@@ -72,7 +84,7 @@ class Spawn(Protocol):
     """Makes a task; the run keeps it in `attempts` until it is over, and waits for those that are left at its end."""
 
     def __call__(
-        self, coroutine: Coroutine[Any, Any, None], /, *, context: contextvars.Context
+        self, coroutine: Coroutine[Any, Any, None], /, *, name: str, context: contextvars.Context
     ) -> asyncio.Task[None]: ...
 
 
@@ -82,30 +94,36 @@ class Run(LiveRun):
     Attributes:
         context: The caller's context at `run()`; every attempt runs in a copy of it.
         stepper: Holds the calls of a run by hand.
-        over: Done when no task of the run is left; `end` then says how it ended.
     """
+
+    __slots__ = (
+        "_asked_at",
+        "_began",
+        "_decided",
+        "_main",
+        "_spawn",
+        "_timers",
+        "_took_first",
+        "_warned",
+        "context",
+        "stepper",
+    )
 
     def __init__(self, plan: RunPlan, loop: asyncio.AbstractEventLoop, spawn: Spawn) -> None:
         super().__init__(plan, loop)
         self._spawn = spawn
         self.context = contextvars.copy_context()
-        self.over: asyncio.Future[None] = loop.create_future()
-        self.end: EndRun | None = None
-        self._loop = loop
-        self._decided: asyncio.Future[None] = loop.create_future()
+        self._timers = Timers(loop, self.mailbox.put)
+        self._asked_at = loop.time() if plan.gate is not None else 0.0
+        self._began = self._took_first = False
+        self._decided: asyncio.Future[None] | None = None
         self._main: asyncio.Task[None] | None = None
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._asked_at = loop.time()
-        self._began = False
-        self._took_first = False
-        self.stepper = Stepper(self._start, self.over) if plan.stepwise else None
-        self._warned: set[type[Event]] = set()
-        parent = current_attempt.get()
-        self._parent = parent if isinstance(parent, Attempt) else None
-        if self._parent is not None:
-            self.root_run_id = self._parent.run.root_run_id
-            self._parent.adopt(self)
-            self.over.add_done_callback(lambda _: self._parent and self._parent.let_go(self))
+        self._warned: frozenset[type[Event]] = frozenset()
+        self.stepper = Stepper(self._start, self) if plan.stepwise else None
+        if isinstance(parent := current_attempt.get(), Attempt):
+            self.parent = parent
+            self.root_run_id = parent.run.root_run_id
+            parent.adopt(self)
 
     def begin(self) -> None:
         """Take the start event, or go on from the snapshot. To be called in the run's own context."""
@@ -113,7 +131,7 @@ class Run(LiveRun):
             self._tell_started()
             if self.plan.timeout is not None:
                 timeout = self.plan.timeout
-                self._after("run", timeout, lambda: RunTimedOut(self.clock.now_ns(), timeout))
+                self._timers.set("run", timeout, lambda: RunTimedOut(self.clock.now_ns(), timeout))
             self._took_first = True
             self.mailbox.open(self._first_tick())
             for event in self.plan.resume.pending if self.plan.resume else ():
@@ -122,16 +140,16 @@ class Run(LiveRun):
             self._break(error)
 
     async def main(self) -> None:
-        """Live: pass the gate, wait for the end, stop what still runs."""
+        """Live as long as the run: pass the gate, and see to it that nothing of the run is left when it is over."""
         self._main = asyncio.current_task()
         gate = self.plan.gate
         try:
             if gate is None:
-                await self._live()
+                await self._until_decided()
             elif self.state.ended is None:
                 async with gate:
                     self.begin()
-                    await self._live()
+                    await self._until_decided()
         except asyncio.CancelledError:
             if self.state.ended is None:
                 self.take(RunInterrupted(self.clock.now_ns()))
@@ -140,11 +158,13 @@ class Run(LiveRun):
         except Exception as error:  # noqa: BLE001  # as in `take`
             self._break(error)
         finally:
-            try:
-                if self.plan.teardown is not None:
-                    await self.plan.teardown()
-            finally:
-                self._finish()
+            await self._close()
+
+    def main_is_gone(self) -> None:
+        """The task of `main` is over; one that was cancelled before its first turn has done nothing at all."""
+        if not self.is_over:
+            self.take(RunInterrupted(self.clock.now_ns()))
+            self._finish()
 
     def standing(self) -> RunState:
         """The state to take a snapshot of; that of a run which still queues at its gate has its start event."""
@@ -169,31 +189,32 @@ class Run(LiveRun):
 
     def take(self, tick: Tick) -> None:
         """Reduce one tick and do what follows."""
+        state = self.state
         try:
             if self.journal is not None:
                 self.journal(tick)
-            for effect in reduce(self.state, tick):
+            state.watched = self.stream.internal or bool(self.dispatcher.handlers)
+            for effect in reduce(state, tick):
                 self._do(effect)
         except Exception as error:  # noqa: BLE001  # an error of the engine must end the run, or it would hang
             self._break(error)
 
     def later(self, function: Callable[[], None]) -> None:
         """Call a function soon, on the run's loop; at once where that is closed."""
-        if self._loop.is_closed():
+        if self.loop.is_closed():
             function()
         else:
-            self._loop.call_soon_threadsafe(function)
+            self.loop.call_soon_threadsafe(function)
 
     def crash(self, error: BaseException | None) -> None:
         """End the run because a step raised what is no `Exception`; it leaves `await handler` as itself."""
-        self.mailbox.put(RunInterrupted(self.clock.now_ns()))
-        if self.end is not None and error is not None:
-            self.end.error = error
+        self.mailbox.put(RunInterrupted(self.clock.now_ns(), error))
 
     def _break(self, error: Exception) -> None:
         logger.error("run %s of %s ends: the engine failed", self.run_id, self.spec.name, exc_info=error)
-        if self.end is None:
-            self.state.ended = "failed"
+        if self.state.ended is None:
+            self.take(EngineFailed(self.clock.now_ns(), error))
+        elif self.end is None:  # it failed while it ended
             self._end(EndRun("failed", WorkflowFailedEvent(step_name="", exception=error), error))
 
     def collect(self, tick: EventsCollected) -> ReleaseFanIn | None:
@@ -206,14 +227,15 @@ class Run(LiveRun):
         released = effects[-1] if effects else None
         return released if isinstance(released, ReleaseFanIn) else None
 
-    async def _live(self) -> None:
+    async def _until_decided(self) -> None:
+        if self.end is not None:
+            return
+        self._decided = self.loop.create_future()
         try:
             await self._decided
         except asyncio.CancelledError:
             self.mailbox.put(RunInterrupted(self.clock.now_ns()))
             raise
-        finally:
-            await self._stop_attempts()
 
     def _first_tick(self) -> Tick:
         now = self.clock.now_ns()
@@ -223,47 +245,70 @@ class Run(LiveRun):
         assert self.plan.start_event is not None, "a run that does not resume has a start event"
         return EventArrived(now, Envelope("x0", self.plan.start_event, None, None, now))
 
+    async def _close(self) -> None:
+        """Wait for the attempts that the end has stopped, let go of the resources, and tell."""
+        if self.is_over:
+            return
+        try:
+            await self._stop_attempts()
+        finally:
+            try:
+                if self.plan.teardown is not None:
+                    await self.plan.teardown()
+            finally:
+                self._finish()
+
     async def _stop_attempts(self) -> None:
-        left = list(self.attempts.values())
-        rounds = 0
-        while left:
-            await asyncio.wait([a.task for a in left], timeout=self.plan.grace)
-            for attempt in left:
-                if attempt.task.done() and not attempt.started:
-                    self.attempts.pop(attempt.exec_id, None)
-                    if self.dispatcher.handlers:
-                        tell_never_started(self, attempt)
-            left = list(self.attempts.values())
-            if left and not rounds:
+        for rounds in range(STOP_ROUNDS):
+            if not (left := self._still_there()):
+                return
+            await asyncio.wait([a.task for a in left if a.task is not None], timeout=self.plan.grace)
+            if left := self._still_there():
                 names = ", ".join(sorted({a.step for a in left}))
-                logger.warning(
-                    "steps %s did not end within %s s after their run was over; cancelling them again until they do",
-                    names,
-                    self.plan.grace,
-                    extra={"run_id": self.run_id},
-                )
+                if rounds == 0:
+                    logger.warning(STUBBORN, names, self.plan.grace, extra={"run_id": self.run_id})
+                if rounds == STOP_ROUNDS - 1:
+                    logger.error(LEFT_BEHIND, names, self.run_id, extra={"run_id": self.run_id})
             for attempt in left:
                 attempt.stop()
-            rounds += 1
+
+    def _still_there(self) -> list[Attempt]:
+        for attempt in list(self.attempts.values()):
+            if not attempt.started and attempt.task is not None and attempt.task.done():
+                self._leave(attempt)
+        return list(self.attempts.values())
+
+    def _leave(self, attempt: Attempt) -> None:
+        """The run ends without an attempt: it was cancelled before its first turn, or will not stop."""
+        self.attempts.pop(attempt.exec_id, None)
+        attempt.left = True
+        if self.dispatcher.handlers:
+            tell_left(self, attempt)
 
     def _finish(self) -> None:
-        for timer in self._timers.values():
-            timer.cancel()
+        """Nothing of the run is left: say so to whoever listens, then to whoever waits."""
+        if self.is_over:
+            return
         self._timers.clear()
+        for attempt in list(self.attempts.values()):
+            self._leave(attempt)
         try:
             if self.dispatcher.handlers and self.end is not None:
                 self._tell_started()
                 tell_run_ended(self, self.end)
-        finally:
-            if not self.over.done():
-                self.over.set_result(None)
+        except Exception as error:  # noqa: BLE001  # only a strict dispatcher raises: the test must see it
+            if self.end is not None and self.end.error is None:
+                self.end.error = error
+        if self.parent is not None:
+            self.parent.let_go(self)
+        self.is_over_now()
 
     def _tell_started(self) -> None:
         if not self._began:
             self._began = True
             if self.dispatcher.handlers:
-                queue_wait = self._loop.time() - self._asked_at if self.plan.gate is not None else 0.0
-                tell_run_started(self, self._parent, queue_wait)
+                queue_wait = self.loop.time() - self._asked_at if self.plan.gate is not None else 0.0
+                tell_run_started(self, queue_wait)
 
     def _do(self, effect: Effect) -> None:  # noqa: C901  # one flat table
         match effect:
@@ -276,11 +321,12 @@ class Run(LiveRun):
                 if self.dispatcher.handlers or self.stream.internal or not effect.takers:
                     self._sent(effect)
             case PublishEvent():
-                call = effect.call
-                self.publish(effect.event, AttemptScope(self.run_id, call.exec_id, call.step.name, call.attempt))
+                sent = effect.envelope
+                sender = AttemptScope(self.run_id, sent.sender or "", sent.sender_step or "", effect.attempt)
+                self.publish(sent.event, sender)
             case HandOver():
                 assert self.stepper is not None, "only a run by hand hands events over"
-                self.stepper.ended(effect.call.exec_id, [e.event for e in effect.returned])
+                self.stepper.ended(effect.call.exec_id, effect.returned)
             case ScheduleRetry():
                 self._retry(effect)
             case BufferEvent() | ReleaseFanIn():
@@ -294,8 +340,13 @@ class Run(LiveRun):
                 attempt = self.attempts.get(effect.wait.call.exec_id)
                 if attempt is not None:
                     attempt.resume(effect.wait)
+            case DeliverLater():
+                self.loop.call_soon(lambda: self.mailbox.put(DeliveryDue(self.clock.now_ns())))
             case TellIdle():
                 self._idle(effect)
+            case EndIdle():
+                self._timers.cancel("idle")
+                self._timers.resume("run")
             case StartRunWait() | EndRunWait():
                 if self.dispatcher.handlers:
                     tell_run_wait(self, effect.wait, ended=isinstance(effect, EndRunWait))
@@ -307,7 +358,7 @@ class Run(LiveRun):
     def _start(self, call: Call) -> None:
         attempt = Attempt(self, call)
         self.attempts[call.exec_id] = attempt
-        attempt.task = self._spawn(run_attempt(attempt), context=self.context.copy())
+        attempt.task = self._spawn(run_attempt(attempt), name=call.step.name, context=self.context.copy())
 
     def _sent(self, sent: TellSent) -> None:
         if self.dispatcher.handlers:
@@ -322,7 +373,7 @@ class Run(LiveRun):
         if self.stream.internal:
             show_unhandled(self, sent)
         if event_class not in self._warned:
-            self._warned.add(event_class)
+            self._warned |= {event_class}
             logger.warning(
                 "no step of %s accepts %s, sent by %s; the event is kept for a later wait_for_event",
                 self.spec.name,
@@ -338,7 +389,7 @@ class Run(LiveRun):
         if retry.delay <= 0:
             self.mailbox.put(RetryDue(self.clock.now_ns(), exec_id))
         else:
-            self._after(f"retry {exec_id}", retry.delay, lambda: RetryDue(self.clock.now_ns(), exec_id))
+            self._timers.set(f"retry {exec_id}", retry.delay, lambda: RetryDue(self.clock.now_ns(), exec_id))
 
     def _start_wait(self, effect: StartWait) -> None:
         wait = effect.wait
@@ -347,49 +398,41 @@ class Run(LiveRun):
         if wait.asked is not None and effect.ask:
             self.publish(wait.asked, self.attempts.get(wait.call.exec_id))
         if effect.due_in is not None:
-            self._after(
-                f"wait {wait.wait_id}", effect.due_in, lambda: WaitTimeoutDue(self.clock.now_ns(), wait.wait_id)
-            )
+            due = f"wait {wait.wait_id}"
+            self._timers.set(due, effect.due_in, lambda: WaitTimeoutDue(self.clock.now_ns(), wait.wait_id))
 
     def _end_wait(self, effect: EndWait) -> None:
-        if timer := self._timers.pop(f"wait {effect.wait.wait_id}", None):
-            timer.cancel()
+        self._timers.cancel(f"wait {effect.wait.wait_id}")
         if self.dispatcher.handlers:
             tell_wait_ended(self, effect)
 
     def _idle(self, idle: TellIdle) -> None:
         if self.stream.internal:
             self.publish(WorkflowIdleEvent(), None)
+        if not self.plan.idle_counts:
+            self._timers.pause("run")
         if idle.check:
             self.check_idle()
 
     def check_idle(self) -> None:
         """Let the run end as a deadlock if it stays idle and only the one who awaits it is left to wake it."""
         if self.state.idle and self.state.ended is None:
-            self._timers["idle"] = self._loop.call_later(IDLE_SECONDS, self._idle_lasted)
+            self._timers.set("idle", IDLE_SECONDS, self._idle_lasted)
 
-    def _idle_lasted(self) -> None:
-        self._timers.pop("idle", None)
-        held = self.sender_outside or self.stream.has_readers or len(self.inside) > 0
-        if self.awaited and not held:
-            self.mailbox.put(IdleLasted(self.clock.now_ns()))
+    def _idle_lasted(self) -> Tick | None:
+        held = self.sender_outside or self.stream.has_readers or bool(self.inside)
+        return IdleLasted(self.clock.now_ns()) if self.awaited and not held else None
 
     def _end(self, end: EndRun) -> None:
         self.end = end
         self.history.outcome = end.outcome
+        # First of all, so that `main` has its turn, and is gone, before anybody who waits for the end.
+        if self._decided is not None and not self._decided.done():  # it is cancelled where `main` was
+            self._decided.set_result(None)
         self.stream.close(end.stop_event)
         for attempt in list(self.attempts.values()):
             attempt.stop()
-        if not self._decided.done():  # it is cancelled where the run's own task was
-            self._decided.set_result(None)
         if not self._began and self._main is not None:
             self._main.cancel()  # still queued at the gate
-
-    def _after(self, key: str, delay: float, tick: Callable[[], Tick]) -> None:
-        def fire() -> None:
-            self._timers.pop(key, None)
-            self.mailbox.put(tick())
-
-        if earlier := self._timers.pop(key, None):
-            earlier.cancel()
-        self._timers[key] = self._loop.call_later(delay, fire)
+        elif not self.attempts and self.plan.teardown is None:
+            self._finish()  # there is nothing that `main` would have to wait for

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections import deque
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any, ParamSpec, TypeVar
@@ -15,6 +14,10 @@ __all__ = ["Mailbox"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _ignore(tick: Tick) -> None:
+    """What a closed mailbox does with a tick."""
 
 
 class Mailbox:
@@ -30,11 +33,11 @@ class Mailbox:
         self._consuming = True
         self._loop = loop
         self._thread = get_ident()
-        self._ticks: deque[Tick] = deque()
+        self._ticks: list[Tick] = []
 
     def open(self, first: Tick) -> None:
         """Let the run take its first tick, then those that came before it was ready."""
-        waiting, self._ticks = self._ticks, deque()
+        waiting, self._ticks = self._ticks, []
         self._consuming = False
         self.put(first)
         for tick in waiting:
@@ -53,9 +56,16 @@ class Mailbox:
         try:
             self._consume(tick)
             while self._ticks:
-                self._consume(self._ticks.popleft())
+                ticks, self._ticks = self._ticks, []
+                for following in ticks:
+                    self._consume(following)
         finally:
             self._consuming = False
+
+    def close(self) -> None:
+        """Take nothing any more, and let go of the run."""
+        self._consume = _ignore
+        self._ticks.clear()
 
     def is_here(self) -> bool:
         """Whether this is the thread of the run's loop."""

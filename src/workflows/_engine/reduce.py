@@ -5,19 +5,23 @@ Pure: no I/O, no clock, no random number. The state has one owner and is changed
 
 from __future__ import annotations
 
+from collections import deque
 from typing import assert_never, cast
 
-from workflows._engine.effects import Effect, EndRun, HandOver, PublishEvent, ScheduleRetry, TellSent
+from workflows._engine.calls import Call, CallPhase
+from workflows._engine.effects import DeliverLater, Effect, EndRun, HandOver, PublishEvent, ScheduleRetry, TellSent
 from workflows._engine.fan_in import collect
 from workflows._engine.fan_out import alive, joined, open_fan_out
 from workflows._engine.idle import asked, came_from_outside, deadlock, end_run_wait, note_idle
 from workflows._engine.retries import after_failure, retry_now, with_recovery
 from workflows._engine.routing import forget_call, new_call, queue_call, take_worker
-from workflows._engine.state import Call, CallPhase, RunState
+from workflows._engine.state import RunState, Undelivered
 from workflows._engine.ticks import (
     AttemptCompleted,
     AttemptFailed,
     CancelRequested,
+    DeliveryDue,
+    EngineFailed,
     EventArrived,
     EventsCollected,
     IdleLasted,
@@ -32,7 +36,7 @@ from workflows._engine.ticks import (
     WaitBegan,
     WaitTimeoutDue,
 )
-from workflows._engine.waits import abandon_wait, answered_by, begin_wait, cancel_waits, end_wait, matching_waits
+from workflows._engine.waits import abandon_wait, answered_by, begin_wait, cancel_waits, end_wait
 from workflows._spec import Route
 from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowTimeoutError
 from workflows.events import (
@@ -41,11 +45,15 @@ from workflows.events import (
     StepFailedEvent,
     StopEvent,
     WorkflowCancelledEvent,
+    WorkflowFailedEvent,
     WorkflowTimedOutEvent,
 )
 from workflows.instrumentation.records import Envelope
 
 __all__ = ["reduce"]
+
+# Events of a returned list that are routed in one piece; the event loop gets a turn before the next (about 1 ms each).
+DELIVERED_AT_ONCE = 250
 
 
 def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one flat table
@@ -88,7 +96,12 @@ def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one fl
         case RunTakenUp():
             _take_up(state, tick, effects)
         case RunInterrupted():
-            _end(state, _interrupted(state), effects)
+            _end(state, _interrupted(state, tick), effects)
+        case DeliveryDue():
+            _deliver_more(state, effects)
+        case EngineFailed():
+            stop = WorkflowFailedEvent(step_name="", exception=tick.error)
+            _end(state, EndRun("failed", stop, tick.error), effects)
         case _:
             assert_never(tick)
     if state.busy == 0 or state.idle:
@@ -104,25 +117,46 @@ def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -
         _end(state, EndRun("completed", tick.stop), effects)
         return
     forget_call(state, call, effects)
+    returned = tick.returned
+    call.emitted += len(returned)
+    if tick.fan_out:
+        open_fan_out(state, call, len(returned) + 1)  # one more until all are delivered, so that it cannot close
+    elif call.scope:
+        alive(state, call.scope, len(returned), effects)
     if state.stepwise:
-        call.emitted += len(tick.returned)
-        effects.append(HandOver(call, tick.returned))
+        state.handed |= {e.event_id for e in returned}
+        effects.append(HandOver(call, returned))
+    elif len(returned) > DELIVERED_AT_ONCE:
+        state.busy += 1
+        state.undelivered.append(Undelivered(call.exec_id, call.attempt, call.scope, tick.fan_out, deque(returned)))
+        _deliver_more(state, effects)
         return
-    if tick.fan_out:
-        open_fan_out(state, call, len(tick.returned) + 1)  # one more until all are delivered, so that it cannot close
-    elif call.scope:
-        alive(state, call.scope, len(tick.returned), effects)
-    for envelope in tick.returned:
-        call.emitted += 1
-        route = state.spec.route(type(envelope.event))
-        if route.asks:
-            asked(state, cast("InputRequiredEvent", envelope.event))
-            effects.append(PublishEvent(envelope.event, call))
-        _deliver(state, envelope, route, effects)
-    if tick.fan_out:
-        alive(state, (call.exec_id,), -1, effects)
-    elif call.scope:
-        alive(state, call.scope, -1, effects)
+    else:
+        for envelope in returned:
+            _give(state, envelope, call.attempt, effects)
+    if call.scope or tick.fan_out:
+        alive(state, (call.exec_id,) if tick.fan_out else call.scope, -1, effects)
+
+
+def _give(state: RunState, envelope: Envelope, attempt: int, effects: list[Effect]) -> None:
+    route = state.spec.route(type(envelope.event))
+    if route.asks:
+        asked(state, cast("InputRequiredEvent", envelope.event))
+        effects.append(PublishEvent(envelope, attempt))
+    _deliver(state, envelope, route, effects)
+
+
+def _deliver_more(state: RunState, effects: list[Effect]) -> None:
+    """Route a piece of what is undelivered, the oldest list first."""
+    rest = state.undelivered[0]
+    for _ in range(min(DELIVERED_AT_ONCE, len(rest.envelopes))):
+        _give(state, rest.envelopes.popleft(), rest.attempt, effects)
+    if not rest.envelopes:
+        del state.undelivered[0]
+        state.busy -= 1
+        alive(state, (rest.exec_id,) if rest.fan_out else rest.scope, -1, effects)
+    if state.undelivered:
+        effects.append(DeliverLater())
 
 
 def _arrived(state: RunState, tick: EventArrived, effects: list[Effect]) -> None:
@@ -133,7 +167,9 @@ def _arrived(state: RunState, tick: EventArrived, effects: list[Effect]) -> None
         came_from_outside(state, envelope, effects)
     elif (sender := state.calls.get(envelope.sender)) is not None:
         sender.emitted = max(sender.emitted, number)
-    if envelope.scope:
+    if envelope.event_id in state.handed:
+        state.handed -= {envelope.event_id}  # it has been alive in its fan-out since it was returned
+    elif envelope.scope:
         alive(state, envelope.scope, 1, effects)
     _deliver(state, envelope, state.spec.route(type(envelope.event)), effects, target=tick.target)
 
@@ -144,7 +180,7 @@ def _deliver(
     """Give an event to all that take it; a step whose wait took it gets no call for it, other steps still do."""
     state.events += 1
     takers = route.takers if target is None else (state.spec.steps[target],)
-    waits = matching_waits(state, envelope.event) if state.waits else None
+    waits = state.waits.matching(envelope.event) if state.waits else None
     if waits:
         taken_by = {wait.call.step.name for wait in waits}
         takers = tuple(step for step in takers if step.name not in taken_by)
@@ -155,7 +191,8 @@ def _deliver(
         calls = [call for call in made if call is not None]
     else:
         calls = [new_call(state, step, envelope) for step in takers]
-    effects.append(TellSent(envelope, target, takers, bool(waits)))
+    if state.watched or not takers:
+        effects.append(TellSent(envelope, target, takers, bool(waits)))
     for call in calls:
         queue_call(state, call, effects)
     if envelope.scope:
@@ -163,7 +200,7 @@ def _deliver(
     if waits:
         answered_by(envelope, waits, state, effects)
     elif not takers and not route.asks:
-        state.kept.append(envelope)
+        state.keep(envelope)
         state.unhandled += 1
 
 
@@ -191,6 +228,8 @@ def _failed(state: RunState, tick: AttemptFailed, effects: list[Effect]) -> None
         alive(state, call.scope, 1, effects)
         _deliver(state, tick.failure, state.spec.route(StepFailedEvent), effects, target=tick.handled_by)
         alive(state, call.scope, -1, effects)
+        if state.stepwise:
+            effects.append(HandOver(call, ()))
 
 
 def _wait_timed_out(state: RunState, tick: WaitTimeoutDue, effects: list[Effect]) -> None:
@@ -211,6 +250,9 @@ def _take_up(state: RunState, tick: RunTakenUp, effects: list[Effect]) -> None:
     if tick.stop is not None:
         _end(state, EndRun("completed", tick.stop), effects)
         return
+    state.busy += len(state.undelivered)
+    if state.undelivered:
+        effects.append(DeliverLater())
     for call in list(state.calls.values()):
         state.busy += 1
         if call.phase is CallPhase.RETRYING:
@@ -228,6 +270,7 @@ def _end(state: RunState, end: EndRun, effects: list[Effect]) -> None:
     if end.outcome == "completed":
         state.calls.clear()
         state.collected.clear()
+        state.undelivered.clear()
     state.queues.clear()
     effects.append(end)
 
@@ -240,7 +283,7 @@ def _active_steps(state: RunState) -> list[str]:
 def _timed_out(state: RunState, tick: RunTimedOut) -> EndRun:
     active = _active_steps(state)
     doing = f"Currently active steps: {', '.join(active)}" if active else "No steps active"
-    waits = ", ".join(f"{w.call.step.name} for {w.event_type.__name__}" for w in state.waits.values())
+    waits = ", ".join(f"{w.call.step.name} for {w.event_type.__name__}" for w in state.waits)
     hint = f". Open waits: {waits}. Give the run more time with Workflow(timeout=...)" if waits else ""
     error = WorkflowTimeoutError(
         f"Operation timed out after {tick.timeout} seconds. {doing}{hint}", run_id=state.run_id
@@ -254,8 +297,8 @@ def _cancelled(state: RunState, tick: CancelRequested) -> EndRun:
     return EndRun("cancelled", WorkflowCancelledEvent(), error, reason=tick.reason)
 
 
-def _interrupted(state: RunState) -> EndRun:
-    error = RunInterruptedError(
+def _interrupted(state: RunState, tick: RunInterrupted) -> EndRun:
+    error = tick.error or RunInterruptedError(
         f"Run {state.run_id} of {state.spec.name} was interrupted: its event loop was closed, or its task cancelled, "
         f"before it ended. Await the handler before the loop ends.",
         run_id=state.run_id,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from workflows._engine.calls import Call, CallPhase
 from workflows._engine.effects import Effect, EndRun, ScheduleRetry
 from workflows._engine.routing import forget_call, give_back_worker, take_worker
-from workflows._engine.state import Call, CallPhase, RunState
+from workflows._engine.state import RunState
 from workflows._engine.ticks import AttemptFailed, RetryDue
 from workflows.events import WorkflowFailedEvent
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from _blake2 import blake2b  # what hashlib re-exports; hashlib would try OpenSSL first on every look-up
 
+from workflows._engine.calls import Call, CallPhase
 from workflows._engine.effects import Effect, ResumeCall, StartCall
-from workflows._engine.state import Call, CallPhase, RunState
+from workflows._engine.state import RunState
 from workflows._spec import StepSpec
 from workflows.instrumentation.records import Envelope
 
@@ -34,7 +35,7 @@ def queue_call(state: RunState, call: Call, effects: list[Effect]) -> None:
     state.busy += 1
     queue = state.queues.get(call.step.name) or state.queue(call.step)
     if not queue.free:
-        queue.calls.append(call)
+        queue.push(call)
         return
     # As `take_worker` does, without its calls: this is the way of every new call that need not wait.
     call.worker = queue.free.pop()
@@ -52,10 +53,7 @@ def take_worker(state: RunState, call: Call, effects: list[Effect], *, first: bo
         _go_on(state, call, effects)
         return
     call.phase = CallPhase.QUEUED
-    if first:
-        queue.calls.appendleft(call)
-    else:
-        queue.calls.append(call)
+    queue.push(call, first=first)
 
 
 def give_back_worker(state: RunState, call: Call, effects: list[Effect]) -> None:
@@ -64,10 +62,10 @@ def give_back_worker(state: RunState, call: Call, effects: list[Effect]) -> None
         return
     queue = state.queues[call.step.name]
     worker, call.worker = call.worker, -1
-    if not queue.calls:
+    following = queue.pop() if queue.calls else None
+    if following is None:
         queue.free.append(worker)
         return
-    following = queue.calls.popleft()
     following.worker = worker
     _go_on(state, following, effects)
 

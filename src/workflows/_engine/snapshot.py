@@ -5,10 +5,12 @@ A call that was running, queued or waiting is queued again when the run resumes,
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workflows._engine.state import Call, CallPhase, FanOut, RunState, Wait
+from workflows._engine.calls import Call, CallPhase, Wait
+from workflows._engine.state import FanOut, Gathered, RunState, Undelivered
 from workflows._spec import WorkflowSpec
 from workflows.context.serializers import BaseSerializer
 from workflows.events import Event
@@ -23,7 +25,9 @@ def dump_run(state: RunState, serializer: BaseSerializer) -> dict[str, Any]:
     """What `load_run` needs to go on; `serializer` says the events."""
     # What ran comes first, so that it is the first to run again.
     calls = sorted(state.calls.values(), key=lambda c: c.phase is CallPhase.QUEUED)
-    waits = {id(call): [w for w in state.waits.values() if w.call is call] for call in calls} if state.waits else {}
+    waits: dict[int, list[Wait]] = {}
+    for wait in state.waits:
+        waits.setdefault(id(wait.call), []).append(wait)
     return {
         "run_id": state.run_id,
         "workflow": state.spec.name,
@@ -39,6 +43,7 @@ def dump_run(state: RunState, serializer: BaseSerializer) -> dict[str, Any]:
             {"step": step, "group": group, "events": [_dump_envelope(e, serializer) for e in events]}
             for (step, group), events in state.collected.items()
         ],
+        "undelivered": [_dump_undelivered(u, serializer) for u in state.undelivered],
         "fan_outs": [_dump_fan_out(f, serializer) for f in state.fan_outs.values()],
     }
 
@@ -61,7 +66,10 @@ def load_run(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerial
             state.calls[call.exec_id] = call
     state.kept.extend(_load_envelopes(data["kept"], serializer))
     for saved in data["collected"]:
-        state.collected[saved["step"], saved["group"]] = _load_envelopes(saved["events"], serializer)
+        gathered = state.collected[saved["step"], saved["group"]] = Gathered()
+        for envelope in _load_envelopes(saved["events"], serializer):
+            gathered.add(envelope)
+    state.undelivered.extend(_load_undelivered(saved, serializer) for saved in data.get("undelivered", ()))
     for saved in data["fan_outs"]:
         members = {step: _load_envelopes(events, serializer) for step, events in saved["members"].items()}
         state.fan_outs[saved["id"]] = FanOut(
@@ -77,7 +85,8 @@ def revive(ended: RunState) -> RunState:
     state.fan_outs, state.asked, state.open_to_outside = ended.fan_outs, ended.asked, ended.open_to_outside
     state.steps, state.retries, state.events = ended.steps, ended.retries, ended.events
     state.handled_errors, state.unhandled = ended.handled_errors, ended.unhandled
-    for wait in ended.waits.values():
+    state.undelivered, state.handed = ended.undelivered, ended.handed
+    for wait in ended.waits:
         wait.call.waiting_since = {**wait.call.waiting_since, wait.wait_id: wait.started_at_ns}
     for call in sorted(ended.calls.values(), key=lambda c: c.phase is CallPhase.QUEUED):
         retrying = call.phase is CallPhase.RETRYING
@@ -110,6 +119,21 @@ def _dump_fan_out(fan_out: FanOut, serializer: BaseSerializer) -> dict[str, Any]
         "members": {step: [_dump_envelope(e, serializer) for e in kept] for step, kept in fan_out.members.items()},
         "fired": sorted(fan_out.fired),
     }
+
+
+def _dump_undelivered(undelivered: Undelivered, serializer: BaseSerializer) -> dict[str, Any]:
+    return {
+        "exec_id": undelivered.exec_id,
+        "attempt": undelivered.attempt,
+        "scope": list(undelivered.scope),
+        "fan_out": undelivered.fan_out,
+        "events": [_dump_envelope(e, serializer) for e in undelivered.envelopes],
+    }
+
+
+def _load_undelivered(saved: Mapping[str, Any], serializer: BaseSerializer) -> Undelivered:
+    events = deque(_load_envelopes(saved["events"], serializer))
+    return Undelivered(saved["exec_id"], int(saved["attempt"]), tuple(saved["scope"]), bool(saved["fan_out"]), events)
 
 
 def _load_envelopes(saved: Iterable[Mapping[str, Any]], serializer: BaseSerializer) -> list[Envelope]:

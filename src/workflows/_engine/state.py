@@ -2,102 +2,50 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
-from types import MappingProxyType
 
+from workflows._engine.calls import Call, OpenWaits, RunWait
 from workflows._spec import StepSpec, WorkflowSpec
 from workflows.events import Event, InputRequiredEvent, StopEvent
 from workflows.instrumentation.records import Envelope, RunOutcome
 
-__all__ = ["Call", "CallPhase", "FanOut", "RunState", "RunWait", "StepQueue", "Wait"]
+__all__ = ["FanOut", "Gathered", "RunState", "StepQueue", "Undelivered"]
 
 EVENTS_KEPT = 1000  # events nobody took, kept for waits that begin later; the oldest go first
 
 
-class CallPhase(Enum):
-    """Where a call stands."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    WAITING = "waiting"
-    RETRYING = "retrying"
-    DONE = "done"
-
-
-class Call:
-    """One delivery of an event (or of several, joined) to a step; has 1..n attempts.
+@dataclass(slots=True, eq=False)
+class Gathered:
+    """Events that a join keeps until it has all it needs, by class, each in order of arrival.
 
     Attributes:
-        exec_id: Causal id, see `routing.exec_id`.
-        inputs: The events it runs for.
-        attempt: The current or next attempt, from 1.
-        worker: Index of the worker it holds; -1 while it holds none.
-        queued_at_ns: When the current attempt could first have started.
-        first_started_ns: When its first attempt was let go, 0 before that.
-        due_ns: When the next attempt is to start, while it waits for that.
-        replay: The body begins again from the top, because the run was resumed.
-        scope: The fan-outs it lives in, outermost first.
-        answers: What waits of the current attempt got (None: they timed out); a replay gets the same again.
-        waiting_since: When waits began that were open at the snapshot this call comes from, so that timeouts hold.
-        emitted: How many events it has emitted so far, over all attempts.
-        open_waits: Waits of it that are not over.
-        to_resume: Waits of it that are over while it still queues for a worker.
-        recoveries: How often each `@catch_error` handler has run in this lineage.
+        size: How many there are.
     """
 
-    # Defaults live in the class: one call is made for every step that runs, and most never leave them.
-    attempt: int = 1
-    worker: int = -1
-    phase: CallPhase = CallPhase.QUEUED
-    first_started_ns: int = 0
-    due_ns: int = 0
-    replay: bool = False
-    scope: tuple[str, ...] = ()
-    answers: Mapping[str, Envelope | None] = MappingProxyType({})
-    waiting_since: Mapping[str, int] = MappingProxyType({})
-    emitted: int = 0
-    open_waits: int = 0
-    last_error: BaseException | None = None
-    last_failed_ns: int = 0
-    to_resume: list[Wait] | None = None
+    by_class: dict[type[Event], deque[Envelope]] = field(default_factory=dict[type[Event], "deque[Envelope]"])
+    size: int = 0
 
-    def __init__(
-        self,
-        exec_id: str,
-        step: StepSpec,
-        inputs: tuple[Envelope, ...],
-        queued_at_ns: int,
-        recoveries: Mapping[str, int] | None = None,
-    ) -> None:
-        self.exec_id = exec_id
-        self.step = step
-        self.inputs = inputs
-        self.queued_at_ns = queued_at_ns
-        self.recoveries = recoveries
+    def add(self, envelope: Envelope) -> None:
+        """Keep an event."""
+        self.size += 1
+        kept = self.by_class.get(type(envelope.event))
+        if kept is None:
+            kept = self.by_class[type(envelope.event)] = deque()
+        kept.append(envelope)
 
+    def take(self, expected: Sequence[type[Event]]) -> list[Envelope] | None:
+        """One event for each of these classes, the oldest first; None, and nothing is taken, if one is missing."""
+        if self.size < len(expected):  # the common case, and what keeps a join of n events at O(n) in all
+            return None
+        if any(len(self.by_class.get(c, ())) < n for c, n in Counter(expected).items()):
+            return None
+        self.size -= len(expected)
+        return [self.by_class[c].popleft() for c in expected]
 
-@dataclass(slots=True, eq=False)
-class Wait:
-    """A call paused until an event of `event_type` comes whose attributes equal `requirements`."""
-
-    wait_id: str
-    call: Call
-    event_type: type[Event]
-    requirements: Mapping[str, object]
-    started_at_ns: int
-    timeout: float | None
-    asked: Event | None
-    match_subclasses: bool = False
-    answer: Envelope | None = None
-    timed_out: bool = False
-
-    def matches(self, event: Event) -> bool:
-        """Whether this event ends the wait."""
-        right_type = isinstance(event, self.event_type) if self.match_subclasses else type(event) is self.event_type
-        return right_type and all(getattr(event, k, None) == v for k, v in self.requirements.items())
+    def __iter__(self) -> Iterator[Envelope]:
+        return (envelope for kept in self.by_class.values() for envelope in kept)
 
 
 @dataclass(slots=True, eq=False)
@@ -122,13 +70,14 @@ class FanOut:
 
 
 @dataclass(slots=True, eq=False)
-class RunWait:
-    """The idle run itself waits, because a step returned an `InputRequiredEvent`."""
+class Undelivered:
+    """Returned events that are not routed yet, of a call that is done; `fan_out`: it returned them as a list."""
 
-    wait_id: str
-    asked: InputRequiredEvent
-    started_at_ns: int
-    answer: Envelope | None = None
+    exec_id: str
+    attempt: int
+    scope: tuple[str, ...]
+    fan_out: bool
+    envelopes: deque[Envelope]
 
 
 class StepQueue:
@@ -138,8 +87,26 @@ class StepQueue:
 
     def __init__(self, step: StepSpec) -> None:
         self.step = step
-        self.calls: deque[Call] = deque()
+        self.calls: deque[Call] | tuple[()] = ()  # an empty deque takes 760 bytes, and most queues stay empty
         self.free = list(range(step.num_workers - 1, -1, -1))
+
+    def push(self, call: Call, *, first: bool = False) -> None:
+        """Let a call wait for a worker; `first`: before all others."""
+        if not isinstance(self.calls, deque):
+            self.calls = deque()
+        if first:
+            self.calls.appendleft(call)
+        else:
+            self.calls.append(call)
+
+    def pop(self) -> Call | None:
+        """The next call, if one waits."""
+        return self.calls.popleft() if isinstance(self.calls, deque) and self.calls else None
+
+    def remove(self, call: Call) -> None:
+        """A call that waits need not wait any longer."""
+        if isinstance(self.calls, deque):
+            self.calls.remove(call)
 
 
 @dataclass(slots=True, eq=False)
@@ -149,9 +116,9 @@ class RunState:
     Attributes:
         calls: Calls that are not done, by exec_id.
         queues: By step name, made when a step gets its first call.
-        waits: Open waits, by wait_id, in the order in which they began.
+        waits: Open waits.
         kept: Events that nobody took yet.
-        collected: Events that joins keep, by (step name, group), in order of arrival.
+        collected: Events that joins keep, by (step name, group).
         busy: Calls that are queued, running or between attempts. 0 and not ended: the run is idle.
         fan_outs: Open fan-outs, by id.
         now_ns: When the last tick happened.
@@ -161,6 +128,9 @@ class RunState:
         stepwise: What calls return is handed to the caller, who sends it on.
         open_to_outside: Somebody may send events from outside, so an idle run is no deadlock.
         arrived: Events from outside so far; numbers their ids.
+        undelivered: What is left of long lists that calls returned; given out in pieces, so that the loop stays free.
+        handed: In a run by hand, ids of returned events that the caller has not sent on yet.
+        watched: Somebody listens, so effects that only tell are wanted.
         ended: The outcome, once decided.
     """
 
@@ -168,9 +138,9 @@ class RunState:
     run_id: str
     calls: dict[str, Call] = field(default_factory=dict[str, Call])
     queues: dict[str, StepQueue] = field(default_factory=dict[str, StepQueue])
-    waits: dict[str, Wait] = field(default_factory=dict[str, Wait])
-    kept: deque[Envelope] = field(default_factory=lambda: deque[Envelope](maxlen=EVENTS_KEPT))
-    collected: dict[tuple[str, str], list[Envelope]] = field(default_factory=dict[tuple[str, str], list[Envelope]])
+    waits: OpenWaits = field(default_factory=OpenWaits)
+    kept: list[Envelope] = field(default_factory=list[Envelope])
+    collected: dict[tuple[str, str], Gathered] = field(default_factory=dict[tuple[str, str], Gathered])
     fan_outs: dict[str, FanOut] = field(default_factory=dict[str, FanOut])
     now_ns: int = 0
     asked: InputRequiredEvent | None = None
@@ -180,6 +150,9 @@ class RunState:
     open_to_outside: bool = False
     busy: int = 0
     arrived: int = 0
+    undelivered: list[Undelivered] = field(default_factory=list["Undelivered"])
+    handed: frozenset[str] = frozenset()
+    watched: bool = False
     ended: RunOutcome | None = None
     stop_event: StopEvent | None = None
     steps: int = 0
@@ -187,6 +160,12 @@ class RunState:
     events: int = 0
     handled_errors: int = 0
     unhandled: int = 0
+
+    def keep(self, envelope: Envelope) -> None:
+        """Keep an event that nobody took for a wait that may begin later."""
+        self.kept.append(envelope)
+        if len(self.kept) > EVENTS_KEPT:
+            del self.kept[0]
 
     def queue(self, step: StepSpec) -> StepQueue:
         """The queue of a step."""

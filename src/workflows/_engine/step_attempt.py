@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import hashlib
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -12,12 +13,12 @@ from functools import partial
 from typing import Any, cast
 
 from workflows._engine.attempt import Attempt
+from workflows._engine.calls import Call
 from workflows._engine.internal_events import show_ended, show_started
-from workflows._engine.state import Call
 from workflows._engine.ticks import AttemptCompleted, AttemptFailed
 from workflows.errors import StepCancelledError, StepTimeoutError, WorkflowRuntimeError
 from workflows.events import CollectionReleaseEvent, Event, StepFailedEvent
-from workflows.instrumentation.history import REFS_KEPT, EventRef
+from workflows.instrumentation.history import REFS_KEPT, ChainedFacts, EventRef, HistoryEntry
 from workflows.instrumentation.records import Envelope, StepEnded, StepOutcome, StepStarted
 from workflows.instrumentation.scope import current_attempt
 from workflows.retry_policy import policy_name
@@ -45,8 +46,8 @@ async def run_attempt(attempt: Attempt) -> None:
             result = await run.function(step)(**arguments)
         else:
             result = await _call(attempt)
-        if run.checkpoint is not None:
-            await run.checkpoint(attempt, _input_event(attempt.call), result)
+        if run.plan.checkpoint is not None:
+            await run.plan.checkpoint(attempt, _input_event(attempt.call), result)
         tick = _completed(attempt, result)
     except asyncio.CancelledError as error:
         if _was_stopped(attempt):
@@ -62,14 +63,17 @@ async def run_attempt(attempt: Attempt) -> None:
         if tick is None and not attempt.stopped:
             _tell_crash(attempt, sys.exception())
     assert tick is not None, "what is no Exception has left this function already"
-    if attempt.stopped and isinstance(tick, AttemptFailed):
-        _tell_stopped(attempt, tick.error)  # it failed while it was being stopped: no retry, no handler
-    else:
-        _hand_in(attempt, tick)
+    _hand_in(attempt, tick)
 
 
 def _hand_in(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> None:
     run = attempt.run
+    if attempt.stopped:
+        if attempt.left:
+            return
+        if isinstance(tick, AttemptFailed):
+            _tell_stopped(attempt, tick.error)  # it failed while it was being stopped: no retry, no handler
+            return
     _remember(attempt, _outcome(tick), tick.at_ns, tick.returned)
     if run.dispatcher.handlers or run.stream.internal:
         _tell_ended(attempt, tick)
@@ -176,7 +180,7 @@ def _failed(attempt: Attempt, error: Exception) -> AttemptFailed:
         return tick
     elapsed = (now - call.first_started_ns) / 1e9
     try:
-        tick.retry_delay = _verdict(attempt, elapsed, error)
+        tick.retry_delay = _checked_delay(attempt, _verdict(attempt, elapsed, error))
     except Exception as policy_error:  # noqa: BLE001  # a policy is the user's code as well
         policy_error.__cause__ = error
         tick.error = policy_error
@@ -217,6 +221,20 @@ def _verdict(attempt: Attempt, elapsed: float, error: Exception) -> float | None
     seed = int(hashlib.sha256(text.encode()).hexdigest(), 16) & 0xFFFFFFFF
     seeded = cast("Callable[..., float | None]", step.retry_policy.next)  # the spec says that it takes a seed
     return seeded(elapsed, attempt.attempt, error, seed=seed)
+
+
+def _checked_delay(attempt: Attempt, verdict: object) -> float | None:
+    """What a policy said, if a timer can be set by it: policies are user code."""
+    if verdict is None:
+        return None
+    if isinstance(verdict, int | float) and math.isfinite(verdict):
+        return max(0.0, float(verdict))
+    raise WorkflowRuntimeError(
+        f"The retry policy of step {attempt.step} returned {verdict!r} where seconds until the next attempt are "
+        f"expected. Return a finite number, or None to give up.",
+        step=attempt.step,
+        run_id=attempt.run_id,
+    )
 
 
 def _tell_started(attempt: Attempt) -> None:
@@ -264,20 +282,35 @@ def _outcome(tick: AttemptCompleted | AttemptFailed) -> StepOutcome:
 
 
 def _remember(attempt: Attempt, outcome: StepOutcome, ended_ns: int, returned: Sequence[Envelope] = ()) -> None:
-    causes = attempt.call.inputs
-    attempt.run.history.note(
-        (
+    call = attempt.call
+    causes = call.inputs
+    if len(causes) == 1 and len(returned) == 1 and attempt.sent is None and not attempt.answers:
+        cause, gave = causes[0], returned[0]
+        facts: HistoryEntry | ChainedFacts = (
             attempt.exec_id,
             attempt.step,
             attempt.attempt,
-            ((causes[0].event_id, type(causes[0].event)),) if len(causes) == 1 else _refs(causes),
-            [*attempt.sent, *_refs(returned)] if attempt.sent else _refs(returned),
+            cause.event_id,
+            cause.event.__class__,
+            gave.event_id,
+            gave.event.__class__,
+            attempt.started_ns,
+            ended_ns,
+            outcome,
+        )
+    else:
+        facts = HistoryEntry(
+            attempt.exec_id,
+            attempt.step,
+            attempt.attempt,
+            _refs(causes),
+            [*(attempt.sent or ()), *_refs(returned)],
             attempt.started_ns,
             ended_ns,
             outcome,
             attempt.answers,
         )
-    )
+    attempt.run.history.note(facts)
 
 
 def _refs(envelopes: Sequence[Envelope]) -> Sequence[EventRef]:
@@ -291,6 +324,8 @@ def _tell_crash(attempt: Attempt, error: BaseException | None) -> None:
 
 
 def _tell_stopped(attempt: Attempt, error: BaseException | None = None) -> None:
+    if attempt.left:
+        return
     ended = attempt.run.state.ended
     outcome: StepOutcome = "abandoned"
     if ended in ("cancelled", "timed_out", "interrupted", "suspended"):

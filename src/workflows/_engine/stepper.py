@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from workflows._engine.state import Call
+from workflows._engine.calls import Call
+from workflows._engine.live import LiveRun
 from workflows.events import Event
+from workflows.instrumentation.records import Envelope
 
 __all__ = ["Stepper"]
 
@@ -14,21 +16,22 @@ __all__ = ["Stepper"]
 class Stepper:
     """Holds the calls that could start, lets all of them go at each step, and keeps what they return."""
 
-    def __init__(self, start: Callable[[Call], None], over: asyncio.Future[None]) -> None:
+    def __init__(self, start: Callable[[Call], None], run: LiveRun) -> None:
         self._start = start
-        self._over = over
+        self._run = run
         self._held: list[Call] = []
         self._running: set[str] = set()
-        self._produced: list[Event] = []
+        self._produced: list[Envelope] = []
+        self._handed: dict[int, Envelope] = {}
         self._changed: asyncio.Event = asyncio.Event()
-        over.add_done_callback(lambda _: self._changed.set())
+        run.when_over(lambda _: self._changed.set())
 
     def hold(self, call: Call) -> None:
         """Keep a call for the next step."""
         self._held.append(call)
         self._changed.set()
 
-    def ended(self, exec_id: str, returned: Iterable[Event]) -> None:
+    def ended(self, exec_id: str, returned: Iterable[Envelope]) -> None:
         """A call is done; its events are given to the caller instead of to other steps."""
         self._running.discard(exec_id)
         self._produced.extend(returned)
@@ -36,16 +39,21 @@ class Stepper:
 
     async def step(self) -> list[Event] | None:
         """Let every held call run to its end; what they returned, or None when the run is over."""
-        while not self._held and not self._over.done():
+        while not self._held and not self._run.is_over:
             await self._wait()
         calls, self._held = self._held, []
         self._running.update(call.exec_id for call in calls)
         for call in calls:
             self._start(call)
-        while self._running and not self._over.done():
+        while self._running and not self._run.is_over:
             await self._wait()
         produced, self._produced = self._produced, []
-        return None if self._over.done() else produced
+        self._handed.update((id(e.event), e) for e in produced)
+        return None if self._run.is_over else [e.event for e in produced]
+
+    def taken_back(self, event: Event) -> Envelope | None:
+        """The envelope in which a step returned this event, the first time that the caller sends it on."""
+        return self._handed.pop(id(event), None)
 
     async def _wait(self) -> None:
         self._changed.clear()

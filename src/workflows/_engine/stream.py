@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from weakref import WeakSet
+from weakref import ReferenceType, ref
 
 from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event, InternalDispatchEvent
 
-__all__ = ["EventStream", "StreamCursor"]
+__all__ = ["EventStream", "OfChild", "StreamCursor"]
+
+
+class OfChild:
+    """An event that a run below this one streamed; it has no place in a snapshot."""
+
+    __slots__ = ("event",)
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
 
 
 class EventStream:
@@ -16,6 +25,7 @@ class EventStream:
 
     Attributes:
         internal: Somebody reads internal events; nobody builds them before.
+        children: Somebody reads what child runs stream; it is not kept before.
         closed: The terminal event is in; what comes later is dropped.
     """
 
@@ -27,6 +37,7 @@ class EventStream:
         "_read",
         "_resume_at",
         "_waiters",
+        "children",
         "closed",
         "count",
         "internal",
@@ -34,16 +45,17 @@ class EventStream:
 
     def __init__(self, limit: int) -> None:
         self.internal = False
+        self.children = False
         self.closed = False
         self._limit = limit
-        self._events: list[Event] = []
+        self._events: list[Event | OfChild] = []
         self._first = 0
         self._resume_at: int | None = None
         self._read = 0
         self._waiters: list[asyncio.Future[None]] = []
-        self._cursors: WeakSet[StreamCursor] = WeakSet()
+        self._cursors: list[ReferenceType[StreamCursor]] = []
 
-    def put(self, event: Event) -> None:
+    def put(self, event: Event | OfChild) -> None:
         """Append an event, and wake the readers that wait."""
         if self.closed:
             return
@@ -61,18 +73,19 @@ class EventStream:
             self.closed = True
             self._wake()
 
-    def cursor(self, *, internal: bool = False) -> StreamCursor:
+    def cursor(self, *, internal: bool = False, children: bool = False) -> StreamCursor:
         """A new reader: from where the last one was dropped half-way, else from the first event that is kept."""
         self.internal = self.internal or internal
+        self.children = self.children or children
         start, self._resume_at = self._resume_at or 0, None
-        cursor = StreamCursor(self, start, internal)
-        self._cursors.add(cursor)
+        cursor = StreamCursor(self, start, internal, children)
+        self._cursors = [ref(c) for c in self._attached()] + [ref(cursor)]
         return cursor
 
     @property
     def has_readers(self) -> bool:
         """Whether a reader that has not ended is attached."""
-        return any(not cursor.ended for cursor in self._cursors)
+        return bool(self._attached())
 
     def backlog(self, cursor: StreamCursor) -> int:
         """How many events a cursor has not read."""
@@ -80,8 +93,12 @@ class EventStream:
 
     def unread(self) -> list[Event]:
         """What no reader has got yet; all that is kept, if nobody ever read."""
-        self._read = max([self._read, *(c.position for c in self._cursors)])
-        return self._events[max(0, self._read - self._first) :]
+        self._read = max([self._read, *(c.position for c in self._attached())])
+        return [e for e in self._events[max(0, self._read - self._first) :] if not isinstance(e, OfChild)]
+
+    def _attached(self) -> list[StreamCursor]:
+        cursors = [reference() for reference in self._cursors]
+        return [cursor for cursor in cursors if cursor is not None and not cursor.ended]
 
     async def _changed(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -99,7 +116,7 @@ class EventStream:
                 waiter.set_result(None)
 
     def _trim(self) -> None:
-        unread = min((c.position for c in self._cursors), default=self._first + len(self._events))
+        unread = min((c.position for c in self._attached()), default=self._first + len(self._events))
         gone = min(len(self._events) - self._limit, unread - self._first)
         if gone > 0:
             del self._events[:gone]
@@ -109,11 +126,12 @@ class EventStream:
 class StreamCursor:
     """One reader of a stream: an async iterator that ends after the run's terminal event."""
 
-    __slots__ = ("__weakref__", "_finished", "_internal", "_stream", "position")
+    __slots__ = ("__weakref__", "_children", "_finished", "_internal", "_stream", "position")
 
-    def __init__(self, stream: EventStream, position: int, internal: bool) -> None:
+    def __init__(self, stream: EventStream, position: int, internal: bool, children: bool) -> None:
         self._stream = stream
         self._internal = internal
+        self._children = children
         self._finished = False
         self.position = position
 
@@ -138,13 +156,20 @@ class StreamCursor:
             if index < len(stream._events):  # pyright: ignore[reportPrivateUsage]
                 self.position += 1
                 event = stream._events[index]  # pyright: ignore[reportPrivateUsage]
-                if self._internal or not isinstance(event, InternalDispatchEvent):
+                if isinstance(event, OfChild):
+                    if self._children and self._wants(event.event):
+                        return event.event
+                elif self._wants(event):
                     return event
             elif stream.closed:
                 self._finished = True
+                stream._read = max(stream._read, self.position)  # pyright: ignore[reportPrivateUsage]
             else:
                 await stream._changed()  # pyright: ignore[reportPrivateUsage]
         raise StopAsyncIteration
+
+    def _wants(self, event: Event) -> bool:
+        return self._internal or not isinstance(event, InternalDispatchEvent)
 
     async def aclose(self) -> None:
         """Stop reading; the next `stream_events()` goes on from here."""
@@ -155,7 +180,6 @@ class StreamCursor:
         stream._read = max(stream._read, self.position)  # pyright: ignore[reportPrivateUsage]
         if not self._finished:
             self._finished = True
-            stream._cursors.discard(self)  # pyright: ignore[reportPrivateUsage]
             if self.position > 0:
                 stream._resume_at = self.position  # pyright: ignore[reportPrivateUsage]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from workflows._engine.attempt import Attempt
+from workflows._engine.calls import RunWait, Wait
 from workflows._engine.effects import BufferEvent, EndRun, EndWait, ReleaseFanIn, ScheduleRetry, StartWait, TellSent
-from workflows._engine.fan_in import missing
 from workflows._engine.live import LiveRun
-from workflows._engine.state import RunWait, Wait
 from workflows.events import HumanResponseEvent, InputRequiredEvent
 from workflows.instrumentation.records import (
     EventSent,
@@ -26,11 +26,10 @@ from workflows.instrumentation.records import (
     WaitStarted,
     WaitTimedOut,
 )
-from workflows.instrumentation.scope import AttemptScope
 
 __all__ = [
     "tell_fan_in",
-    "tell_never_started",
+    "tell_left",
     "tell_retry",
     "tell_run_ended",
     "tell_run_started",
@@ -41,7 +40,7 @@ __all__ = [
 ]
 
 
-def tell_run_started(run: LiveRun, parent: AttemptScope | None, queue_wait: float) -> None:
+def tell_run_started(run: LiveRun, queue_wait: float) -> None:
     """The run passed its gate and begins."""
     plan = run.plan
     resume = plan.resume
@@ -51,7 +50,7 @@ def tell_run_started(run: LiveRun, parent: AttemptScope | None, queue_wait: floa
         version=plan.version,
         span_kind=plan.span_kind,
         graph_hash=plan.spec.fingerprint,
-        parent=(parent.run_id, parent.exec_id) if parent else None,
+        parent=(run.parent.run_id, run.parent.exec_id) if run.parent else None,
         root_run_id=run.root_run_id,
         segment=resume.segment if resume else 0,
         carriers=resume.carriers if resume else {},
@@ -114,8 +113,9 @@ def tell_fan_in(run: LiveRun, effect: BufferEvent | ReleaseFanIn) -> None:
         exec_id=effect.exec_id,
         step=effect.step.name,
         group=effect.group,
-        members=tuple(m.event_id for m in effect.members),
-        missing=tuple(c.__name__ for c in missing(effect.members, effect.wanted)),
+        event_id=effect.newest.event_id,
+        size=effect.size,
+        missing=tuple([c.__name__ for c in effect.missing]),
     )
 
 
@@ -166,13 +166,13 @@ def _about_wait(wait: Wait) -> dict[str, Any]:
     }
 
 
-def tell_never_started(run: LiveRun, attempt: AttemptScope) -> None:
-    """An attempt was cancelled before its task first ran."""
+def tell_left(run: LiveRun, attempt: Attempt) -> None:
+    """An attempt was cancelled before its task first ran, or the run ended without waiting for it any longer."""
     run.tell(
         StepEnded,
         exec_id=attempt.exec_id,
         step=attempt.step,
         attempt=attempt.attempt,
-        outcome="cancelled",
-        started=False,
+        outcome="abandoned" if attempt.started else "cancelled",
+        started=attempt.started,
     )

@@ -17,6 +17,8 @@ __all__ = [
     "AttemptCompleted",
     "AttemptFailed",
     "CancelRequested",
+    "DeliveryDue",
+    "EngineFailed",
     "EventArrived",
     "EventsCollected",
     "IdleLasted",
@@ -176,10 +178,26 @@ class IdleLasted:
 
 
 @dataclass(slots=True)
-class RunInterrupted:
-    """The run's own task was cancelled from outside: the event loop is going away."""
+class DeliveryDue:
+    """The loop had its turn: go on with the events of a long list."""
 
     at_ns: int
+
+
+@dataclass(slots=True)
+class EngineFailed:
+    """An error of the engine itself, or of a strict record handler under test."""
+
+    at_ns: int
+    error: Exception
+
+
+@dataclass(slots=True)
+class RunInterrupted:
+    """The run's own task was cancelled from outside: the event loop is going away; or a step raised no `Exception`."""
+
+    at_ns: int
+    error: BaseException | None = None
 
 
 Tick = (
@@ -197,5 +215,7 @@ Tick = (
     | IdleLasted
     | QuestionStreamed
     | WaitAbandoned
+    | DeliveryDue
+    | EngineFailed
     | RunInterrupted
 )

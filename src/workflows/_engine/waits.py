@@ -5,14 +5,14 @@ Between calls one event resolves every matching wait; within one call, waits tak
 
 from __future__ import annotations
 
+from workflows._engine.calls import Call, CallPhase, Wait
 from workflows._engine.effects import Effect, EndWait, ResumeCall, StartWait
 from workflows._engine.routing import give_back_worker, take_worker
-from workflows._engine.state import Call, CallPhase, RunState, Wait
+from workflows._engine.state import RunState
 from workflows._engine.ticks import WaitAbandoned, WaitBegan
-from workflows.events import Event
 from workflows.instrumentation.records import Envelope
 
-__all__ = ["abandon_wait", "begin_wait", "cancel_waits", "end_wait", "matching_waits"]
+__all__ = ["abandon_wait", "answered_by", "begin_wait", "cancel_waits", "end_wait"]
 
 
 def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
@@ -33,7 +33,7 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
         wait.answer = call.answers[wait.wait_id]
         effects.append(ResumeCall(wait))
         return
-    state.waits[wait.wait_id] = wait
+    state.waits.add(wait)
     call.open_waits += 1
     if call.phase is CallPhase.RUNNING and call.worker >= 0:
         call.phase = CallPhase.WAITING
@@ -49,19 +49,10 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
             return
 
 
-def matching_waits(state: RunState, event: Event) -> list[Wait]:
-    """The waits that an event ends: of each call the oldest that matches."""
-    found: dict[str, Wait] = {}
-    for wait in state.waits.values():
-        if wait.call.exec_id not in found and wait.matches(event):
-            found[wait.call.exec_id] = wait
-    return list(found.values())
-
-
 def end_wait(state: RunState, wait: Wait, effects: list[Effect]) -> None:
     """Close a wait that was answered or timed out; its call goes on as soon as it has a worker."""
     call = wait.call
-    del state.waits[wait.wait_id]
+    state.waits.remove(wait)
     call.open_waits -= 1
     call.answers = {**call.answers, wait.wait_id: wait.answer}
     effects.append(EndWait(wait))
@@ -77,8 +68,8 @@ def end_wait(state: RunState, wait: Wait, effects: list[Effect]) -> None:
 
 def cancel_waits(state: RunState, effects: list[Effect], call: Call | None = None) -> None:
     """Close the waits of one call, or of the whole run, without an answer."""
-    for wait in [w for w in state.waits.values() if call is None or w.call is call]:
-        del state.waits[wait.wait_id]
+    for wait in [w for w in state.waits if call is None or w.call is call]:
+        state.waits.remove(wait)
         wait.call.open_waits -= 1
         effects.append(EndWait(wait))
     if call is not None:
@@ -87,8 +78,9 @@ def cancel_waits(state: RunState, effects: list[Effect], call: Call | None = Non
 
 def abandon_wait(state: RunState, tick: WaitAbandoned, effects: list[Effect]) -> None:
     """Close a wait that its own step gave up; the step runs on, with a worker if there is one."""
-    wait = state.waits.pop(tick.wait_id, None)
+    wait = state.waits.get(tick.wait_id)
     if wait is not None:
+        state.waits.remove(wait)
         wait.call.open_waits -= 1
         effects.append(EndWait(wait))
         _run_on(state, wait.call)
@@ -105,7 +97,7 @@ def _run_on(state: RunState, call: Call) -> None:
     if call.phase is CallPhase.WAITING:
         state.busy += 1
     elif call.phase is CallPhase.QUEUED and call.to_resume is not None:
-        queue.calls.remove(call)
+        queue.remove(call)
         call.to_resume = None
     else:
         return

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from pydantic import BaseModel
 
 from workflows._engine.attempt import Attempt
+from workflows._engine.calls import CallPhase
 from workflows._engine.live import ResumePoint
 from workflows._engine.loop import Run
 from workflows._engine.snapshot import revive
-from workflows._engine.state import CallPhase
 from workflows._engine.stream import StreamCursor
 from workflows._spec import WorkflowSpec, takes
 from workflows.context.external_context import ExternalContext
@@ -24,6 +25,7 @@ from workflows.context.state_store import DictState, InMemoryStateStore
 from workflows.errors import ContextStateError, WorkflowRuntimeError
 from workflows.events import Event, StopEvent
 from workflows.instrumentation.scope import current_attempt
+from workflows.plugins.basic import basic_runtime
 from workflows.retry_policy import RetryInfo
 
 __all__ = ["Context"]
@@ -41,6 +43,25 @@ class HasSpec(Protocol):
 
     @property
     def serializer(self) -> BaseSerializer: ...
+
+    @property
+    def workflow_name(self) -> str: ...
+
+
+class Home:
+    """The state that all contexts of one run share; free-form state is made when first asked for."""
+
+    __slots__ = ("_store",)
+
+    def __init__(self, state_type: type[Any] | None, store: InMemoryStateStore[Any] | None = None) -> None:
+        self._store = InMemoryStateStore(state_type()) if state_type is not None else store
+
+    @property
+    def store(self) -> InMemoryStateStore[Any]:
+        """The run's state."""
+        if self._store is None:
+            self._store = InMemoryStateStore(DictState())
+        return self._store
 
 
 class Context(Generic[StateT]):
@@ -66,13 +87,13 @@ class Context(Generic[StateT]):
         self._run: Run | None = None
         self._attempt: Attempt | None = None
         self._resume: ResumePoint | None = None
+        self._queue: asyncio.Queue[Event] | None = None
         self._serializer = serializer or workflow.serializer
         if previous_context is None:
-            state_type = workflow._spec.state_type or DictState  # pyright: ignore[reportPrivateUsage]  # HasSpec names it
-            self._store: InMemoryStateStore[Any] = InMemoryStateStore(state_type())
+            self._home = Home(workflow._spec.state_type)  # pyright: ignore[reportPrivateUsage]  # HasSpec names it
         else:
             loaded = load_context(previous_context, workflow._spec, self._serializer)  # pyright: ignore[reportPrivateUsage]
-            self._store, self._resume = loaded.store, loaded.resume
+            self._home, self._resume = Home(None, loaded.store), loaded.resume
 
     @classmethod
     def from_dict(
@@ -86,16 +107,17 @@ class Context(Generic[StateT]):
         return cls(workflow, data, serializer)
 
     @classmethod
-    def _inside(cls, outside: Context[Any], attempt: Attempt) -> Context[Any]:
+    def _inside(cls, workflow: HasSpec, home: Home, attempt: Attempt) -> Context[Any]:
         """The context of one attempt: same run, same store."""
         context: Context[Any] = cls.__new__(cls)
-        context._workflow, context._run, context._store = outside._workflow, outside._run, outside._store
+        context._workflow, context._run, context._home = workflow, cast("Run", attempt.run), home
         context._attempt = attempt
         return context
 
     def _begin(self, run: Run) -> None:
         """A run starts with this context; the state of an earlier one stays."""
         self._run = run
+        self._queue = None
         self._resume = None
 
     def _go_on_with(self, event: Event | None) -> None:
@@ -116,17 +138,17 @@ class Context(Generic[StateT]):
     @property
     def store(self) -> InMemoryStateStore[StateT]:
         """The run's state."""
-        return self._store
+        return self._home.store
 
     def _is_live(self) -> bool:
-        return self._run is not None and not self._run.over.done()
+        return self._run is not None and not self._run.is_over
 
     @property
     def is_running(self) -> bool:
         """Whether the run is not over; before a run: whether the snapshot was taken in the middle of one."""
         if self._run is None:
             return self._resume is not None
-        return not self._run.over.done()
+        return not self._run.is_over
 
     def to_dict(self, serializer: BaseSerializer | None = None, *, include_state: bool = True) -> dict[str, Any]:
         """A snapshot of plain values: state, work in flight, open waits, unread stream. Not in a step.
@@ -141,18 +163,18 @@ class Context(Generic[StateT]):
         if self._attempt is not None:
             raise ContextStateError("to_dict is only available from handler code, not from within steps.")
         serializer = serializer or self._serializer
-        state = self._store.to_dict(serializer) if include_state else None
+        state = self._home.store.to_dict(serializer) if include_state else None
         return dump_context(self._run, self._resume, state, serializer)
 
     async def get(self, key: str, default: Any = _MISSING) -> Any:
         """Older name of `store.get`."""
         _deprecated("ctx.get", "ctx.store.get")
-        return await (self._store.get(key) if default is _MISSING else self._store.get(key, default))
+        return await (self._home.store.get(key) if default is _MISSING else self._home.store.get(key, default))
 
     async def set(self, key: str, value: Any, make_private: bool = False) -> None:
         """Older name of `store.set`."""
         _deprecated("ctx.set", "ctx.store.set")
-        await self._store.set(key, value)
+        await self._home.store.set(key, value)
 
     # inside and outside
 
@@ -247,7 +269,17 @@ class Context(Generic[StateT]):
 
     def stream_events(self) -> StreamCursor:
         """Everything that the run streams, events about the engine itself included; see `handler.stream_events`."""
-        return self._running("stream_events").stream.cursor(internal=True)
+        return self._outside("stream_events").stream.cursor(internal=True)
+
+    @property
+    def streaming_queue(self) -> asyncio.Queue[Event]:
+        """Older way to the stream: a queue of everything that the run streams, from the first event that is kept."""
+        _deprecated("ctx.streaming_queue", "handler.stream_events")
+        run = self._outside("streaming_queue")
+        if self._queue is None:
+            self._queue = asyncio.Queue()
+            basic_runtime.keep(_pump(run.stream.cursor(internal=True), self._queue), name=f"queue of {run.run_id}")
+        return self._queue
 
     def get_result(self) -> Any:
         """Older way to the result of a run that is over.
@@ -256,7 +288,7 @@ class Context(Generic[StateT]):
             WorkflowRuntimeError: If it is not over, or gave no result.
         """
         _deprecated("ctx.get_result", "await handler")
-        end = self._running("get_result").end
+        end = self._outside("get_result").end
         if end is None or end.error is not None:
             raise WorkflowRuntimeError("The run has no result (yet). Await its handler.")
         return end.stop_event.result if type(end.stop_event) is StopEvent else end.stop_event
@@ -279,10 +311,20 @@ class Context(Generic[StateT]):
             raise ContextStateError(f"{method}() called before workflow started. Call workflow.run() first.")
         return self._run
 
+    def _outside(self, method: str) -> Run:
+        if self._attempt is not None:
+            raise ContextStateError(f"{method} is only available from handler code, not from within steps.")
+        return self._running(method)
+
     def _inside_step(self, method: str) -> Attempt:
         if self._attempt is None:
             raise ContextStateError(f"{method} is only available from within step functions.")
         return self._attempt
+
+
+async def _pump(events: StreamCursor, queue: asyncio.Queue[Event]) -> None:
+    async for event in events:
+        queue.put_nowait(event)
 
 
 def _check_target(spec: WorkflowSpec, message: Event, step: str) -> None:
@@ -293,6 +335,12 @@ def _check_target(spec: WorkflowSpec, message: Event, step: str) -> None:
         accepted = ", ".join(c.__name__ for c in target.accepted_events)
         raise WorkflowRuntimeError(
             f"Step {step} does not accept event of type {type(message)}. It accepts: {accepted}.", step=step
+        )
+    if target.join == "list":
+        raise WorkflowRuntimeError(
+            f"Step {step} gathers the branches of a returned list, so no event can be sent to it alone. Send the event "
+            f"without step=..., or let a step that returns list[{type(message).__name__}] emit it.",
+            step=step,
         )
 
 

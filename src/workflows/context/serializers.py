@@ -79,6 +79,7 @@ class JsonSerializer(BaseSerializer):
         self._closed = allowed_types is not None
         self._allow_import = allow_import
         self._types: dict[str, type] = {}
+        self._short_names: dict[str, type] = {}
         self._names: set[str] = set()
         for allowed in allowed_types or ():
             if isinstance(allowed, str):
@@ -91,6 +92,8 @@ class JsonSerializer(BaseSerializer):
         made = object.__new__(type(self))
         vars(made).update(vars(self))
         made._types = {**self._types, **{_name_of(c): c for c in classes}}
+        # llama-index-workflows leaves out what a nested class is nested in.
+        made._short_names = {**self._short_names, **{f"{c.__module__}.{c.__name__}": c for c in classes}}
         return made
 
     def serialize(self, value: Any) -> str:
@@ -161,6 +164,7 @@ class JsonSerializer(BaseSerializer):
             found = _imported(name)
         if found is None and not self._closed:
             found = _loaded(name) or (_imported(name) if self._allow_import else None)
+        found = found or self._short_names.get(name)
         if found is None:
             raise ValueError(
                 f"Class {name} may not be rebuilt: it is neither a class of this workflow nor loaded. Import its "
@@ -178,7 +182,7 @@ class JsonSerializer(BaseSerializer):
 
     def _model(self, model: BaseModel) -> dict[str, Any]:
         name = _name_of(type(model))
-        if hasattr(model, "class_name") and callable(getattr(model, "to_dict", None)) and hasattr(model, "from_dict"):
+        if _is_component(model) and hasattr(model, "from_dict"):
             return {"__is_component": True, "value": cast(Any, model).to_dict(), "qualified_name": name}
         fields: dict[str, Any] = model.model_dump(mode="json", fallback=lambda v: self.serialize_value(v))
         for field, value in _loosely_typed(model):
@@ -196,6 +200,8 @@ class JsonSerializer(BaseSerializer):
             return self._dictionary(cast("dict[Any, Any]", value))
         if isinstance(value, int | float):
             return value.__class__.__mro__[-2](value)
+        if _is_component(value):
+            return {"__is_component": True, "value": value.to_dict(), "qualified_name": _name_of(kind)}
         raise ValueError(
             f"Failed to serialize value: {kind.__module__}.{kind.__qualname__} is no model, container or plain value. "
             f"Use a pydantic model, or choose PickleSerializer."
@@ -245,6 +251,11 @@ def _named_by(cls: type[BaseModel]) -> Iterator[type]:
         annotations.extend(get_args(annotation))
         if isinstance(annotation, type) and issubclass(annotation, BaseModel | Enum):
             yield annotation
+
+
+def _is_component(value: Any) -> bool:
+    """Whether a value is one of llama-index's, which say themselves what they are made of."""
+    return hasattr(value, "class_name") and callable(getattr(value, "to_dict", None))
 
 
 def _loosely_typed(model: BaseModel) -> Iterator[tuple[str, Any]]:

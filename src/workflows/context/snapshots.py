@@ -50,8 +50,7 @@ def dump_context(
             "segment": segment if run else max(0, segment - 1),
             "suspended_at": live.now_ns,
             "waits": [
-                {"id": w.wait_id, "type": w.event_type.__name__, "started_at": w.started_at_ns}
-                for w in live.waits.values()
+                {"id": w.wait_id, "type": w.event_type.__name__, "started_at": w.started_at_ns} for w in live.waits
             ],
             "carriers": carriers_of(run) if run else dict(before.carriers if before else {}),
         },
@@ -65,36 +64,55 @@ def carriers_of(run: Run) -> Carriers:
 
 
 def load_context(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerializer) -> LoadedContext:
-    """What `dump_context` wrote.
+    """What `dump_context` wrote, or what llama-index-workflows did (its formats 0, 1 and 2).
 
     Raises:
         ContextSerdeError: If it is something else, or names classes that may not be rebuilt.
     """
-    _check_version(data)
+    ours = _is_ours(data)
     try:
         store = _load_store(data.get("state"), spec, serializer)
-        if not data["is_running"]:
-            return LoadedContext(store, None)
-        state = load_run(data["run"], spec, serializer)
-        told = data["telemetry"]
-        streamed = [serializer.deserialize(text) for text in data["stream"]]
+        resume = _load_ours(data, spec, serializer) if ours else _load_older(data, spec, serializer)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ContextSerdeError(
             f"The snapshot of {spec.name} cannot be read: {type(error).__name__}: {error}. It must be what "
             f"Context.to_dict() of the same workflow gave, unchanged."
         ) from error
-    return LoadedContext(
-        store, ResumePoint(state, int(told["segment"]) + 1, told["carriers"], cast("list[Event]", streamed))
+    return LoadedContext(store, resume)
+
+
+def _is_ours(data: Mapping[str, Any]) -> bool:
+    version = data.get("version") if hasattr(data, "get") else None
+    if version == VERSION:
+        return True
+    if hasattr(data, "get") and tells_version_two(data):
+        return False
+    raise ContextSerdeError(
+        f"The snapshot has version {version!r}, this Spanflow reads {VERSION!r}, and 1 and 2 of llama-index-workflows. "
+        f"Pass what Context.to_dict() gave; a snapshot of a newer version needs a newer Spanflow."
     )
 
 
-def _check_version(data: Mapping[str, Any]) -> None:
-    version = data.get("version") if hasattr(data, "get") else None
-    if version != VERSION:
-        raise ContextSerdeError(
-            f"The snapshot has version {version!r}, this Spanflow reads {VERSION!r}. Pass what Context.to_dict() gave; "
-            f"a snapshot of a newer version needs a newer Spanflow."
-        )
+def tells_version_two(data: Mapping[str, Any]) -> bool:
+    """Whether a snapshot is in format 2 or older; one that says nothing at all (`{}`) is in none."""
+    version = data.get("version")
+    return version in (1, 2) or (version is None and "is_running" in data and "queues" in data)
+
+
+def _load_ours(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerializer) -> ResumePoint | None:
+    if not data["is_running"]:
+        return None
+    state = load_run(data["run"], spec, serializer)
+    told = data["telemetry"]
+    streamed = cast("list[Event]", [serializer.deserialize(text) for text in data["stream"]])
+    return ResumePoint(state, int(told["segment"]) + 1, told["carriers"], streamed)
+
+
+def _load_older(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerializer) -> ResumePoint | None:
+    from workflows.context.version_two import load_version_two, streamed_in  # rarely needed, and takes a while
+
+    state = load_version_two(data, spec, serializer)
+    return None if state is None else ResumePoint(state, 1, {}, streamed_in(data, serializer))
 
 
 def _load_store(

@@ -28,6 +28,7 @@ __all__ = [
     "ExceptionText",
     "Mode",
     "capture_event",
+    "capture_fields",
     "capture_value",
     "describe_exception",
     "exception_message",
@@ -182,6 +183,18 @@ def capture_value(value: object, policy: ContentPolicy) -> Captured | None:
     shape = _shape(value)
     text = _as_json(shape)
     return Captured(shape, text, JSON_MIME, len(text), truncated=False, complete=False)
+
+
+def capture_fields(fields: Mapping[str, Any], policy: ContentPolicy) -> dict[str, str | int | float]:
+    """Named values, each as an attribute can hold it: itself, JSON, or in mode `types` its kind; none in mode `off`."""
+    captured = capture_value(dict(fields), policy)
+    shown: object = captured.value if captured is not None else None
+    if isinstance(shown, dict) and policy.mode == "types":
+        shown = cast("dict[str, Any]", shown)["fields"]
+    if not isinstance(shown, dict):
+        return {}
+    plain = cast("dict[str, Any]", shown)
+    return {name: item if isinstance(item, (str, int, float)) else _as_json(item) for name, item in plain.items()}
 
 
 def to_jsonable(value: object, policy: ContentPolicy) -> Captured:

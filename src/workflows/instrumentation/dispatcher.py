@@ -7,8 +7,10 @@ A handler is synchronous and must not block. It can never hurt a run: what it ra
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Protocol
 from weakref import WeakSet
 
@@ -24,6 +26,10 @@ LOG_SECONDS = 60.0
 # Handlers with another name come last.
 HANDLER_ORDER = ("mlflow", "llama_index", "opentelemetry")
 _RUN_ENDS = (RunEnded, RunSuspended)
+# Registering a handler with that package is asking to be told our runs. The bridge to it is loaded by name, once the
+# package is loaded: nobody else pays for it.
+_BRIDGED = "llama_index_instrumentation"
+_BRIDGE = "workflows.instrumentation.llama_index"
 _ENDS = (StepEnded, *_RUN_ENDS)
 
 logger = logging.getLogger("workflows.instrumentation")
@@ -138,6 +144,17 @@ class Dispatcher:
                 self._refresh()
 
         return remove
+
+    def awake(self, workflow: object) -> Dispatcher:
+        """This dispatcher, of `workflow`, for a run that starts now; whoever is bridged to has been looked for."""
+        if _BRIDGED in sys.modules:
+            try:
+                import_module(_BRIDGE).look(self, workflow)
+            except Exception as error:
+                logger.error("the bridge to %s failed; it is told nothing", _BRIDGED, exc_info=error)
+                if self.strict:
+                    raise
+        return self
 
     def emit(self, record: Record) -> None:
         """Tell one record to every handler."""

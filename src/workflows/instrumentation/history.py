@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -22,7 +21,7 @@ from workflows.instrumentation.records import (
 __all__ = [
     "HISTORY_KEPT",
     "REFS_KEPT",
-    "AttemptFacts",
+    "ChainedFacts",
     "EventRef",
     "HistoryEntry",
     "RunHistory",
@@ -30,6 +29,7 @@ __all__ = [
 ]
 
 HISTORY_KEPT = 250
+AT_ONCE = 50  # the oldest entries are let go of in pieces, which costs less than one by one
 REFS_KEPT = 100
 
 EventRef = tuple[str, type[Event]]
@@ -57,8 +57,9 @@ class HistoryEntry(NamedTuple):
     answers: Sequence[EventRef] = ()
 
 
-AttemptFacts = tuple[str, str, int, Sequence[EventRef], Sequence[EventRef], int, int, StepOutcome, Sequence[EventRef]]
-"""A `HistoryEntry` as the engine notes it: a bare tuple, because one is built for every attempt."""
+ChainedFacts = tuple[str, str, int, str, type[Event], str, type[Event], int, int, StepOutcome]
+"""An attempt with one cause that gave one event, all in one flat tuple: such is nearly every attempt, and each object
+less that is kept for it is felt in the speed of the engine."""
 
 
 class RunHistory:
@@ -69,29 +70,38 @@ class RunHistory:
         outcome: How the run ended; None while it goes on.
     """
 
-    __slots__ = ("_facts", "ended", "outcome", "run_id", "workflow")
+    __slots__ = ("_facts", "_kept", "ended", "outcome", "run_id", "workflow")
 
     def __init__(self, run_id: str, workflow: str, *, kept: int = HISTORY_KEPT) -> None:
         self.run_id = run_id
         self.workflow = workflow
-        self._facts: deque[AttemptFacts] = deque(maxlen=kept)
+        self._kept = kept
+        self._facts: list[HistoryEntry | ChainedFacts] = []
         self.ended = 0
         self.outcome: RunOutcome | None = None
 
-    def note(self, facts: AttemptFacts) -> None:
+    def note(self, facts: HistoryEntry | ChainedFacts) -> None:
         """Keep an attempt; the oldest goes once there are too many."""
         self.ended += 1
         self._facts.append(facts)
+        if len(self._facts) > self._kept + AT_ONCE:
+            del self._facts[:AT_ONCE]
 
     @property
     def entries(self) -> list[HistoryEntry]:
         """The last `HISTORY_KEPT` attempts."""
-        return [HistoryEntry(*facts) for facts in self._facts]
+        return [facts if isinstance(facts, HistoryEntry) else _unfolded(facts) for facts in self._facts[-self._kept :]]
 
     @property
     def lost(self) -> int:
         """How many attempts are no longer kept."""
-        return self.ended - len(self._facts)
+        return max(0, self.ended - self._kept)
+
+
+def _unfolded(facts: ChainedFacts) -> HistoryEntry:
+    exec_id, step, attempt, cause, cause_class, emitted, emitted_class, started_ns, ended_ns, outcome = facts
+    causes, gave = ((cause, cause_class),), ((emitted, emitted_class),)
+    return HistoryEntry(exec_id, step, attempt, causes, gave, started_ns, ended_ns, outcome)
 
 
 def history_from_records(records: Iterable[Record], run_id: str | None = None) -> RunHistory | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any
 from weakref import WeakValueDictionary
 
 from workflows._engine.live import RunPlan
-from workflows._engine.loop import Run
+from workflows._engine.loop import Run, Spawn
 
 __all__ = ["BasicRuntime", "basic_runtime", "get_current_runtime"]
 
@@ -21,7 +24,7 @@ class BasicRuntime:
     def is_live(self, run_id: str) -> bool:
         """Whether a run with this id is not over."""
         run = self._runs.get(run_id)
-        return run is not None and not run.over.done()
+        return run is not None and not run.is_over
 
     def start(self, plan: RunPlan) -> Run:
         """Start a run on the running event loop.
@@ -31,19 +34,36 @@ class BasicRuntime:
         """
         loop = asyncio.get_running_loop()
         earlier = self._runs.get(plan.run_id)
-        if earlier is not None and not (plan.resume and earlier.over.done()):
+        if earlier is not None and not (plan.resume and earlier.is_over):
             raise RuntimeError(
                 f"Workflow run with run_id '{plan.run_id}' already exists. Ids are free again when nobody holds the "
                 f"run's handler or context any more; leave run_id out to get a new one."
             )
-        run = Run(plan, loop, loop.create_task)
+        run = Run(plan, loop, _spawner(loop))
         self._runs[plan.run_id] = run
         if plan.gate is None:
             run.context.run(run.begin)
-        task = loop.create_task(run.main(), name=f"run {plan.run_id}", context=run.context)
+        if not run.is_over:
+            task = loop.create_task(run.main(), name=plan.run_id, context=run.context)
+            self._tasks.add(task)
+            task.add_done_callback(partial(self._gone, run))
+        return run
+
+    def keep(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Run a coroutine to its end on the running event loop, though nobody awaits it."""
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return run
+
+    def _gone(self, run: Run, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        run.main_is_gone()
+
+
+def _spawner(loop: asyncio.AbstractEventLoop) -> Spawn:
+    """How attempts become tasks: straight, as `create_task` would do, where the loop does nothing else with them."""
+    plain = type(loop).create_task is asyncio.BaseEventLoop.create_task and loop.get_task_factory() is None
+    return partial(asyncio.Task, loop=loop) if plain else loop.create_task
 
 
 basic_runtime = BasicRuntime()

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from workflows._spec import StepSpec, WorkflowSpec, takes
 from workflows.errors import WorkflowConfigurationError, WorkflowValidationError
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StepFailedEvent, StopEvent
+from workflows.representation.levels import joins_that_never_meet
 
 __all__ = ["asks_people", "joins_of", "takes_from_outside", "validate_events", "validate_graph"]
 
@@ -24,8 +25,10 @@ def validate_graph(spec: WorkflowSpec, skipped_checks: frozenset[str] = frozense
     if not spec.steps:
         raise WorkflowConfigurationError(f"Workflow {spec.name} has no steps. Decorate at least one method with @step.")
     steps = list(spec.steps.values())
-    problems = [*_stop_event_taken(spec, steps), *_never_produced(spec, steps), *_never_consumed(spec, steps)]
-    problems += [*_unbound_joins(spec, steps), *_bad_error_handlers(spec, steps)]
+    problems = [*_stop_event_taken(spec, steps), *_never_produced(spec, steps)]
+    if "terminal_event" not in skipped_checks:
+        problems += _never_consumed(spec, steps)
+    problems += [*_unbound_joins(spec, steps), *joins_that_never_meet(steps), *_bad_error_handlers(spec, steps)]
     if not problems:
         if "reachability" not in skipped_checks:
             problems += _unreachable(spec, steps)

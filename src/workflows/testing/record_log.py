@@ -84,7 +84,7 @@ def _about(record: Record) -> str:  # noqa: C901  # one flat table
         case RetryScheduled():
             return f"{record.step}#{record.attempt} {_number(record.delay)}s"
         case FanInBuffered():
-            return f"{record.step} has {len(record.members)}, needs {len(record.missing)}"
+            return f"{record.step} has {record.size}, needs {len(record.missing)}"
         case FanInReleased():
             return f"{record.step} of {len(record.members)}"
         case WaitRecord():

@@ -1,0 +1,183 @@
+"""Calls of steps, and their waits for events from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+
+from workflows._spec import StepSpec
+from workflows.events import Event, InputRequiredEvent
+from workflows.instrumentation.records import Envelope
+
+__all__ = ["Call", "CallPhase", "OpenWaits", "RunWait", "Wait"]
+
+# What equals a value of these classes has its hash, so waits are listed by it; any other value is compared with each.
+_LISTED = frozenset({str, int, bool, bytes, type(None)})
+_UNLISTED = object()
+
+
+class CallPhase(Enum):
+    """Where a call stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    RETRYING = "retrying"
+    DONE = "done"
+
+
+class Call:
+    """One delivery of an event (or of several, joined) to a step; has 1..n attempts.
+
+    Attributes:
+        exec_id: Causal id, see `routing.exec_id`.
+        inputs: The events it runs for.
+        attempt: The current or next attempt, from 1.
+        worker: Index of the worker it holds; -1 while it holds none.
+        queued_at_ns: When the current attempt could first have started.
+        first_started_ns: When its first attempt was let go, 0 before that.
+        due_ns: When the next attempt is to start, while it waits for that.
+        replay: The body begins again from the top, because the run was resumed.
+        scope: The fan-outs it lives in, outermost first.
+        answers: What waits of the current attempt got (None: they timed out); a replay gets the same again.
+        waiting_since: When waits began that were open at the snapshot this call comes from, so that timeouts hold.
+        emitted: How many events it has emitted so far, over all attempts.
+        open_waits: Waits of it that are not over.
+        to_resume: Waits of it that are over while it still queues for a worker.
+        recoveries: How often each `@catch_error` handler has run in this lineage.
+    """
+
+    # Defaults live in the class: one call is made for every step that runs, and most never leave them.
+    attempt: int = 1
+    worker: int = -1
+    phase: CallPhase = CallPhase.QUEUED
+    first_started_ns: int = 0
+    due_ns: int = 0
+    replay: bool = False
+    scope: tuple[str, ...] = ()
+    answers: Mapping[str, Envelope | None] = MappingProxyType({})
+    waiting_since: Mapping[str, int] = MappingProxyType({})
+    emitted: int = 0
+    open_waits: int = 0
+    last_error: BaseException | None = None
+    last_failed_ns: int = 0
+    to_resume: list[Wait] | None = None
+
+    def __init__(
+        self,
+        exec_id: str,
+        step: StepSpec,
+        inputs: tuple[Envelope, ...],
+        queued_at_ns: int,
+        recoveries: Mapping[str, int] | None = None,
+    ) -> None:
+        self.exec_id = exec_id
+        self.step = step
+        self.inputs = inputs
+        self.queued_at_ns = queued_at_ns
+        self.recoveries = recoveries
+
+
+@dataclass(slots=True, eq=False)
+class Wait:
+    """A call paused until an event of `event_type` comes whose attributes equal `requirements`."""
+
+    wait_id: str
+    call: Call
+    event_type: type[Event]
+    requirements: Mapping[str, object]
+    started_at_ns: int
+    timeout: float | None
+    asked: Event | None
+    match_subclasses: bool = False
+    answer: Envelope | None = None
+    timed_out: bool = False
+    number: int = 0
+
+    def matches(self, event: Event) -> bool:
+        """Whether this event ends the wait."""
+        right_type = isinstance(event, self.event_type) if self.match_subclasses else type(event) is self.event_type
+        return right_type and all(getattr(event, k, None) == v for k, v in self.requirements.items())
+
+
+class OpenWaits:
+    """The open waits of a run, in the order in which they began.
+
+    An event finds those that may match by its class and by the value of their first requirement: thousands of calls may
+    wait for one class, each for its own id, and looking at all of them would make n answers cost n².
+    """
+
+    __slots__ = ("_began", "_by_class", "_by_id")
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Wait] = {}
+        # by class, name of the first requirement ("": none) and its value
+        self._by_class: dict[type[Event], dict[str, dict[object, dict[str, Wait]]]] = {}
+        self._began = 0
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Wait]:
+        return iter(list(self._by_id.values()))
+
+    def __contains__(self, wait_id: object) -> bool:
+        return wait_id in self._by_id
+
+    def get(self, wait_id: str) -> Wait | None:
+        """The open wait with this id."""
+        return self._by_id.get(wait_id)
+
+    def add(self, wait: Wait) -> None:
+        """A wait began."""
+        self._began += 1
+        wait.number = self._began
+        self._by_id[wait.wait_id] = wait
+        name, value = _first_requirement(wait)
+        by_value = self._by_class.setdefault(wait.event_type, {}).setdefault(name, {})
+        by_value.setdefault(value, {})[wait.wait_id] = wait
+
+    def remove(self, wait: Wait) -> None:
+        """A wait is over."""
+        del self._by_id[wait.wait_id]
+        name, value = _first_requirement(wait)
+        by_value = self._by_class[wait.event_type][name]
+        del by_value[value][wait.wait_id]
+        if not by_value[value]:
+            del by_value[value]
+
+    def matching(self, event: Event) -> list[Wait]:
+        """The waits that an event ends: of each call the oldest that matches."""
+        oldest: dict[str, Wait] = {}
+        for wait in sorted(self._candidates(event), key=lambda w: w.number):
+            if wait.call.exec_id not in oldest and wait.matches(event):
+                oldest[wait.call.exec_id] = wait
+        return list(oldest.values())
+
+    def _candidates(self, event: Event) -> Iterator[Wait]:
+        for event_class in type(event).__mro__:
+            for name, by_value in self._by_class.get(event_class, {}).items():
+                value = getattr(event, name, None) if name else _UNLISTED
+                if type(value) in _LISTED:
+                    found = (by_value.get(value, {}), by_value.get(_UNLISTED, {}))
+                else:
+                    found = tuple(by_value.values())
+                for waits in found:
+                    yield from waits.values()
+
+
+def _first_requirement(wait: Wait) -> tuple[str, object]:
+    name, value = next(iter(wait.requirements.items()), ("", _UNLISTED))
+    return name, value if type(value) in _LISTED else _UNLISTED
+
+
+@dataclass(slots=True, eq=False)
+class RunWait:
+    """The idle run itself waits, because a step returned an `InputRequiredEvent`."""
+
+    wait_id: str
+    asked: InputRequiredEvent
+    started_at_ns: int
+    answer: Envelope | None = None

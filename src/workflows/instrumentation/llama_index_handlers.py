@@ -1,0 +1,130 @@
+"""`llama_index_instrumentation` with types, who listens to it, and what the bridge must know of them.
+
+Every private name of those handlers (OpenInference, llama-index-observability-otel, MLflow) is read here and nowhere
+else. A name that is gone reads as "unknown", and an unknown handler is given everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+__all__ = [
+    "EventHandler",
+    "Listener",
+    "SpanDropEvent",
+    "SpanHandler",
+    "active_span_id",
+    "active_tags",
+    "draws_by_current_span",
+    "draws_in_mlflow",
+    "event_handlers",
+    "processor_of",
+    "root_dispatcher",
+    "span_handler_of",
+    "span_handlers",
+    "tracer_of",
+]
+
+library = import_module("llama_index_instrumentation")
+active_span_id: ContextVar[str | None] = import_module("llama_index_instrumentation.span").active_span_id
+active_tags: ContextVar[dict[str, Any]] = import_module("llama_index_instrumentation.dispatcher").active_instrument_tags
+SpanDropEvent: Callable[..., object] = import_module("llama_index_instrumentation.events.span").SpanDropEvent
+
+NAMESPACE = "workflows"
+"""The dispatcher that our spans and events go through: its own handlers are told, then those of the root."""
+
+
+class Listener(Protocol):
+    """Any handler."""
+
+    @classmethod
+    def class_name(cls) -> str: ...
+
+
+class SpanHandler(Listener, Protocol):
+    """A handler that draws spans."""
+
+    def span_enter(self, *, id_: str, bound_args: Any, instance: Any, parent_id: str | None, tags: Any) -> None: ...
+
+    def span_exit(self, *, id_: str, bound_args: Any, instance: Any, result: Any) -> None: ...
+
+    def span_drop(self, *, id_: str, bound_args: Any, instance: Any, err: BaseException) -> None: ...
+
+    def capture_propagation_context(self) -> dict[str, Any]: ...
+
+    def restore_propagation_context(self, context: Mapping[str, Any]) -> None: ...
+
+
+class EventHandler(Listener, Protocol):
+    """A handler that takes events."""
+
+    def handle(self, event: Any) -> Any: ...
+
+
+class Dispatcher(Protocol):
+    """A node of the package's tree of dispatchers."""
+
+    span_handlers: list[SpanHandler]
+    event_handlers: list[EventHandler]
+    propagate: bool
+
+    @property
+    def parent(self) -> Dispatcher: ...
+
+
+def root_dispatcher() -> Dispatcher:
+    """The dispatcher where handlers are registered as a rule."""
+    return cast("Dispatcher", library.root_dispatcher)
+
+
+def span_handlers() -> Iterator[SpanHandler]:
+    """Everybody who wants to draw spans of ours."""
+    nobody = library.NullSpanHandler
+    return (h for d in _dispatchers() for h in d.span_handlers if type(h) is not nobody)
+
+
+def event_handlers() -> Iterator[EventHandler]:
+    """Everybody who wants to be told events of ours."""
+    nobody = library.NullEventHandler
+    return (h for d in _dispatchers() for h in d.event_handlers if type(h) is not nobody)
+
+
+def _dispatchers() -> Iterator[Dispatcher]:
+    dispatcher = cast("Dispatcher", library.get_dispatcher(NAMESPACE))
+    yield dispatcher
+    while dispatcher.propagate:
+        dispatcher = dispatcher.parent
+        yield dispatcher
+
+
+def tracer_of(handler: SpanHandler) -> object:
+    """The OpenTelemetry tracer that a handler draws with; None if it uses none, or keeps it under another name."""
+    return getattr(handler, "_otel_tracer", None) or getattr(handler, "_tracer", None)
+
+
+def processor_of(tracer: object) -> object:
+    """What all tracers of one provider of the OpenTelemetry SDK share; None where spans go nowhere.
+
+    A tracer that was made before the provider was set is a stand-in, which knows the real one in `_tracer`.
+    """
+    while (real := getattr(tracer, "_tracer", None)) is not None and not hasattr(tracer, "span_processor"):
+        tracer = real
+    return getattr(tracer, "span_processor", None)
+
+
+def draws_in_mlflow(handler: SpanHandler) -> bool:
+    """Whether it is that of `mlflow.llama_index.autolog()`."""
+    return handler.class_name() == "MlflowSpanHandler"
+
+
+def draws_by_current_span(handler: SpanHandler) -> bool:
+    """Whether it hangs a span below the one that is current in OpenTelemetry, whoever made that (LI-OTel does)."""
+    return handler.class_name() == "OTelCompatibleSpanHandler"
+
+
+def span_handler_of(handler: EventHandler) -> object:
+    """The handler on whose spans this one writes its events; None if it has none."""
+    return getattr(handler, "_span_handler", None) or getattr(handler, "span_handler", None)
