@@ -20,13 +20,15 @@ LAYERS = """
 events errors
 
 instrumentation.scope instrumentation.records instrumentation.history instrumentation.attributes
-instrumentation.redaction instrumentation.encoder instrumentation.content instrumentation.dispatcher
+instrumentation.redaction instrumentation.encoder instrumentation.content instrumentation.backlog
+instrumentation.dispatcher
 instrumentation.recorder instrumentation.log_handler instrumentation.llama_index_events
 instrumentation.llama_index_handlers instrumentation.llama_index_notes instrumentation.llama_index_spans
 instrumentation.llama_index
 
 types _retry_callables _retry_words retry_policy collect context.serializers context.state_paths
-context.state_draft context.state_serde context.state_patch context.state_store _resource_needs _kept_contexts
+context.state_draft context.state_serde context.state_patch context.state_merge context.stored_state context.state_store
+context.state_store_integration _resource_needs _kept_contexts
 _resource_store resource _signature _spec _run_resources decorators service utils
 context.utils runtime.types.step_function runtime.types.results runtime.types.ticks context.external_context
 
@@ -34,7 +36,8 @@ _engine.ticks _engine.calls _engine.state _engine.effects _engine.routing _engin
 _engine.retries _engine.idle _engine.snapshot _engine.reduce
 
 _engine.clock _engine.mailbox _engine.timers _engine.stream _engine.live _engine.attempt _engine.internal_events _engine.telling
-_engine.step_attempt _engine.stepper _engine.loop plugins.basic runtime.types.plugin
+_engine.step_attempt _engine.stepper _engine.loop runtime.runtime plugins.journal plugins.basic
+runtime.types.plugin
 
 context.context_types context.version_two context.snapshots context.context handler representation.levels representation.validation representation.graph
 representation.schema representation.children representation.resources representation.build workflow checkpointer

@@ -42,6 +42,7 @@ class StepSignature:
     join: JoinKind
     take: int | None
     list_returns: tuple[type[Event], ...]
+    bare_returns: tuple[type[Event], ...]
     return_types: tuple[type[Event], ...]
     context_parameter: str | None
     state_type: type[Any] | None
@@ -91,14 +92,15 @@ def read_signature(function: Callable[..., Any], local_names: Mapping[str, Any] 
             events[name] = classes
             gathered = annotation
     _require_annotations(function, events, hints)
-    returns, list_returns = _returns(function, hints["return"])
+    bare_returns, list_returns = _returns(function, hints["return"])
     return StepSignature(
         is_method=is_method,
         event_parameters=events,
         join=_join(function, events, gathered),
         take=_take(gathered),
-        return_types=returns,
+        return_types=tuple(dict.fromkeys((*bare_returns, *list_returns))),
         list_returns=list_returns,
+        bare_returns=bare_returns,
         context_parameter=context_parameter,
         state_type=state_type,
         resources=tuple(resources),
@@ -218,12 +220,11 @@ def _returns(function: Callable[..., Any], annotation: Any) -> tuple[tuple[type[
             f"ctx.send_event(...), or stream progress with ctx.write_event_to_stream(...).",
             step=function.__name__,
         )
-    classes: list[type[Event]] = []
+    bare: list[type[Event]] = []
     listed: list[type[Event]] = []
     for member in _members(annotation):
         if found := _list_classes(member):
-            classes.extend(found)
             listed.extend(found)
         elif _is_event(member):
-            classes.append(member)
-    return tuple(dict.fromkeys(classes)), tuple(dict.fromkeys(listed))
+            bare.append(member)
+    return tuple(dict.fromkeys(bare)), tuple(dict.fromkeys(listed))

@@ -36,6 +36,7 @@ class StepSpec:
         accepted_events: Every class that can trigger the step.
         return_types: Every event class that the return annotation names.
         list_returns: Those among them that it returns in a list, each starting a branch.
+        bare_returns: Those among them that it returns as they are.
         join: "one" runs for each event; "each" waits for one of every parameter; "list" gathers the branches of a list.
         take: With "list": how many are enough; None is all.
         num_workers: How many calls of the step may run at once in one run.
@@ -54,6 +55,7 @@ class StepSpec:
     accepted_events: tuple[type[Event], ...]
     return_types: tuple[type[Event], ...]
     list_returns: tuple[type[Event], ...] = ()
+    bare_returns: tuple[type[Event], ...] = ()
     join: JoinKind = "one"
     take: int | None = None
     context_parameter: str | None = None
@@ -70,15 +72,29 @@ class StepSpec:
     for_steps: tuple[str, ...] | None = None
     max_recoveries: int = 1
 
+    @property
+    def context_state_type(self) -> type[Any] | None:
+        """The compatible name of `state_type`."""
+        return self.state_type
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What becomes of the events of one class; the flags spare a check of the class for every event."""
+    """What becomes of the events of one class; the flags spare a check of the class for every event.
+
+    Attributes:
+        takers: The steps that take them.
+        joined: One of these gathers several.
+        asks: They ask a person.
+        ends_run: They end the run.
+        one: The only taker, where an event simply makes a call of one step: so it is for nearly every class.
+    """
 
     takers: tuple[StepSpec, ...]
     joined: bool
     asks: bool
     ends_run: bool
+    one: StepSpec | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,12 +139,10 @@ class WorkflowSpec:
             if not issubclass(event_class, Event):  # pyright: ignore[reportUnnecessaryIsInstance]  # steps return anything
                 raise TypeError(f"{event_class.__name__} is no Event")
             takers = tuple(s for s in self.steps.values() if takes(s, event_class))
-            found = Route(
-                takers,
-                any(s.join != "one" for s in takers),
-                issubclass(event_class, InputRequiredEvent),
-                issubclass(event_class, StopEvent),
-            )
+            joined = any(s.join != "one" for s in takers)
+            asks = issubclass(event_class, InputRequiredEvent)
+            one = takers[0] if len(takers) == 1 and not joined and not asks else None
+            found = Route(takers, joined, asks, issubclass(event_class, StopEvent), one)
             self.routes[event_class] = found
         return found
 

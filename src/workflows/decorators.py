@@ -225,6 +225,7 @@ def _compile(function: Callable[..., Any], options: dict[str, Any], role: StepRo
         accepted_events=accepted,
         return_types=signature.return_types,
         list_returns=signature.list_returns,
+        bare_returns=signature.bare_returns,
         join=signature.join,
         take=signature.take,
         context_parameter=signature.context_parameter,
@@ -239,6 +240,12 @@ def _compile(function: Callable[..., Any], options: dict[str, Any], role: StepRo
 
 def _check_options(function: Callable[..., Any], options: dict[str, Any]) -> None:
     where = f"@step on {function.__qualname__}"
+    if isinstance(function, staticmethod | classmethod):
+        kind = type(cast("object", function)).__name__
+        raise WorkflowValidationError(
+            f"{where}: it is a {kind}; a step is an ordinary method, or a free function with @step(workflow=...).",
+            step=function.__name__,
+        )
     workers, timeout = options["num_workers"], options["timeout"]
     if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
         raise WorkflowValidationError(

@@ -103,7 +103,7 @@ class DictLikeModel(BaseModel):
         super().__pydantic_init_subclass__(**kwargs)
         if not hasattr(cls.model_post_init, _UNPACKS):
             cls.model_post_init = _unpacking_first(cls.model_post_init)
-        if cls.__module__ == __name__:
+        if cls.__module__.startswith("workflows."):
             return
         closed = cls.model_config.get("extra") != "allow"
         cls.model_config["extra"] = "allow"
@@ -130,6 +130,12 @@ class DictLikeModel(BaseModel):
     if TYPE_CHECKING:
         # What pydantic does for extra fields; without it `ev.topic` is an error to every type checker.
         def __getattr__(self, name: str) -> Any: ...
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name[:1] != "_" or name in self.__private_attributes__ or hasattr(type(self), name):
+            super().__setattr__(name, value)
+        else:  # pydantic would take it for something that is no data
+            self._data[name] = value
 
     def __getitem__(self, key: str) -> Any:
         value = self.get(key, _MISSING)
@@ -183,9 +189,17 @@ class DictLikeModel(BaseModel):
 class Event(DictLikeModel):
     """Base of everything that travels between steps."""
 
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Any) -> None: ...
+
 
 class StartEvent(Event):
     """The first event of a run, built from the keywords of `Workflow.run()`."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Any) -> None: ...
 
 
 class StopEvent(Event):
@@ -207,7 +221,9 @@ class StopEvent(Event):
             super().__init__(**({lone: result} if lone else fields))
             if lone:
                 return
-        self._result = result
+        private = self.__pydantic_private__
+        if result is not None and private is not None:  # always there; attribute access would take three times as long
+            private["_result"] = result
 
     @property
     def result(self) -> Any:
@@ -241,9 +257,17 @@ def _lone_required_field(cls: type[BaseModel]) -> str | None:
 class InputRequiredEvent(Event):
     """Asks a person (or any outside party) for input; published to the stream when a step returns it."""
 
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Any) -> None: ...
+
 
 class HumanResponseEvent(Event):
     """An answer from outside; steps may accept it though no step produces it."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Any) -> None: ...
 
 
 class UnreconstructedException(Exception):  # a compatible name

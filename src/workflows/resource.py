@@ -68,7 +68,7 @@ class ResourceDescriptor(Protocol):
 class ResourceDefinition(BaseModel):
     """A step's parameter that is filled from a resource."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True, defer_build=True)  # for a quick `import workflows`
 
     name: str
     resource: ResourceDescriptor

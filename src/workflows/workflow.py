@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import string
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from pydantic import ValidationError
 
 from workflows._engine.live import Checkpoint, RunPlan
+from workflows._engine.state import RunState
 from workflows._run_resources import RunResources, check_resources
 from workflows._spec import StepSpec, WorkflowSpec, fingerprint
 from workflows.context.context import Context
@@ -25,7 +26,7 @@ from workflows.handler import WorkflowHandler
 from workflows.instrumentation.dispatcher import Dispatcher, process_dispatcher
 from workflows.instrumentation.log_handler import LogHandler
 from workflows.instrumentation.scope import AttemptScope, current_identity
-from workflows.plugins.basic import BasicRuntime, basic_runtime
+from workflows.plugins.basic import get_current_runtime
 from workflows.representation.validation import (
     asks_people,
     joins_of,
@@ -34,6 +35,7 @@ from workflows.representation.validation import (
     validate_graph,
 )
 from workflows.resource import ResourceManager
+from workflows.runtime.runtime import Runtime
 
 __all__ = ["Workflow", "WorkflowMeta"]
 
@@ -90,14 +92,14 @@ class Workflow(metaclass=WorkflowMeta):
         verbose: bool = False,
         resource_manager: ResourceManager | None = None,
         num_concurrent_runs: int | None = None,
-        runtime: BasicRuntime | None = None,
+        runtime: Runtime | None = None,
         workflow_name: str | None = None,
         skip_graph_checks: Iterable[str] | None = None,
         serializer: BaseSerializer | None = None,
         *,
         stream_buffer: int = 10_000,
     ) -> None:
-        if num_concurrent_runs is not None and num_concurrent_runs < 1:
+        if num_concurrent_runs is not None and not (isinstance(num_concurrent_runs, int) and num_concurrent_runs > 0):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise WorkflowValidationError(
                 f"num_concurrent_runs must be a whole number of 1 or more, got {num_concurrent_runs!r}."
             )
@@ -107,7 +109,10 @@ class Workflow(metaclass=WorkflowMeta):
         self._resource_manager = resource_manager if resource_manager is not None else ResourceManager()
         self._num_concurrent_runs = num_concurrent_runs
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
-        self._runtime = runtime or basic_runtime
+        self._runtime = runtime or get_current_runtime()
+        self._runtime.track_workflow(self)
+        self._locked = False
+        self._asks_people = False
         self._workflow_name = workflow_name
         self._skip_graph_checks = _checked(skip_graph_checks)
         self._serializer = serializer
@@ -166,6 +171,37 @@ class Workflow(metaclass=WorkflowMeta):
         """The explicit name, else `module.Class`."""
         return self._workflow_name or f"{type(self).__module__}.{type(self).__qualname__}"
 
+    def _switch_runtime(self, runtime: Runtime) -> None:
+        """Let the runs live elsewhere.
+
+        Raises:
+            RuntimeError: If the workflow has run, or its runtime was launched.
+        """
+        self._check_unlocked("reassign runtime")
+        self._runtime.untrack_workflow(self)
+        self._runtime = runtime
+        runtime.track_workflow(self)
+
+    def _switch_workflow_name(self, name: str) -> None:
+        """Give the workflow another name.
+
+        Raises:
+            RuntimeError: If the workflow has run, or its runtime was launched.
+        """
+        self._check_unlocked("change workflow_name")
+        self._workflow_name = name
+        self._compiled = self._validated = None
+
+    def _lock_runtime(self) -> None:
+        self._locked = True
+
+    def _check_unlocked(self, what: str) -> None:
+        if self._locked:
+            raise RuntimeError(
+                f"Cannot {what} after workflow has been launched: {self.workflow_name} has run, or its runtime was "
+                f"launched. Do it right after the workflow is made."
+            )
+
     @property
     def start_event_class(self) -> type[StartEvent]:
         """The StartEvent class that the steps accept."""
@@ -183,7 +219,7 @@ class Workflow(metaclass=WorkflowMeta):
         return list(dict.fromkeys(c for s in steps for c in (*s.accepted_events, *s.return_types)))
 
     @property
-    def runtime(self) -> BasicRuntime:
+    def runtime(self) -> Runtime:
         """Where the runs live."""
         return self._runtime
 
@@ -230,6 +266,7 @@ class Workflow(metaclass=WorkflowMeta):
         self,
         ctx: Context[Any] | None = None,
         start_event: StartEvent | None = None,
+        *,
         checkpoint_callback: CheckpointCallback | None = None,
         **kwargs: Any,
     ) -> WorkflowHandler:
@@ -251,6 +288,7 @@ class Workflow(metaclass=WorkflowMeta):
         """
         asyncio.get_running_loop()
         self._validate()
+        self._locked = True
         named = kwargs.pop("run_id", None)
         stepwise = bool(kwargs.pop("stepwise", False))
         if stepwise and asks_people(self._spec):
@@ -358,11 +396,22 @@ class Workflow(metaclass=WorkflowMeta):
             self._gates[loop] = asyncio.Semaphore(self._num_concurrent_runs)
         return self._gates[loop]
 
-    def _validate(self) -> None:
+    def _validate(self) -> bool:
+        """Check the graph once; whether the workflow asks people, False where that was never checked."""
         spec = self._spec
         if self._validated is not spec and not self._disable_validation:
-            self.validate()
+            self._asks_people = self.validate()
             self._validated = spec
+        return self._asks_people
+
+    def _context_at(
+        self, state: RunState | None, snapshot: Mapping[str, Any] | None, serializer: BaseSerializer | None
+    ) -> Context[Any]:
+        """A context that goes on from a state, with what `ctx.store` held in a snapshot; for runtimes."""
+        context: Context[Any] = Context(self, snapshot, serializer)
+        if state is not None:
+            context._go_on_from(state)  # pyright: ignore[reportPrivateUsage]
+        return context
 
     def _bind(self, step: StepSpec) -> Callable[..., Any]:
         attached = self._attached_steps.get(step.name)

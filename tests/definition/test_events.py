@@ -193,3 +193,15 @@ def test_making_an_event_costs_at_most_twice_a_plain_model() -> None:
 
     ratios = [cost(Ours) / cost(PlainModel) for _ in range(9)]
     assert min(ratios) <= 2
+
+
+def test_an_underscore_attribute_that_is_not_declared_is_a_dynamic_field() -> None:
+    event = Event()
+    event._note = "kept"
+    assert (event._note, event.model_dump()) == ("kept", {"_data": {"_note": "kept"}})
+
+
+def test_a_declared_private_attribute_stays_private() -> None:
+    event = Noted()
+    event._secret = "s"
+    assert (event._secret, event.to_dict()) == ("s", {})

@@ -170,3 +170,14 @@ class Gather(Workflow):
 async def test_no_event_is_sent_to_a_gathering_step_alone() -> None:
     with pytest.raises(WorkflowRuntimeError, match="Step gather gathers the branches of a returned list"):
         await Gather().run()
+
+
+class Asks(Workflow):
+    @step
+    async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        with pytest.warns(DeprecationWarning, match="always true"):
+            return StopEvent(result=ctx.is_running)
+
+
+async def test_in_a_step_its_run_is_running() -> None:
+    assert await Asks().run() is True

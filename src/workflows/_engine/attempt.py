@@ -27,26 +27,32 @@ class Attempt(AttemptScope):
         stopped: The run has stopped it.
         left: The run ended without it, and has told so.
         started: Its task has begun to run.
+        used: Its step has taken its context.
         buffered: It called `collect_events` and got nothing yet.
         started_ns: When it was let go.
         sent: Ids and classes of what it sent so far, up to `REFS_KEPT`.
         answers: Ids and classes of the events that ended its waits.
     """
 
-    # Defaults live in the class, as most attempts never leave them.
-    task: asyncio.Task[None] | None = None
-    started: bool = False
-    stopped: bool = False
-    left: bool = False
-    buffered: bool = False
-    sent: list[EventRef] | None = None
-    answers: Sequence[EventRef] = ()
-    emitted: list[Envelope] | None = None
-    children: set[LiveRun] | None = None
-    _carriers: Carriers | None = None
-    _context: Any = None
-    _waits_by_name: dict[str, int] | None = None
-    _answers: dict[str, asyncio.Future[Wait]] | None = None
+    __slots__ = (
+        "_answers",
+        "_carriers",
+        "_context",
+        "_waits_by_name",
+        "answers",
+        "buffered",
+        "call",
+        "children",
+        "emitted",
+        "left",
+        "run",
+        "sent",
+        "started",
+        "started_ns",
+        "stopped",
+        "task",
+        "used",
+    )
 
     def __init__(self, run: LiveRun, call: Call) -> None:
         self.run_id = run.run_id
@@ -56,11 +62,22 @@ class Attempt(AttemptScope):
         self.run = run
         self.call = call
         self.started_ns = run.state.now_ns
+        self.started = self.stopped = self.left = self.used = self.buffered = False
+        self.task: asyncio.Task[None] | None = None
+        self.sent: list[EventRef] | None = None
+        self.answers: Sequence[EventRef] = ()
+        self.emitted: list[Envelope] | None = None
+        self.children: set[LiveRun] | None = None
+        self._carriers: Carriers | None = None
+        self._context: Any = None
+        self._waits_by_name: dict[str, int] | None = None
+        self._answers: dict[str, asyncio.Future[Wait]] | None = None
 
     @property
     def context(self) -> Any:
         """The step's `Context`, made when first asked for."""
         if self._context is None:
+            self.used = True
             self._context = self.run.plan.make_context(self)
             if self.run.inside is None:
                 self.run.inside = WeakSet()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
+from typing import Any
 
 from workflows._spec import StepSpec
 from workflows.events import Event, InputRequiredEvent
@@ -16,6 +17,8 @@ __all__ = ["Call", "CallPhase", "OpenWaits", "RunWait", "Wait"]
 # What equals a value of these classes has its hash, so waits are listed by it; any other value is compared with each.
 _LISTED = frozenset({str, int, bool, bytes, type(None)})
 _UNLISTED = object()
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class CallPhase(Enum):
@@ -49,21 +52,27 @@ class Call:
         recoveries: How often each `@catch_error` handler has run in this lineage.
     """
 
-    # Defaults live in the class: one call is made for every step that runs, and most never leave them.
-    attempt: int = 1
-    worker: int = -1
-    phase: CallPhase = CallPhase.QUEUED
-    first_started_ns: int = 0
-    due_ns: int = 0
-    replay: bool = False
-    scope: tuple[str, ...] = ()
-    answers: Mapping[str, Envelope | None] = MappingProxyType({})
-    waiting_since: Mapping[str, int] = MappingProxyType({})
-    emitted: int = 0
-    open_waits: int = 0
-    last_error: BaseException | None = None
-    last_failed_ns: int = 0
-    to_resume: list[Wait] | None = None
+    __slots__ = (
+        "answers",
+        "attempt",
+        "due_ns",
+        "emitted",
+        "exec_id",
+        "first_started_ns",
+        "inputs",
+        "last_error",
+        "last_failed_ns",
+        "open_waits",
+        "phase",
+        "queued_at_ns",
+        "recoveries",
+        "replay",
+        "scope",
+        "step",
+        "to_resume",
+        "waiting_since",
+        "worker",
+    )
 
     def __init__(
         self,
@@ -78,6 +87,17 @@ class Call:
         self.inputs = inputs
         self.queued_at_ns = queued_at_ns
         self.recoveries = recoveries
+        self.attempt = 1
+        self.worker = -1
+        self.phase = CallPhase.QUEUED
+        self.first_started_ns = self.due_ns = self.last_failed_ns = 0
+        self.emitted = self.open_waits = 0
+        self.replay = False
+        self.scope: tuple[str, ...] = ()
+        self.answers: Mapping[str, Envelope | None] = _NOTHING
+        self.waiting_since: Mapping[str, int] = _NOTHING
+        self.last_error: BaseException | None = None
+        self.to_resume: list[Wait] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -103,45 +123,45 @@ class Wait:
 
 
 class OpenWaits:
-    """The open waits of a run, in the order in which they began.
+    """The open waits of a run, `by_id` in the order in which they began.
 
     An event finds those that may match by its class and by the value of their first requirement: thousands of calls may
     wait for one class, each for its own id, and looking at all of them would make n answers cost n².
     """
 
-    __slots__ = ("_began", "_by_class", "_by_id")
+    __slots__ = ("_began", "_by_class", "by_id")
 
     def __init__(self) -> None:
-        self._by_id: dict[str, Wait] = {}
+        self.by_id: dict[str, Wait] = {}
         # by class, name of the first requirement ("": none) and its value
         self._by_class: dict[type[Event], dict[str, dict[object, dict[str, Wait]]]] = {}
         self._began = 0
 
     def __len__(self) -> int:
-        return len(self._by_id)
+        return len(self.by_id)
 
     def __iter__(self) -> Iterator[Wait]:
-        return iter(list(self._by_id.values()))
+        return iter(list(self.by_id.values()))
 
     def __contains__(self, wait_id: object) -> bool:
-        return wait_id in self._by_id
+        return wait_id in self.by_id
 
     def get(self, wait_id: str) -> Wait | None:
         """The open wait with this id."""
-        return self._by_id.get(wait_id)
+        return self.by_id.get(wait_id)
 
     def add(self, wait: Wait) -> None:
         """A wait began."""
         self._began += 1
         wait.number = self._began
-        self._by_id[wait.wait_id] = wait
+        self.by_id[wait.wait_id] = wait
         name, value = _first_requirement(wait)
         by_value = self._by_class.setdefault(wait.event_type, {}).setdefault(name, {})
         by_value.setdefault(value, {})[wait.wait_id] = wait
 
     def remove(self, wait: Wait) -> None:
         """A wait is over."""
-        del self._by_id[wait.wait_id]
+        del self.by_id[wait.wait_id]
         name, value = _first_requirement(wait)
         by_value = self._by_class[wait.event_type][name]
         del by_value[value][wait.wait_id]

@@ -108,13 +108,13 @@ class LiveRun(ABC):
         sender_outside: Somebody outside has got hold of the run's context, and may send events with it.
         inside: Contexts of attempts; one that is alive when nothing runs is held by a task that a step left behind.
         streamed: How many events were published to the stream.
+        functions: What the steps' calls call, by step name, as far as it was needed.
         history: The last attempts that are over, without payloads; goes on living when the run is gone.
     """
 
     # A thousand live runs fit into a processor's cache only if each is small.
     __slots__ = (
         "__weakref__",
-        "_functions",
         "_sent_from_outside",
         "_told",
         "_waiters",
@@ -124,6 +124,7 @@ class LiveRun(ABC):
         "clock",
         "dispatcher",
         "end",
+        "functions",
         "history",
         "inside",
         "is_over",
@@ -167,7 +168,7 @@ class LiveRun(ABC):
         self.loop = loop
         self._waiters: list[asyncio.Future[None]] = []
         self._when_over: list[Callable[[Any], None]] = []
-        self._functions: dict[str, Callable[..., Any]] = {}
+        self.functions: dict[str, Callable[..., Any]] = {}
 
     @abstractmethod
     def take(self, tick: Tick) -> None:
@@ -217,9 +218,9 @@ class LiveRun(ABC):
 
     def function(self, step: StepSpec) -> Callable[..., Any]:
         """What a call of a step calls; bound once a run."""
-        found = self._functions.get(step.name)
+        found = self.functions.get(step.name)
         if found is None:
-            found = self._functions[step.name] = self.plan.bind(step)
+            found = self.functions[step.name] = self.plan.bind(step)
         return found
 
     @abstractmethod

@@ -195,7 +195,10 @@ class Run(LiveRun):
                 self.journal(tick)
             state.watched = self.stream.internal or bool(self.dispatcher.handlers)
             for effect in reduce(state, tick):
-                self._do(effect)
+                if isinstance(effect, StartCall) and self.stepper is None:  # by far the most frequent one
+                    self._start(effect.call)
+                else:
+                    self._do(effect)
         except Exception as error:  # noqa: BLE001  # an error of the engine must end the run, or it would hang
             self._break(error)
 

@@ -43,7 +43,7 @@ async def run_attempt(attempt: Attempt) -> None:
             arguments = {step.event_name: attempt.call.inputs[0].event}
             if step.context_parameter is not None:
                 arguments[step.context_parameter] = attempt.context
-            result = await run.function(step)(**arguments)
+            result = await (run.functions.get(step.name) or run.function(step))(**arguments)
         else:
             result = await _call(attempt)
         if run.plan.checkpoint is not None:
@@ -59,7 +59,8 @@ async def run_attempt(attempt: Attempt) -> None:
     finally:
         current_attempt.reset(token)
         run.attempts.pop(attempt.exec_id, None)
-        attempt.end()
+        if attempt.used:
+            attempt.end()
         if tick is None and not attempt.stopped:
             _tell_crash(attempt, sys.exception())
     assert tick is not None, "what is no Exception has left this function already"
@@ -74,7 +75,7 @@ def _hand_in(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> None:
         if isinstance(tick, AttemptFailed):
             _tell_stopped(attempt, tick.error)  # it failed while it was being stopped: no retry, no handler
             return
-    _remember(attempt, _outcome(tick), tick.at_ns, tick.returned)
+    _remember(attempt, "completed" if tick.__class__ is AttemptCompleted else _outcome(tick), tick.at_ns, tick.returned)
     if run.dispatcher.handlers or run.stream.internal:
         _tell_ended(attempt, tick)
     run.mailbox.put(tick)
@@ -140,9 +141,12 @@ def _completed(attempt: Attempt, result: Any) -> AttemptCompleted:
     now = attempt.run.clock.now_ns()
     if result is None:
         return AttemptCompleted(now, attempt.exec_id, ())
-    event_class = result.__class__
-    if event_class in attempt.run.spec.routes or issubclass(event_class, Event):
-        stop = result if attempt.run.spec.route(event_class).ends_run else None
+    event_class = cast("type[Any]", type(result))
+    route = attempt.run.spec.routes.get(event_class)
+    if route is None and issubclass(event_class, Event):
+        route = attempt.run.spec.route(event_class)
+    if route is not None:
+        stop = result if route.ends_run else None
         return AttemptCompleted(now, attempt.exec_id, (attempt.envelope(result, now),), False, stop)
     scope = (*attempt.call.scope, attempt.exec_id)
     events = [attempt.envelope(event, now, n, scope) for n, event in enumerate(_listed(attempt, result))]
@@ -291,9 +295,9 @@ def _remember(attempt: Attempt, outcome: StepOutcome, ended_ns: int, returned: S
             attempt.step,
             attempt.attempt,
             cause.event_id,
-            cause.event.__class__,
+            type(cause.event),
             gave.event_id,
-            gave.event.__class__,
+            type(gave.event),
             attempt.started_ns,
             ended_ns,
             outcome,

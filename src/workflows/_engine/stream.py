@@ -91,6 +91,10 @@ class EventStream:
         """How many events a cursor has not read."""
         return self._first + len(self._events) - cursor.position
 
+    def behind(self) -> int:
+        """How many events the slowest attached reader has not read; 0 if nobody reads."""
+        return max((self.backlog(cursor) for cursor in self._attached()), default=0)
+
     def unread(self) -> list[Event]:
         """What no reader has got yet; all that is kept, if nobody ever read."""
         self._read = max([self._read, *(c.position for c in self._attached())])

@@ -9,6 +9,7 @@ from workflows._engine.calls import RunWait, Wait
 from workflows._engine.effects import BufferEvent, EndRun, EndWait, ReleaseFanIn, ScheduleRetry, StartWait, TellSent
 from workflows._engine.live import LiveRun
 from workflows.events import HumanResponseEvent, InputRequiredEvent
+from workflows.instrumentation.backlog import watch_stream
 from workflows.instrumentation.records import (
     EventSent,
     EventUnhandled,
@@ -44,6 +45,7 @@ def tell_run_started(run: LiveRun, queue_wait: float) -> None:
     """The run passed its gate and begins."""
     plan = run.plan
     resume = plan.resume
+    watch_stream(run, plan.spec.name, run.stream.behind)
     run.tell(
         RunResumed if resume else RunStarted,
         workflow=plan.spec.name,
@@ -81,7 +83,7 @@ def tell_run_ended(run: LiveRun, end: EndRun) -> None:
 
 def tell_sent(run: LiveRun, sent: TellSent) -> None:
     """An event entered the run; and, where that is so, nobody took it."""
-    queued_for = tuple(step.name for step in sent.takers)
+    queued_for = tuple([step.name for step in sent.takers])
     run.tell(EventSent, envelope=sent.envelope, target=sent.target, queued_for=queued_for)
     if not queued_for and not sent.answered and not isinstance(sent.envelope.event, InputRequiredEvent):
         run.tell(EventUnhandled, envelope=sent.envelope)
@@ -175,4 +177,5 @@ def tell_left(run: LiveRun, attempt: Attempt) -> None:
         attempt=attempt.attempt,
         outcome="abandoned" if attempt.started else "cancelled",
         started=attempt.started,
+        causes=() if attempt.started else attempt.call.inputs,
     )

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from pydantic import BaseModel
 
@@ -16,9 +16,9 @@ from workflows._engine.calls import CallPhase
 from workflows._engine.live import ResumePoint
 from workflows._engine.loop import Run
 from workflows._engine.snapshot import revive
+from workflows._engine.state import RunState
 from workflows._engine.stream import StreamCursor
 from workflows._spec import WorkflowSpec, takes
-from workflows.context.external_context import ExternalContext
 from workflows.context.serializers import BaseSerializer
 from workflows.context.snapshots import carriers_of, dump_context, load_context
 from workflows.context.state_store import DictState, InMemoryStateStore
@@ -27,6 +27,9 @@ from workflows.events import Event, StopEvent
 from workflows.instrumentation.scope import current_attempt
 from workflows.plugins.basic import basic_runtime
 from workflows.retry_policy import RetryInfo
+
+if TYPE_CHECKING:
+    from workflows.context.external_context import ExternalContext
 
 __all__ = ["Context"]
 
@@ -125,6 +128,10 @@ class Context(Generic[StateT]):
         if self._resume is not None and event is not None:
             self._resume = replace(self._resume, pending=(event,))
 
+    def _go_on_from(self, state: RunState) -> None:
+        """The next run takes up this state."""
+        self._resume = ResumePoint(state, 1, {})
+
     def _resume_point(self) -> ResumePoint | None:
         """Where an unfinished run of this context goes on, if there is one: read from a snapshot, or stopped here."""
         run = self._run
@@ -146,6 +153,9 @@ class Context(Generic[StateT]):
     @property
     def is_running(self) -> bool:
         """Whether the run is not over; before a run: whether the snapshot was taken in the middle of one."""
+        if self._attempt is not None:
+            warnings.warn("In a step, ctx.is_running is always true: leave it out.", DeprecationWarning, stacklevel=2)
+            return True
         if self._run is None:
             return self._resume is not None
         return not self._run.is_over
@@ -302,6 +312,8 @@ class Context(Generic[StateT]):
     @property
     def _face(self) -> ExternalContext | None:
         """The run as `llama-index-utils-workflow` draws it; None before a run and inside a step."""
+        from workflows.context.external_context import ExternalContext  # only for drawings by another package
+
         if self._run is None or self._attempt is not None:
             return None
         return ExternalContext(self._run.history)

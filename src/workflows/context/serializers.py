@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import pickle
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -216,6 +215,8 @@ class PickleSerializer(JsonSerializer):
         try:
             return super().serialize(value)
         except (ValueError, TypeError):
+            import pickle  # few need it, and it takes a while
+
             return base64.b64encode(pickle.dumps(value)).decode()
 
     def deserialize(self, value: str) -> Any:
@@ -223,6 +224,8 @@ class PickleSerializer(JsonSerializer):
         try:
             data = json.loads(value)
         except ValueError:
+            import pickle
+
             return pickle.loads(base64.b64decode(value))  # the caller chose this by choosing the class
         return self.deserialize_value(data)
 

@@ -14,7 +14,7 @@ from workflows.context.serializers import BaseSerializer
 from workflows.context.state_store import DictState, InMemoryStateStore
 from workflows.errors import ContextSerdeError
 from workflows.events import Event, InternalDispatchEvent
-from workflows.instrumentation.records import Carriers
+from workflows.instrumentation.records import Carriers, ContextSaved
 
 __all__ = ["LoadedContext", "carriers_of", "dump_context", "load_context"]
 
@@ -39,7 +39,7 @@ def dump_context(
     before = run.plan.resume if run else resume
     segment = before.segment if before else 0
     streamed = run.stream.unread() if run else before.streamed if before else ()
-    return {
+    dumped = {
         **data,
         "is_running": True,
         "run": dump_run(live, serializer),
@@ -55,6 +55,9 @@ def dump_context(
             "carriers": carriers_of(run) if run else dict(before.carriers if before else {}),
         },
     }
+    if run and run.dispatcher.handlers:
+        run.tell(ContextSaved, workflow=run.spec.name, context=dumped)
+    return dumped
 
 
 def carriers_of(run: Run) -> Carriers:

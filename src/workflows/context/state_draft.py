@@ -244,7 +244,8 @@ def _draft_class(cls: type[BaseModel]) -> type[BaseModel]:
 
 def _model_methods(cls: type[BaseModel]) -> dict[str, Any]:
     config = cls.model_config
-    checked = config.get("frozen") or config.get("validate_assignment") or cls.__setattr__ is not BaseModel.__setattr__
+    plain = cls.__setattr__ in (BaseModel.__setattr__, DictLikeModel.__setattr__)
+    checked = config.get("frozen") or config.get("validate_assignment") or not plain
     frozen = {name for name, field in cls.model_fields.items() if field.frozen}
 
     def __getattribute__(self: Any, name: str) -> Any:  # noqa: N807  # becomes a method

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any, cast
 
 from pydantic import BaseModel
@@ -125,6 +127,8 @@ def _shallow(value: Any) -> Any:
         return value.model_copy()
     if type(value) is dict or type(value) is list:
         return cast("Any", value).copy()
+    with suppress(TypeError):  # a lock, a socket: what cannot be copied is shared
+        return copy.copy(value)
     return value
 
 

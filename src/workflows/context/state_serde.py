@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from workflows.context.serializers import BaseSerializer, JsonSerializer
 from workflows.events import DictLikeModel
@@ -39,6 +39,8 @@ class InMemorySerializedState(BaseModel):
         state_module: Module of the state's class.
         state_data: `{"_data": {key: text}}` of a free-form state, one text of a typed model.
     """
+
+    model_config = ConfigDict(defer_build=True)  # for a quick `import workflows`
 
     store_type: Literal["in_memory"] = "in_memory"
     state_type: str = "DictState"

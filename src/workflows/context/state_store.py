@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from workflows.context.serializers import BaseSerializer, JsonSerializer
 from workflows.context.state_draft import close_draft, open_draft
+from workflows.context.state_merge import create_cleared_state, merge_state
 from workflows.context.state_patch import StateCheckpoint, apply_state_patch
 from workflows.context.state_paths import MAX_DEPTH, get_by_path, set_by_path, with_value_at
 from workflows.context.state_serde import (
@@ -21,6 +22,7 @@ from workflows.context.state_serde import (
     encode_state,
     parse_in_memory_state,
 )
+from workflows.context.stored_state import StateRecord, StateStorage, StoredState
 from workflows.events import DictLikeModel
 
 __all__ = [
@@ -31,7 +33,10 @@ __all__ = [
     "InMemorySerializedState",
     "InMemoryStateStore",
     "StateCheckpoint",
+    "StateRecord",
+    "StateStorage",
     "StateStore",
+    "StateStoreFacade",
     "UnserializableKeyWarning",
     "apply_state_patch",
     "create_cleared_state",
@@ -247,6 +252,18 @@ class _Edit(Generic[MODEL_T]):
             self._lock.release()
 
 
+class StateStoreFacade(StoredState[MODEL_T]):
+    """A `StateStore` over a storage of any kind; free-form state unless a `state_type` is given."""
+
+    def __init__(
+        self,
+        storage: StateStorage,
+        state_type: type[MODEL_T] | None = None,
+        serializer: BaseSerializer | None = None,
+    ) -> None:
+        super().__init__(storage, state_type or cast("type[MODEL_T]", DictState), serializer or JsonSerializer())
+
+
 class HasStateType(Protocol):
     """A workflow instance, as far as its state goes."""
 
@@ -263,36 +280,6 @@ def infer_state_type(workflow: HasStateType) -> type[BaseModel]:
     return workflow._spec.state_type or DictState  # pyright: ignore[reportPrivateUsage]  # the protocol names it
 
 
-def create_cleared_state(state_type: type[MODEL_T]) -> MODEL_T:
-    """A state with every field at its default.
-
-    Raises:
-        ValueError: If a field has none.
-    """
-    try:
-        return state_type()
-    except ValidationError as error:
-        raise ValueError(
-            f"State must have defaults for all fields: {state_type.__name__} cannot be cleared, because "
-            f"{error.error_count()} of its fields have none."
-        ) from error
-
-
-def merge_state(current_state: MODEL_T, incoming: BaseModel) -> MODEL_T:
-    """`incoming` where it is of the current class or a subclass; where it is of a parent class, its fields put in.
-
-    Raises:
-        ValueError: If the classes have nothing to do with each other.
-    """
-    if isinstance(incoming, type(current_state)):
-        return incoming
-    if isinstance(incoming, BaseModel) and isinstance(current_state, type(incoming)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        return current_state.model_copy(update=dict(_fields(incoming)))
-    raise ValueError(
-        f"State must be of type {type(current_state).__name__} or a parent type, got {type(incoming).__name__}."
-    )
-
-
 def deserialize_state_from_dict(
     serialized_state: Mapping[str, Any], serializer: BaseSerializer, state_type: type[BaseModel] | None = None
 ) -> BaseModel:
@@ -306,8 +293,3 @@ def deserialize_state_from_dict(
         typed = isinstance(named.state_data, str) or "__is_pydantic" in (named.state_data or ())
         state_type = BaseModel if typed else DictState
     return decode_state(serialized_state, serializer, state_type)
-
-
-def _fields(model: BaseModel) -> Iterator[tuple[str, Any]]:
-    yield from model.__dict__.items()
-    yield from (model.__pydantic_extra__ or {}).items()

@@ -30,6 +30,7 @@ __all__ = [
     "capture_event",
     "capture_fields",
     "capture_value",
+    "cut_values",
     "describe_exception",
     "exception_message",
     "exception_type",
@@ -48,12 +49,14 @@ STACK_CHARS = 8192
 STACK_FRAMES = 40
 SHOWN_FIELDS = 64  # names of fields in mode `types`
 LOOK_AHEAD = 512
+BLOB_CHARS = 16 * 1024 * 1024  # of what is kept elsewhere: beyond, that is cut as well
 
 _OTEL_CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _HIDE_INPUTS = "OPENINFERENCE_HIDE_INPUTS"
 _HIDE_OUTPUTS = "OPENINFERENCE_HIDE_OUTPUTS"
 
 logger = logging.getLogger("workflows.instrumentation")
+_cut = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,9 @@ class ContentPolicy:
             value, before it is encoded; what it returns is shown instead. Where it raises, nothing is shown.
         hide_inputs: Inputs are captured as in mode `off`.
         hide_outputs: Outputs are captured as in mode `off`.
+        blob: In mode `full`, called with the whole of a payload that is longer than `max_chars` (redacted, at most
+            16 million characters) and its mime type; it keeps that elsewhere, and returns a URI, or None. It is called
+            where the payload is captured, so it must not block.
     """
 
     mode: Mode = "types"
@@ -74,6 +80,7 @@ class ContentPolicy:
     redact: Callable[[str, Any], Any] | None = None
     hide_inputs: bool = False
     hide_outputs: bool = False
+    blob: Callable[[str, str], str | None] | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
@@ -144,6 +151,7 @@ class Captured:
         size: Characters of the whole payload; where items were left out, the least it can be.
         truncated: Something was left out for its length.
         complete: `value` is the whole payload: nothing left out, masked or replaced by a placeholder.
+        uri: Where the whole payload is kept, if it was truncated and `ContentPolicy.blob` keeps such.
     """
 
     value: Any
@@ -152,6 +160,7 @@ class Captured:
     size: int
     truncated: bool
     complete: bool
+    uri: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,16 +206,27 @@ def capture_fields(fields: Mapping[str, Any], policy: ContentPolicy) -> dict[str
     return {name: item if isinstance(item, (str, int, float)) else _as_json(item) for name, item in plain.items()}
 
 
+def cut_values() -> int:
+    """How many values were cut for their length in this process so far."""
+    return _cut
+
+
 def to_jsonable(value: object, policy: ContentPolicy) -> Captured:
     """Any value, redacted and cut to `policy.max_chars`, whatever `policy.mode` is."""
     encoder = Encoder(policy.max_chars, policy.redact)
+    uri: str | None = None
     try:
         plain = encoder.encode(value)
         as_text = isinstance(plain, str)
         text = plain if as_text else _as_json(plain)
+        if encoder.truncated and policy.blob is not None and policy.mode == "full":
+            uri = _kept_elsewhere(value, policy, policy.blob)
     except Exception:  # the guard around values of the user's: it fails closed
         logger.warning("a payload of type %s cannot be encoded; it is not shown", type(value).__name__, exc_info=True)
         return _FAILED
+    if encoder.truncated:
+        global _cut  # a count for the whole process
+        _cut += 1
     return Captured(
         value=plain,
         text=text,
@@ -214,7 +234,17 @@ def to_jsonable(value: object, policy: ContentPolicy) -> Captured:
         size=len(text) + encoder.omitted,
         truncated=encoder.truncated,
         complete=not (encoder.truncated or encoder.altered),
+        uri=uri,
     )
+
+
+def _kept_elsewhere(value: object, policy: ContentPolicy, blob: Callable[[str, str], str | None]) -> str | None:
+    plain = Encoder(BLOB_CHARS, policy.redact).encode(value)
+    try:
+        return blob(plain, TEXT_MIME) if isinstance(plain, str) else blob(_as_json(plain), JSON_MIME)
+    except Exception:  # the guard around the user's hook: the payload is shown without it
+        logger.warning("the blob hook raised; the payload is kept nowhere else", exc_info=True)
+        return None
 
 
 def _shape(value: object) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class Dispatcher:
         """This dispatcher, of `workflow`, for a run that starts now; whoever is bridged to has been looked for."""
         if _BRIDGED in sys.modules:
             try:
-                import_module(_BRIDGE).look(self, workflow)
+                (sys.modules.get(_BRIDGE) or import_module(_BRIDGE)).look(self, workflow)
             except Exception as error:
                 logger.error("the bridge to %s failed; it is told nothing", _BRIDGED, exc_info=error)
                 if self.strict:

@@ -31,6 +31,7 @@ from workflows.instrumentation.llama_index_handlers import (
     draws_by_current_span,
     draws_in_mlflow,
     event_handlers,
+    is_anybody_there,
     processor_of,
     root_dispatcher,
     span_handler_of,
@@ -64,12 +65,19 @@ _WHY = {"cancelled": "workflow cancelled by user", "interrupted": "the event loo
 
 def look(dispatcher: Dispatcher, workflow: HasSteps) -> None:
     """Have a bridge among a workflow's handlers while somebody is registered, and none otherwise."""
+    found = is_anybody_there(besides=StepNotes)
+    if not found and not dispatcher.handlers:
+        return
     bridge = next((told.handler for told in dispatcher.handlers if isinstance(told.handler, Bridge)), None)
-    if next(span_handlers(), None) is not None or next(_listeners(), None) is not None:
+    if found:
         if bridge is None:
             Bridge(dispatcher, workflow).begin()
+        if not any(isinstance(handler, StepNotes) for handler in root_dispatcher.event_handlers):
+            root_dispatcher.event_handlers.append(StepNotes())
     elif bridge is not None and bridge.is_idle:
         bridge.stop()
+        told = root_dispatcher.event_handlers
+        told[:] = [handler for handler in told if not isinstance(handler, StepNotes)]
 
 
 @dataclass(slots=True)
@@ -108,16 +116,11 @@ class Bridge:
     def begin(self) -> None:
         """Take the records of the workflow's runs from now on."""
         self._remove = self._dispatcher.add(self)
-        told = root_dispatcher().event_handlers
-        if not any(isinstance(handler, StepNotes) for handler in told):
-            told.append(StepNotes())
 
     def stop(self) -> None:
         """Take none any more."""
         if self._remove is not None:
             self._remove()
-        told = root_dispatcher().event_handlers
-        told[:] = [handler for handler in told if not isinstance(handler, StepNotes)]
 
     def handle(self, record: Record) -> None:
         """Replay one record."""
@@ -140,7 +143,7 @@ class Bridge:
             return None
         carried: dict[str, Any] = {}
         for receiver in run.receivers:
-            carried.update(receiver.call(receiver.handler.capture_propagation_context) or {})
+            carried.update(receiver.capture())
         if tags := of_user(run.tags):
             carried[CARRIED_TAGS] = tags
         return {CARRIED: json.dumps(carried, default=str)} if carried else None
@@ -159,7 +162,7 @@ class Bridge:
         carried = record.carriers.get(self.name, {}).get(CARRIED)
         carried = cast("dict[str, Any]", json.loads(carried)) if carried else {}
         for receiver in receivers if carried else ():
-            receiver.call(receiver.handler.restore_propagation_context, carried)
+            receiver.restore(carried)
         tags = {**carried.get(CARRIED_TAGS, {}), **of_user(active_tags.get()), RUN_ID_TAG: record.run_id}
         event = record.start_event
         arguments = {"start_event": event} if event is not None else {}
@@ -229,7 +232,7 @@ class Bridge:
         elif record.outcome in ("failed", "timed_out") and record.error is not None:
             _drop(run.span, record.error)
         else:
-            _cancel(run.span, record.reason or _WHY[record.outcome])
+            _cancel(run.span, record.reason or _WHY.get(record.outcome, f"workflow {record.outcome}"))
 
     def _takers(self, run_id: str) -> tuple[list[Receiver], list[EventHandler]]:
         """Who draws this run, and who is told its events: all but those for whose destination ours draw it."""
@@ -257,7 +260,11 @@ def _listeners() -> Iterator[EventHandler]:
 
 
 def _drop(span: BridgedSpan, error: BaseException) -> None:
-    span.tell(SpanDropEvent, err_str=str(error))
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  # the user's exception, which must not keep the span open
+        text = type(error).__name__
+    span.tell(SpanDropEvent, err_str=text)
     span.drop(error)
 
 

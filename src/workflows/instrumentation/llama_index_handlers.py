@@ -6,10 +6,10 @@ else. A name that is gone reads as "unknown", and an unknown handler is given ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 __all__ = [
     "EventHandler",
@@ -21,6 +21,7 @@ __all__ = [
     "draws_by_current_span",
     "draws_in_mlflow",
     "event_handlers",
+    "is_anybody_there",
     "processor_of",
     "root_dispatcher",
     "span_handler_of",
@@ -32,9 +33,6 @@ library = import_module("llama_index_instrumentation")
 active_span_id: ContextVar[str | None] = import_module("llama_index_instrumentation.span").active_span_id
 active_tags: ContextVar[dict[str, Any]] = import_module("llama_index_instrumentation.dispatcher").active_instrument_tags
 SpanDropEvent: Callable[..., object] = import_module("llama_index_instrumentation.events.span").SpanDropEvent
-
-NAMESPACE = "workflows"
-"""The dispatcher that our spans and events go through: its own handlers are told, then those of the root."""
 
 
 class Listener(Protocol):
@@ -53,10 +51,6 @@ class SpanHandler(Listener, Protocol):
 
     def span_drop(self, *, id_: str, bound_args: Any, instance: Any, err: BaseException) -> None: ...
 
-    def capture_propagation_context(self) -> dict[str, Any]: ...
-
-    def restore_propagation_context(self, context: Mapping[str, Any]) -> None: ...
-
 
 class EventHandler(Listener, Protocol):
     """A handler that takes events."""
@@ -71,33 +65,45 @@ class Dispatcher(Protocol):
     event_handlers: list[EventHandler]
     propagate: bool
 
-    @property
-    def parent(self) -> Dispatcher: ...
 
+root_dispatcher: Dispatcher = library.root_dispatcher
+"""The dispatcher where handlers are registered as a rule."""
 
-def root_dispatcher() -> Dispatcher:
-    """The dispatcher where handlers are registered as a rule."""
-    return cast("Dispatcher", library.root_dispatcher)
+# What spans and events of ours go through: handlers of the first are told, then those of the root.
+_OURS_AND_ROOT: tuple[Dispatcher, ...] = (library.get_dispatcher("workflows"), root_dispatcher)
+_NO_SPANS: type[Any] = library.NullSpanHandler
+_NO_EVENTS: type[Any] = library.NullEventHandler
 
 
 def span_handlers() -> Iterator[SpanHandler]:
     """Everybody who wants to draw spans of ours."""
-    nobody = library.NullSpanHandler
-    return (h for d in _dispatchers() for h in d.span_handlers if type(h) is not nobody)
+    return (h for d in _dispatchers() for h in d.span_handlers if type(h) is not _NO_SPANS)
 
 
 def event_handlers() -> Iterator[EventHandler]:
     """Everybody who wants to be told events of ours."""
-    nobody = library.NullEventHandler
-    return (h for d in _dispatchers() for h in d.event_handlers if type(h) is not nobody)
+    return (h for d in _dispatchers() for h in d.event_handlers if type(h) is not _NO_EVENTS)
+
+
+def is_anybody_there(besides: type[object]) -> bool:
+    """Whether there is a handler at all, of another class than `besides`; every run asks."""
+    for dispatcher in _OURS_AND_ROOT:
+        for spans in dispatcher.span_handlers:
+            if type(spans) is not _NO_SPANS:
+                return True
+        for events in dispatcher.event_handlers:
+            if type(events) is not _NO_EVENTS and type(events) is not besides:
+                return True
+        if not dispatcher.propagate:
+            break
+    return False
 
 
 def _dispatchers() -> Iterator[Dispatcher]:
-    dispatcher = cast("Dispatcher", library.get_dispatcher(NAMESPACE))
-    yield dispatcher
-    while dispatcher.propagate:
-        dispatcher = dispatcher.parent
+    for dispatcher in _OURS_AND_ROOT:
         yield dispatcher
+        if not dispatcher.propagate:
+            break
 
 
 def tracer_of(handler: SpanHandler) -> object:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol, cast
 from uuid import uuid4
 
@@ -43,6 +44,17 @@ class Receiver:
         except Exception as error:  # noqa: BLE001  # the guard around somebody else's handler, as theirs has one
             _log_failure(self.handler, error)
             return None
+
+    def capture(self) -> Mapping[str, Any]:
+        """What the handler needs to go on in another process; older handlers cannot."""
+        capture = getattr(self.handler, "capture_propagation_context", None)
+        return (self.call(capture) or {}) if capture is not None else {}
+
+    def restore(self, carried: Mapping[str, Any]) -> None:
+        """Let the handler go on with what it captured, maybe elsewhere."""
+        restore = getattr(self.handler, "restore_propagation_context", None)
+        if restore is not None:
+            self.call(restore, carried)
 
 
 class BridgedSpan:
@@ -145,9 +157,13 @@ def summary(events: Sequence[Event], longest: int) -> str:
 
 
 def _bound(arguments: Mapping[str, object]) -> inspect.BoundArguments:
+    return _signature(tuple(arguments)).bind(**arguments)
+
+
+@lru_cache(maxsize=1024)
+def _signature(names: tuple[str, ...]) -> inspect.Signature:
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    signature = inspect.Signature([inspect.Parameter(name, kind) for name in arguments])
-    return signature.bind(**arguments)
+    return inspect.Signature([inspect.Parameter(name, kind) for name in names])
 
 
 def _log_failure(handler: Listener, error: Exception) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 __all__ = ["AttemptScope", "Identity", "context", "current_attempt", "current_identity"]
 
 
-@dataclass
+@dataclass(slots=True)
 class AttemptScope:
     """The attempt that the current task is executing; `attempt` counts from 1."""
 

@@ -3,21 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from workflows._engine.live import RunPlan
 from workflows._engine.loop import Run, Spawn
+from workflows._engine.state import RunState
+from workflows._spec import WorkflowSpec
+from workflows.context.serializers import BaseSerializer, JsonSerializer
+from workflows.context.state_patch import StateCheckpoint
+from workflows.instrumentation.scope import AttemptScope, current_attempt
+from workflows.plugins.journal import JournalRecord, fold, follow
+from workflows.runtime.runtime import Runtime, current_runtime
 
-__all__ = ["BasicRuntime", "basic_runtime", "get_current_runtime"]
+__all__ = [
+    "BasicRuntime",
+    "JournalRecord",
+    "basic_runtime",
+    "get_current_run_id",
+    "get_current_runtime",
+    "setting_run_id",
+]
+
+_named_run: ContextVar[tuple[str, AttemptScope | None] | None] = ContextVar("workflows_named_run", default=None)
 
 
-class BasicRuntime:
+class Resumable(Protocol):
+    """A workflow instance that can go on from a snapshot, or from a state."""
+
+    @property
+    def _spec(self) -> WorkflowSpec: ...
+
+    def _context_at(
+        self, state: RunState | None, snapshot: Mapping[str, Any] | None, serializer: BaseSerializer | None
+    ) -> Any: ...
+
+
+class BasicRuntime(Runtime):
     """Owns the tasks of the runs of this process; a run goes on though its handler was dropped."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._tasks: set[asyncio.Task[None]] = set()
         self._runs: WeakValueDictionary[str, Run] = WeakValueDictionary()
 
@@ -49,11 +79,65 @@ class BasicRuntime:
             task.add_done_callback(partial(self._gone, run))
         return run
 
+    @property
+    def is_launched(self) -> bool:
+        """Always: memory needs no opening."""
+        return True
+
+    def journal(self, run_id: str) -> AsyncGenerator[JournalRecord]:
+        """Where a run stands, then what happens to it, until it is over. What `ctx.store` holds is not in it.
+
+        Raises:
+            RuntimeError: If nobody holds a run with this id.
+            ValueError: While iterating, if an event cannot be written.
+        """
+        return follow(self._found(run_id))
+
+    def restore(
+        self,
+        workflow: Resumable,
+        snapshot: Mapping[str, Any] | None,
+        records: Iterable[JournalRecord],
+        serializer: BaseSerializer | None = None,
+    ) -> Any:
+        """A context that goes on where the records of a journal end; state is that of the snapshot, if there is one.
+
+        Raises:
+            ValueError: If a record is missing ("Journal gap").
+            ContextSerdeError: If the snapshot cannot be read.
+        """
+        spec = workflow._spec  # pyright: ignore[reportPrivateUsage]  # the protocol names it, as `_context_at`
+        kept = list(records)
+        if not kept and snapshot is not None:
+            return workflow._context_at(None, snapshot, serializer)  # pyright: ignore[reportPrivateUsage]
+        state = fold(kept, spec, serializer if isinstance(serializer, JsonSerializer) else None)
+        if snapshot is not None:
+            snapshot = {**snapshot, "is_running": False}
+        return workflow._context_at(state, snapshot, serializer)  # pyright: ignore[reportPrivateUsage]
+
+    def state_checkpoint(self, run_id: str) -> StateCheckpoint:
+        """The committed state of a run at this moment, by reference.
+
+        Raises:
+            RuntimeError: If nobody holds a run with this id.
+        """
+        run = self._found(run_id)
+        return run.plan.make_context(_Outside(run)).store.checkpoint()
+
     def keep(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
         """Run a coroutine to its end on the running event loop, though nobody awaits it."""
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _found(self, run_id: str) -> Run:
+        run = self._runs.get(run_id)
+        if run is None:
+            raise RuntimeError(
+                f"There is no run {run_id!r} here: it was never started in this process, or nobody holds its handler "
+                f"or context any more."
+            )
+        return run
 
     def _gone(self, run: Run, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -69,6 +153,32 @@ def _spawner(loop: asyncio.AbstractEventLoop) -> Spawn:
 basic_runtime = BasicRuntime()
 
 
-def get_current_runtime() -> BasicRuntime:
-    """Where a workflow's runs live if it is not given a runtime."""
-    return basic_runtime
+def get_current_runtime() -> Runtime:
+    """Where the runs of a workflow live that is made here and given no runtime."""
+    return current_runtime.get() or basic_runtime
+
+
+def get_current_run_id() -> str | None:
+    """Id of the run whose step calls this, or the one that `setting_run_id` gives; None outside both."""
+    attempt = current_attempt.get()
+    named = _named_run.get()
+    if named is not None and named[1] is attempt:
+        return named[0]
+    return attempt.run_id if attempt is not None else None
+
+
+@contextmanager
+def setting_run_id(run_id: str) -> Generator[None]:
+    """Let code in the block think that it runs in this run; steps of runs that are started in it know better."""
+    token = _named_run.set((run_id, current_attempt.get()))
+    try:
+        yield
+    finally:
+        _named_run.reset(token)
+
+
+class _Outside:
+    """What making a context needs of an attempt, where there is none."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run

@@ -72,5 +72,5 @@ def _spread(steps: list[StepSpec], todo: list[tuple[type[Event], Level]], levels
 
 
 def _given(step: StepSpec, level: Level) -> list[tuple[type[Event], Level]]:
-    bare = [(c, level) for c in step.return_types if c not in step.list_returns]
+    bare = [(c, level) for c in step.bare_returns]
     return bare + [(c, (*level, step.name)) for c in step.list_returns]

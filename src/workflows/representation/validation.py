@@ -93,8 +93,7 @@ def joins_of(steps: Iterable[StepSpec]) -> dict[str, tuple[StepSpec, ...]]:
                     joins[step.name] = step
                     continue
                 inside = depth - (step.join == "list")
-                bare = [c for c in step.return_types if c not in step.list_returns]
-                todo += [(c, inside) for c in bare] + [(c, inside + 1) for c in step.list_returns]
+                todo += [(c, inside) for c in step.bare_returns] + [(c, inside + 1) for c in step.list_returns]
         if producer.list_returns:
             found[producer.name] = tuple(s for s in steps if s.name in joins)
     return found

@@ -1,1 +1,5 @@
-"""Where runs live."""
+"""Where runs live: `Runtime`. Below `types` are older import paths that other packages use."""
+
+from workflows.runtime.runtime import Runtime
+
+__all__ = ["Runtime"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from workflows.plugins.basic import BasicRuntime as Runtime
+from workflows.plugins.basic import get_current_runtime
+from workflows.runtime.runtime import Runtime
 
-__all__ = ["Runtime"]
+__all__ = ["Runtime", "get_current_runtime"]
