@@ -35,12 +35,13 @@ context.utils runtime.types.step_function runtime.types.results runtime.types.ti
 _engine.ticks _engine.calls _engine.state _engine.effects _engine.routing _engine.fan_in _engine.fan_out _engine.waits
 _engine.retries _engine.idle _engine.snapshot _engine.reduce
 
-_engine.clock _engine.mailbox _engine.timers _engine.stream _engine.live _engine.attempt _engine.internal_events _engine.telling
-_engine.step_attempt _engine.stepper _engine.loop runtime.runtime plugins.journal plugins.basic
+_engine.clock _engine.mailbox _engine.timers _engine.stream _engine.live _engine.attempt _engine.internal_events
+_engine.telling _engine.step_attempt _engine.stepper _engine.loop runtime.runtime plugins.journal plugins.basic
 runtime.types.plugin
 
-context.context_types context.version_two context.snapshots context.context handler representation.levels representation.validation representation.graph
-representation.schema representation.children representation.resources representation.build workflow checkpointer
+context.context_types context.version_two context.snapshots context.context handler representation.levels
+representation.validation representation.graph representation.schema representation.compiling
+representation.children representation.resources representation.build workflow checkpointer
 
 testing.virtual_clock testing.record_log testing.runner drawing.picture drawing.colors drawing.mermaid
 drawing.layout drawing.html drawing.draw
@@ -166,3 +167,11 @@ def test_importing_workflows_loads_no_extra() -> None:
     script = "import sys, workflows; print(*sorted({m.partition('.')[0] for m in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert {"opentelemetry", "mlflow", "dbos", "starlette", "tenacity", "yaml"}.isdisjoint(loaded)
+
+
+def test_importing_workflows_leaves_for_later_what_few_need() -> None:
+    script = "import sys, workflows; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    # The last builds models, and for that looks through every distribution that is installed.
+    later = {"pickle", "workflows.representation.graph", "workflows.context.version_two", "pydantic.plugin._loader"}
+    assert later.isdisjoint(loaded)

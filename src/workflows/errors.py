@@ -19,9 +19,13 @@ WorkflowError
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 __all__ = [
     "ContextSerdeError",
     "ContextStateError",
+    "OpenFanIn",
     "ResourceError",
     "RunInterruptedError",
     "StepCancelledError",
@@ -68,8 +72,28 @@ class WorkflowRuntimeError(WorkflowError):
     """A run was used, or behaved, in a way that cannot work."""
 
 
+@dataclass(frozen=True, slots=True)
+class OpenFanIn:
+    """A join that will never be complete: what it has and what it misses, as class names and how many of each."""
+
+    step: str
+    group: str
+    has: Mapping[str, int]
+    misses: Mapping[str, int]
+
+
 class WorkflowDeadlockError(WorkflowRuntimeError):
-    """A run is idle, unfinished, and nothing that could wake it can ever come."""
+    """A run is idle, unfinished, and nothing that could wake it can ever come.
+
+    Attributes:
+        fan_ins: Joins that wait for events which cannot come.
+        last_events: The last events that steps gave, oldest first, as `step -> Class`.
+    """
+
+    def __init__(self, *args: object, fan_ins: Sequence[OpenFanIn] = (), run_id: str | None = None) -> None:
+        super().__init__(*args, run_id=run_id)
+        self.fan_ins = tuple(fan_ins)
+        self.last_events: tuple[str, ...] = ()
 
 
 class StepCancelledError(WorkflowRuntimeError):

@@ -85,7 +85,14 @@ class WorkflowHandler(Awaitable[Any]):
         failed = end is not None and end.outcome in ("failed", "timed_out")
         return end.stop_event if end is not None and self.is_done() and not failed else None
 
-    def stream_events(self, expose_internal: bool = False, *, include_children: bool = False) -> StreamCursor:
+    def stream_events(
+        self,
+        expose_internal: bool = False,
+        *,
+        include_children: bool = False,
+        types: type[Event] | tuple[type[Event], ...] = Event,
+        start: int | None = None,
+    ) -> StreamCursor:
         """An async iterator over what the steps write to the stream; it ends after the run's terminal event.
 
         Every call gives a reader of its own, from the first event that is kept. One that follows a reader which was
@@ -95,11 +102,19 @@ class WorkflowHandler(Awaitable[Any]):
             expose_internal: Also give events about the engine itself (`StepStateChanged`, `UnhandledEvent`, ...).
             include_children: Also give what runs stream that steps of this run started, and their steps in turn, from
                 now on; without the events that end those runs.
+            types: Give events of these classes only.
+            start: Pass over that many events of the stream: a reader that comes back gives the `position` of the one
+                that it had.
 
         Raises:
             WorkflowRuntimeError: While iterating, if events that it should give are no longer kept.
         """
-        return self._run.stream.cursor(internal=expose_internal, children=include_children)
+        return self._run.stream.cursor(
+            internal=expose_internal,
+            children=include_children,
+            types=types if isinstance(types, tuple) else (types,),
+            start=start,
+        )
 
     async def send_event(self, event: Event, step: str | None = None) -> None:
         """Send an event into the run; see `Context.send_event`."""

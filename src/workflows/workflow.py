@@ -8,7 +8,7 @@ import secrets
 import string
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
@@ -16,10 +16,9 @@ from pydantic import ValidationError
 from workflows._engine.live import Checkpoint, RunPlan
 from workflows._engine.state import RunState
 from workflows._run_resources import RunResources, check_resources
-from workflows._spec import StepSpec, WorkflowSpec, fingerprint
+from workflows._spec import StepSpec, WorkflowSpec
 from workflows.context.context import Context
 from workflows.context.serializers import BaseSerializer, JsonSerializer, model_types
-from workflows.decorators import spec_of
 from workflows.errors import ContextStateError, WorkflowRuntimeError, WorkflowValidationError
 from workflows.events import Event, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
@@ -27,11 +26,9 @@ from workflows.instrumentation.dispatcher import Dispatcher, process_dispatcher
 from workflows.instrumentation.log_handler import LogHandler
 from workflows.instrumentation.scope import AttemptScope, current_identity
 from workflows.plugins.basic import get_current_runtime
+from workflows.representation.compiling import compiled
 from workflows.representation.validation import (
     asks_people,
-    joins_of,
-    takes_from_outside,
-    validate_events,
     validate_graph,
 )
 from workflows.resource import ResourceManager
@@ -78,7 +75,10 @@ class Workflow(metaclass=WorkflowMeta):
         workflow_name: Name in traces and of the representation; the class name if left out.
         skip_graph_checks: Names of graph checks to leave out: "reachability", "terminal_event", "dead_end".
         serializer: Writes and reads snapshots; the default keeps types and never imports what it reads.
+        idle_counts: Whether the time in which a run only waits for an answer counts towards its timeout.
         stream_buffer: How many streamed events a run keeps for readers that attach late.
+        grace: Seconds that steps get to clean up when they are cancelled at the end of a run, before they are cancelled
+            again; after ten times that the run ends without them.
 
     Raises:
         WorkflowConfigurationError: If the steps do not accept exactly one StartEvent class, or do not return exactly
@@ -97,7 +97,9 @@ class Workflow(metaclass=WorkflowMeta):
         skip_graph_checks: Iterable[str] | None = None,
         serializer: BaseSerializer | None = None,
         *,
+        idle_counts: bool = True,
         stream_buffer: int = 10_000,
+        grace: float = 0.5,
     ) -> None:
         if num_concurrent_runs is not None and not (isinstance(num_concurrent_runs, int) and num_concurrent_runs > 0):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise WorkflowValidationError(
@@ -116,7 +118,9 @@ class Workflow(metaclass=WorkflowMeta):
         self._workflow_name = workflow_name
         self._skip_graph_checks = _checked(skip_graph_checks)
         self._serializer = serializer
+        self._idle_counts = idle_counts
         self._stream_buffer = stream_buffer
+        self._grace = grace
         self._dispatcher = Dispatcher(process_dispatcher)
         if verbose:
             self._dispatcher.add(LogHandler())
@@ -283,7 +287,7 @@ class Workflow(metaclass=WorkflowMeta):
         Raises:
             WorkflowValidationError: If the graph is not valid.
             WorkflowRuntimeError: If the start event cannot be built from the keywords.
-            ContextStateError: If `ctx` is in use by a run that is not over.
+            ContextStateError: If `ctx` is in use by a run that is not over, or was left by one of another workflow.
             RuntimeError: If no event loop runs, or the run id is taken.
         """
         asyncio.get_running_loop()
@@ -302,6 +306,11 @@ class Workflow(metaclass=WorkflowMeta):
             )
         context: Context[Any] = ctx if ctx is not None else Context(self)
         resume = context._resume_point()  # pyright: ignore[reportPrivateUsage]
+        if resume is not None and resume.state.spec.fingerprint != self._spec.fingerprint:
+            raise ContextStateError(
+                f"The context has an unfinished run of {resume.state.spec.name}, which {self._spec.name} cannot go on "
+                f"with: their steps or events differ. Pass it to a workflow of the class that it was made for."
+            )
         event = None if resume is not None else self._get_start_event_instance(start_event, **kwargs)
         kept = resume.state.run_id if resume and not self._runtime.is_live(resume.state.run_id) else None
         run_id = str(named or kept or _new_run_id())
@@ -319,6 +328,7 @@ class Workflow(metaclass=WorkflowMeta):
                 dispatcher=self._dispatcher.awake(self),
                 identity=current_identity(),
                 timeout=self._timeout,
+                idle_counts=self._idle_counts,
                 stream_buffer=self._stream_buffer,
                 version=getattr(cls, "__version__", None),
                 span_kind=getattr(cls, "__span_kind__", "CHAIN"),
@@ -328,6 +338,7 @@ class Workflow(metaclass=WorkflowMeta):
                 checkpoint=_checkpoint(context, checkpoint_callback),
                 resolve=resources.resolve if resources else None,
                 teardown=resources.aclose if resources else None,
+                grace=self._grace,
             )
         )
         context._begin(run)  # pyright: ignore[reportPrivateUsage]
@@ -367,25 +378,8 @@ class Workflow(metaclass=WorkflowMeta):
     @property
     def _spec(self) -> WorkflowSpec:
         if self._compiled is None:
-            self._compiled = self._compile()
+            self._compiled = compiled(self._workflow_name or type(self).__name__, self._get_steps())
         return self._compiled
-
-    def _compile(self) -> WorkflowSpec:
-        steps = {name: cast(StepSpec, spec_of(function)) for name, function in self._get_steps().items()}
-        name = self._workflow_name or type(self).__name__
-        start, stop = validate_events(name, steps.values()) if steps else (None, None)
-        return WorkflowSpec(
-            name=name,
-            steps=steps,
-            routes={},
-            start_event=start,
-            stop_event=stop,
-            state_type=_state_type(steps.values()),
-            joins_of=joins_of(steps.values()),
-            takes_from_outside=takes_from_outside(steps.values()),
-            error_handlers=_error_handlers(steps.values()),
-            fingerprint=fingerprint(steps),
-        )
 
     def _gate(self) -> asyncio.Semaphore | None:
         """What limits the runs that live at once on this event loop; a semaphore belongs to one loop."""
@@ -460,28 +454,6 @@ def _check_new_step(where: str, func: Callable[..., Any], known: Iterable[str]) 
         raise WorkflowValidationError(f"{name} is no step: decorate it with @step before it is added to {where}.")
     if name in known:
         raise WorkflowValidationError(f"{where} has a step named {name} already; give the function another name.")
-
-
-def _state_type(steps: Iterable[StepSpec]) -> type[Any] | None:
-    found = list(dict.fromkeys(s.state_type for s in steps if s.state_type is not None))
-    if not found:
-        return None
-    derived = max(found, key=lambda t: len(t.__mro__))
-    if strangers := [t for t in found if not issubclass(derived, t)]:
-        raise ValueError(
-            f"Multiple state types are not in a compatible inheritance hierarchy. {derived.__name__} does not derive "
-            f"from {', '.join(t.__name__ for t in strangers)}: let one Context[...] type inherit from the others."
-        )
-    return derived
-
-
-def _error_handlers(steps: Iterable[StepSpec]) -> dict[str, StepSpec]:
-    steps = list(steps)
-    handlers = [s for s in steps if s.role == "catch_error"]
-    wildcard = next((h for h in handlers if h.for_steps is None), None)
-    found = {s.name: wildcard for s in steps if wildcard is not None and s.role == "step"}
-    found.update({name: h for h in handlers for name in h.for_steps or ()})
-    return found
 
 
 def _new_run_id() -> str:

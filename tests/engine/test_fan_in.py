@@ -9,7 +9,7 @@ import pytest
 
 from workflows import Context, Workflow, step
 from workflows.collect import Collect, Take
-from workflows.errors import WorkflowDeadlockError, WorkflowRuntimeError, WorkflowValidationError
+from workflows.errors import OpenFanIn, WorkflowDeadlockError, WorkflowRuntimeError, WorkflowValidationError
 from workflows.events import Event, StartEvent, StopEvent
 from workflows.testing import RecordLog, VirtualClockLoop
 
@@ -166,9 +166,11 @@ async def test_a_join_that_can_never_be_complete_explains_itself(clock: VirtualC
             found = ctx.collect_events(ev, [A, A])
             return StopEvent() if found else None
 
-    with pytest.raises(WorkflowDeadlockError, match=r"Step 'join' still collects .* it has 1x A"):
+    with pytest.raises(WorkflowDeadlockError, match=r"Step 'join' still needs 1x A .* it has 1x A") as stuck:
         await Stuck(timeout=None).run()
     assert clock.time() < 1
+    assert stuck.value.fan_ins == (OpenFanIn("join", "default", has={"A": 1}, misses={"A": 1}),)
+    assert stuck.value.last_events == ("start -> A",)
 
 
 def test_a_list_without_a_producer_is_refused() -> None:

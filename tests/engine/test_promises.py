@@ -314,6 +314,26 @@ def _ends(records: RecordLog) -> list[_End]:
     return [_End(names[r.run_id], r.outcome) for r in records.of(RunEnded)]
 
 
+class Talks(Workflow):
+    @step
+    async def talk(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        ctx.write_event_to_stream(A(n=ev.n))
+        if ev.n:
+            await Talks().run(n=ev.n - 1)
+        return StopEvent(result=ev.n)
+
+
+async def test_a_reader_may_take_the_streams_of_child_runs_too() -> None:
+    handler = Talks().run(n=2)
+    seen = [e async for e in handler.stream_events(include_children=True)]
+    assert [e.n if isinstance(e, A) else type(e) for e in seen] == [2, 1, 0, StopEvent]
+
+
+async def test_a_reader_takes_the_stream_of_its_own_run_if_it_does_not_ask_for_more() -> None:
+    handler = Talks().run(n=2)
+    assert [e.n if isinstance(e, A) else type(e) async for e in handler.stream_events()] == [2, StopEvent]
+
+
 # cancellation
 
 

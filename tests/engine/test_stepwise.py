@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from workflows import Workflow, step
+from workflows import Workflow, catch_error, step
 from workflows.errors import WorkflowRuntimeError
-from workflows.events import Event, HumanResponseEvent, StartEvent, StopEvent
+from workflows.events import Event, HumanResponseEvent, StartEvent, StepFailedEvent, StopEvent
 
 
 class Next(Event):
+    n: int
+
+
+class Part(Event):
+    n: int
+
+
+class Piece(Event):
     n: int
 
 
@@ -63,3 +71,40 @@ async def test_a_workflow_that_asks_people_is_refused() -> None:
 
     with pytest.raises(WorkflowRuntimeError, match="not supported with stepwise"):
         Asks().run(stepwise=True)
+
+
+async def test_a_handled_failure_hands_nothing_over() -> None:
+    class Mended(Workflow):
+        @step
+        async def start(self, ev: StartEvent) -> StopEvent:
+            raise ValueError("broken")
+
+        @catch_error
+        async def mend(self, ev: StepFailedEvent) -> StopEvent:
+            return StopEvent(result=str(ev.exception))
+
+    handler = Mended().run(stepwise=True)
+    assert await handler.run_step() == []
+    await handler.run_step()
+    assert await handler == "broken"
+
+
+async def test_events_sent_on_stay_in_their_fan_out() -> None:
+    class Wide(Workflow):
+        @step
+        async def split(self, ev: StartEvent) -> list[Part]:
+            return [Part(n=n) for n in range(3)]
+
+        @step
+        async def work(self, ev: Part) -> Piece:
+            return Piece(n=ev.n * 10)
+
+        @step
+        async def join(self, evs: list[Piece]) -> StopEvent:
+            return StopEvent(result=[e.n for e in evs])
+
+    handler = Wide().run(stepwise=True)
+    while produced := await handler.run_step():
+        for event in produced:
+            handler.ctx.send_event(event)
+    assert await handler == [0, 10, 20]

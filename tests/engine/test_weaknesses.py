@@ -23,7 +23,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -233,14 +235,45 @@ async def test_a_second_reader_is_served_while_the_first_is_half_way(clock: Virt
     assert [e.n async for e in first if isinstance(e, A)] == [1, 2]
 
 
+class Thinks(Workflow):
+    """Works for 3 s, asks a person, and works again."""
+
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        await asyncio.sleep(3)
+        reply = await ctx.wait_for_event(Reply, waiter_event=Ask(prompt="?"), timeout=None)
+        await asyncio.sleep(ev.after)
+        return StopEvent(result=reply.text)
+
+
 async def test_a_timeout_while_a_person_thinks_names_the_open_wait(clock: VirtualClockLoop) -> None:
     """O: there nothing said that the time had passed in waiting for a person."""
-
-    class Asks(Workflow):
-        @step
-        async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
-            return StopEvent(result=await ctx.wait_for_event(Reply, waiter_event=Ask(prompt="?")))
-
     with pytest.raises(WorkflowTimeoutError, match="Open waits: ask for Reply"):
-        await Asks().run()
+        await Thinks().run(after=0)
     assert clock.time() == 45
+
+
+async def test_a_person_may_think_for_ever_where_idle_time_does_not_count(clock: VirtualClockLoop) -> None:
+    """O: there only `timeout=None` helped, which also lets a step hang for ever."""
+    handler = Thinks(timeout=5, idle_counts=False).run(after=1)
+    await asyncio.sleep(1000)
+    handler.ctx.send_event(Reply(text="at last"))
+    assert await handler == "at last"
+
+
+async def test_the_time_of_steps_counts_where_idle_time_does_not(clock: VirtualClockLoop) -> None:
+    """O."""
+    handler = Thinks(timeout=5, idle_counts=False).run(after=3)
+    await asyncio.sleep(1000)
+    handler.ctx.send_event(Reply(text="at last"))
+    with pytest.raises(WorkflowTimeoutError):
+        await handler
+    assert clock.time() == 1002
+
+
+def test_every_test_that_the_page_names_is_there() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "why-not-the-peer.md").read_text()
+    code = "".join(file.read_text() for file in Path(__file__).parent.glob("*.py"))
+    named = set(re.findall(r"`(test_\w+)`", page))
+    assert named
+    assert named - set(re.findall(r"def (test_\w+)", code)) == set()

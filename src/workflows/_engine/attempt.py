@@ -37,12 +37,12 @@ class Attempt(AttemptScope):
     __slots__ = (
         "_answers",
         "_carriers",
+        "_collects",
         "_context",
         "_waits_by_name",
         "answers",
         "buffered",
         "call",
-        "children",
         "emitted",
         "left",
         "run",
@@ -67,10 +67,10 @@ class Attempt(AttemptScope):
         self.sent: list[EventRef] | None = None
         self.answers: Sequence[EventRef] = ()
         self.emitted: list[Envelope] | None = None
-        self.children: set[LiveRun] | None = None
         self._carriers: Carriers | None = None
         self._context: Any = None
         self._waits_by_name: dict[str, int] | None = None
+        self._collects: dict[str, int] | None = None
         self._answers: dict[str, asyncio.Future[Wait]] | None = None
 
     @property
@@ -100,17 +100,6 @@ class Attempt(AttemptScope):
             self.emitted.append(made)
         return made
 
-    def adopt(self, child: LiveRun) -> None:
-        """A run was started in this attempt: it is stopped when the attempt is."""
-        if self.children is None:
-            self.children = set()
-        self.children.add(child)
-
-    def let_go(self, child: LiveRun) -> None:
-        """A run that was started in this attempt is over."""
-        if self.children is not None:
-            self.children.discard(child)
-
     def send(self, event: Event, target: str | None) -> None:
         """Send an event now; on the run's own thread it has been routed when this returns."""
         now = self.run.clock.now_ns()
@@ -126,9 +115,15 @@ class Attempt(AttemptScope):
         """Keep an event of this call for a join; all members, in the order of `expected`, once they are there."""
         if not expected:
             return []
+        self._must_be_running("collect_events")
         now = self.run.clock.now_ns()
-        envelope = next((e for e in self.call.inputs if e.event is event), None) or self.envelope(event, now)
-        released = self.run.collect(EventsCollected(now, self.exec_id, group, envelope, expected))
+        envelope = next((e for e in self.call.inputs if e.event is event), None)
+        if envelope is None:
+            envelope = self.envelope(event, now)
+            self.call.emitted += 1
+        numbers = self._collects = self._collects or {}
+        number = numbers[group] = numbers.get(group, -1) + 1
+        released = self.run.collect(EventsCollected(now, self.exec_id, group, number, envelope, expected))
         self.buffered = released is None
         return None if released is None else [member.event for member in released.members]
 
@@ -154,9 +149,11 @@ class Attempt(AttemptScope):
             asyncio.TimeoutError: If none came within `timeout` seconds.
             WorkflowRuntimeError: If a wait with this id is open already.
         """
-        if self.run.state.ended is not None or self.run.attempts.get(self.exec_id) is not self:
+        self._must_be_running("wait_for_event")
+        if asyncio.get_running_loop() is not self.run.loop:
             raise WorkflowRuntimeError(
-                f"wait_for_event was called for step {self.step} when that had ended. Await it in the step itself.",
+                f"Step {self.step} awaits wait_for_event on an event loop of its own, where no answer can reach it. "
+                f"Await it in an `async def` step.",
                 step=self.step,
                 run_id=self.run_id,
             )
@@ -188,6 +185,14 @@ class Attempt(AttemptScope):
         self.answers = (*self.answers, (ended.answer.event_id, type(ended.answer.event)))
         return ended.answer.event
 
+    def _must_be_running(self, method: str) -> None:
+        if self.run.state.ended is not None or self.run.attempts.get(self.exec_id) is not self:
+            raise WorkflowRuntimeError(
+                f"{method} was called for step {self.step} when that had ended. Call it in the step itself.",
+                step=self.step,
+                run_id=self.run_id,
+            )
+
     def publish(self, event: Event) -> None:
         """Show an event to the stream's readers; a question among them keeps the run open for an answer."""
         self.run.publish(event, self)
@@ -209,7 +214,7 @@ class Attempt(AttemptScope):
     def stop(self) -> None:
         """Cancel the attempt, and the child runs that it started."""
         self.stopped = True
-        for child in list(self.children or ()):
-            child.mailbox.post(child.cancel, f"step {self.step}, which started it, was stopped")
+        if self.run.children:
+            self.run.stop_children(self)
         if self.task is not None:
             self.task.cancel()

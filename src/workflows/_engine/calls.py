@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
@@ -18,7 +18,7 @@ __all__ = ["Call", "CallPhase", "OpenWaits", "RunWait", "Wait"]
 _LISTED = frozenset({str, int, bool, bytes, type(None)})
 _UNLISTED = object()
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 class CallPhase(Enum):
@@ -45,6 +45,7 @@ class Call:
         replay: The body begins again from the top, because the run was resumed.
         scope: The fan-outs it lives in, outermost first.
         answers: What waits of the current attempt got (None: they timed out); a replay gets the same again.
+        collected: What its collects got, by group and number in the body; a retry or a replay gets the same again.
         waiting_since: When waits began that were open at the snapshot this call comes from, so that timeouts hold.
         emitted: How many events it has emitted so far, over all attempts.
         open_waits: Waits of it that are not over.
@@ -55,6 +56,7 @@ class Call:
     __slots__ = (
         "answers",
         "attempt",
+        "collected",
         "due_ns",
         "emitted",
         "exec_id",
@@ -96,6 +98,7 @@ class Call:
         self.scope: tuple[str, ...] = ()
         self.answers: Mapping[str, Envelope | None] = _NOTHING
         self.waiting_since: Mapping[str, int] = _NOTHING
+        self.collected: Mapping[tuple[str, int], Sequence[Envelope] | None] = _NOTHING
         self.last_error: BaseException | None = None
         self.to_resume: list[Wait] | None = None
 
@@ -119,7 +122,14 @@ class Wait:
     def matches(self, event: Event) -> bool:
         """Whether this event ends the wait."""
         right_type = isinstance(event, self.event_type) if self.match_subclasses else type(event) is self.event_type
-        return right_type and all(getattr(event, k, None) == v for k, v in self.requirements.items())
+        return right_type and all(_equal(getattr(event, k, None), v) for k, v in self.requirements.items())
+
+
+def _equal(value: object, required: object) -> bool:
+    try:
+        return bool(value == required)
+    except Exception:  # noqa: BLE001  # both are the user's; an array, for one, has no truth value: it is no match
+        return False
 
 
 class OpenWaits:

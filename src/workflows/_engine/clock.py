@@ -6,7 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable
 
-__all__ = ["Clock"]
+__all__ = ["Clock", "a_turn"]
+
+
+async def a_turn() -> None:
+    """Let everything else that is ready on the event loop go first."""
+    await asyncio.sleep(0)
 
 
 class Clock:

@@ -94,11 +94,15 @@ class BufferEvent:
 
 @dataclass(slots=True)
 class ReleaseFanIn:
-    """A join is complete: its members, in the order that the step receives them."""
+    """A join is complete: its members, in the order that the step receives them.
+
+    `again`: an earlier attempt of the call got them already.
+    """
 
     call: Call
     group: str
     members: Sequence[Envelope]
+    again: bool = False
 
 
 @dataclass(slots=True)

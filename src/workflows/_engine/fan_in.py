@@ -18,12 +18,18 @@ MISSING_TOLD = 20  # names of what is missing, in one record
 def collect(state: RunState, tick: EventsCollected, effects: list[Effect]) -> None:
     """Keep the event; when the group is complete, release its oldest members in the order of `expected`."""
     call = state.calls[tick.exec_id]
+    if (tick.group, tick.number) in call.collected:  # an earlier attempt did the same, and no event counts twice
+        if (before := call.collected[tick.group, tick.number]) is not None:
+            effects.append(ReleaseFanIn(call, tick.group, before, again=True))
+        return
     key = (call.step.name, tick.group)
     gathered = state.collected.get(key)
     if gathered is None:
         gathered = state.collected[key] = Gathered()
     gathered.add(tick.envelope)
+    gathered.expected = tick.expected
     released = gathered.take(tick.expected)
+    call.collected = {**call.collected, (tick.group, tick.number): released}
     if released is None:
         still = missing(gathered, tick.expected) if state.watched else ()
         effects.append(BufferEvent(call.step, call.exec_id, tick.group, tick.envelope, gathered.size, still))

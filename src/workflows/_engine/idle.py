@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from workflows._engine.calls import RunWait
 from workflows._engine.effects import Effect, EndIdle, EndRun, EndRunWait, StartRunWait, TellIdle
 from workflows._engine.state import RunState
-from workflows.errors import WorkflowDeadlockError
+from workflows.errors import OpenFanIn, WorkflowDeadlockError
 from workflows.events import InputRequiredEvent, WorkflowFailedEvent
 from workflows.instrumentation.records import Envelope
 
@@ -54,7 +55,8 @@ def deadlock(state: RunState) -> EndRun | None:
     """The end of a run that is still idle and that nothing can wake; None for any other."""
     if not state.idle or not _looks_stuck(state):
         return None
-    error = WorkflowDeadlockError(_explanation(state), run_id=state.run_id)
+    fan_ins = _open_fan_ins(state)
+    error = WorkflowDeadlockError(_explanation(state, fan_ins), fan_ins=fan_ins, run_id=state.run_id)
     stop = WorkflowFailedEvent(step_name="", exception=error)
     return EndRun("failed", stop, error)
 
@@ -64,14 +66,27 @@ def _looks_stuck(state: RunState) -> bool:
     return not (state.waits or state.asked is not None or outside)
 
 
-def _explanation(state: RunState) -> str:
+def _open_fan_ins(state: RunState) -> list[OpenFanIn]:
+    found: list[OpenFanIn] = []
+    for (step, group), gathered in state.collected.items():
+        has = Counter({c.__name__: len(kept) for c, kept in gathered.by_class.items() if kept})
+        parameters = [c for classes in state.spec.steps[step].event_parameters.values() for c in classes]
+        misses = Counter(c.__name__ for c in gathered.expected or parameters)
+        misses.subtract(has)
+        found.append(OpenFanIn(step, group, dict(has), {name: n for name, n in misses.items() if n > 0}))
+    return found
+
+
+def _times(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n}x {name}" for name, n in counts.items())
+
+
+def _explanation(state: RunState, fan_ins: list[OpenFanIn]) -> str:
     who = f"Run {state.run_id} of {state.spec.name}"
     lines = [f"{who} can never end: nothing runs, nothing is queued, no wait is open."]
-    for (step, group), members in state.collected.items():
-        have = Counter(type(m.event).__name__ for m in members)
-        held = ", ".join(f"{n}x {name}" for name, n in have.items())
-        wanted = ", ".join(c.__name__ for c in state.spec.steps[step].accepted_events)
-        lines.append(f"Step '{step}' still collects (buffer {group!r}): it has {held} and takes {wanted}.")
+    for join in fan_ins:
+        has, misses = _times(join.has), _times(join.misses)
+        lines.append(f"Step '{join.step}' still needs {misses} (buffer {join.group!r}); it has {has}.")
     for name, count in Counter(type(e.event).__name__ for e in state.kept).items():
         lines.append(f"Nobody took {count}x {name}: no step accepts that class.")
     lines.append(

@@ -39,7 +39,7 @@ def show_unhandled(run: LiveRun, sent: TellSent) -> None:
         UnhandledEvent(
             event_type=event_class.__name__,
             qualified_name=f"{event_class.__module__}.{event_class.__qualname__}",
-            step_name=sent.envelope.sender_step,
+            step_name=sent.target,
             idle=not run.state.busy,
         ),
         None,

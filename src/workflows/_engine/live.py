@@ -23,7 +23,7 @@ from workflows.instrumentation.history import RunHistory
 from workflows.instrumentation.records import Carriers, Envelope, EventStreamed, Record
 from workflows.instrumentation.scope import AttemptScope, Identity
 
-__all__ = ["Checkpoint", "LiveRun", "ResumePoint", "RunPlan"]
+__all__ = ["Checkpoint", "LiveRun", "ParentAttempt", "ResumePoint", "RunPlan"]
 
 
 Checkpoint = Callable[[AttemptScope, Event | None, Event | None], Awaitable[None]]
@@ -90,16 +90,15 @@ class ParentAttempt(Protocol):
 
     run_id: str
     exec_id: str
+    step: str
     run: LiveRun
-
-    def let_go(self, child: LiveRun) -> None:
-        """The child is over."""
 
 
 class LiveRun(ABC):
     """The parts of a live run that its loop and its attempts share.
 
     Attributes:
+        children: Runs that its steps started and that are not over, and the attempts that did.
         attempts: Attempts whose task is not over, by exec_id.
         root_run_id: The run that no step started: this one, or the outermost parent.
         parent: The attempt that started this run as its child.
@@ -121,6 +120,7 @@ class LiveRun(ABC):
         "_when_over",
         "attempts",
         "awaited",
+        "children",
         "clock",
         "dispatcher",
         "end",
@@ -158,6 +158,7 @@ class LiveRun(ABC):
             self.stream.put(event)
         self.attempts: dict[str, Any] = {}
         self.root_run_id = plan.run_id
+        self.children: dict[LiveRun, ParentAttempt] = {}
         self.parent: ParentAttempt | None = None
         self.end: EndRun | None = None
         self.is_over = False
@@ -226,6 +227,10 @@ class LiveRun(ABC):
     @abstractmethod
     def cancel(self, reason: str | None = None) -> None:
         """End the run as cancelled; the loop's part."""
+
+    @abstractmethod
+    def stop_children(self, attempt: ParentAttempt | None = None) -> None:
+        """Cancel the child runs, those of one attempt or all; the loop's part."""
 
     @abstractmethod
     def collect(self, tick: EventsCollected) -> ReleaseFanIn | None:

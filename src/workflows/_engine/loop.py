@@ -6,10 +6,12 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Callable, Coroutine
+from itertools import islice
 from typing import Any, Protocol, assert_never
 
 from workflows._engine.attempt import Attempt
 from workflows._engine.calls import Call
+from workflows._engine.clock import a_turn
 from workflows._engine.effects import (
     BufferEvent,
     DeliverLater,
@@ -30,14 +32,15 @@ from workflows._engine.effects import (
     TellSent,
 )
 from workflows._engine.internal_events import show_queued, show_unhandled
-from workflows._engine.live import LiveRun, RunPlan
+from workflows._engine.live import LiveRun, ParentAttempt, RunPlan
 from workflows._engine.reduce import reduce
 from workflows._engine.state import RunState
 from workflows._engine.step_attempt import run_attempt
 from workflows._engine.stepper import Stepper
 from workflows._engine.telling import (
-    tell_fan_in,
+    tell_buffered,
     tell_left,
+    tell_released,
     tell_retry,
     tell_run_ended,
     tell_run_started,
@@ -62,6 +65,7 @@ from workflows._engine.ticks import (
     WaitTimeoutDue,
 )
 from workflows._engine.timers import Timers
+from workflows.errors import WorkflowDeadlockError
 from workflows.events import Event, InputRequiredEvent, StopEvent, WorkflowFailedEvent, WorkflowIdleEvent
 from workflows.instrumentation.records import Envelope
 from workflows.instrumentation.scope import AttemptScope, current_attempt
@@ -73,6 +77,9 @@ IDLE_SECONDS = 0.1
 
 # How often steps that do not end are cancelled, `grace` seconds apart, before their run ends without them.
 STOP_ROUNDS = 10
+
+# Attempts that are cancelled in one turn of the event loop when a run ends (about 4 ms, with their own last turns).
+STOPPED_AT_ONCE = 200
 
 STUBBORN = "steps %s did not end within %s s after their run was over; cancelling them again"
 LEFT_BEHIND = "steps %s go on although they were cancelled again and again; run %s ends without them"
@@ -102,6 +109,7 @@ class Run(LiveRun):
         "_decided",
         "_main",
         "_spawn",
+        "_stopped_children",
         "_timers",
         "_took_first",
         "_warned",
@@ -116,6 +124,7 @@ class Run(LiveRun):
         self._timers = Timers(loop, self.mailbox.put)
         self._asked_at = loop.time() if plan.gate is not None else 0.0
         self._began = self._took_first = False
+        self._stopped_children: list[LiveRun] = []
         self._decided: asyncio.Future[None] | None = None
         self._main: asyncio.Task[None] | None = None
         self._warned: frozenset[type[Event]] = frozenset()
@@ -123,7 +132,9 @@ class Run(LiveRun):
         if isinstance(parent := current_attempt.get(), Attempt):
             self.parent = parent
             self.root_run_id = parent.run.root_run_id
-            parent.adopt(self)
+            parent.run.children[self] = parent
+            above = parent.run.stream
+            self.stream.internal = above.internal and above.children
 
     def begin(self) -> None:
         """Take the start event, or go on from the snapshot. To be called in the run's own context."""
@@ -202,6 +213,15 @@ class Run(LiveRun):
         except Exception as error:  # noqa: BLE001  # an error of the engine must end the run, or it would hang
             self._break(error)
 
+    def send_from_outside(self, event: Event, target: str | None) -> None:
+        """Take an event that no step sent; in a run by hand also one that a step returned and the caller sends on."""
+        handed = self.stepper.taken_back(event) if self.stepper is not None else None
+        if handed is None:
+            super().send_from_outside(event, target)
+        else:
+            handed.queued_at_ns = self.clock.now_ns()
+            self.mailbox.put(EventArrived(handed.queued_at_ns, handed, target))
+
     def later(self, function: Callable[[], None]) -> None:
         """Call a function soon, on the run's loop; at once where that is closed."""
         if self.loop.is_closed():
@@ -262,9 +282,10 @@ class Run(LiveRun):
                 self._finish()
 
     async def _stop_attempts(self) -> None:
+        await self._stop_in_pieces()
         for rounds in range(STOP_ROUNDS):
             if not (left := self._still_there()):
-                return
+                break
             await asyncio.wait([a.task for a in left if a.task is not None], timeout=self.plan.grace)
             if left := self._still_there():
                 names = ", ".join(sorted({a.step for a in left}))
@@ -274,6 +295,24 @@ class Run(LiveRun):
                     logger.error(LEFT_BEHIND, names, self.run_id, extra={"run_id": self.run_id})
             for attempt in left:
                 attempt.stop()
+        for child in self._stopped_children:  # each gives up on its own steps in bounded time
+            await child.until_over()
+
+    async def _stop_in_pieces(self) -> None:
+        """Stop attempts that are too many for one turn: each that is cancelled runs in the next one."""
+        for number, attempt in enumerate(list(self.attempts.values())):
+            if not attempt.stopped:
+                attempt.stop()
+            if number % STOPPED_AT_ONCE == STOPPED_AT_ONCE - 1:
+                await a_turn()
+
+    def stop_children(self, attempt: ParentAttempt | None = None) -> None:
+        """Cancel the child runs, those of one attempt or all; `_close` waits for them."""
+        for child, parent in list(self.children.items()):
+            if (attempt is None or parent is attempt) and child not in self._stopped_children:
+                self._stopped_children.append(child)
+                reason = f"step {parent.step}, which started it, was stopped"
+                self.loop.call_soon(child.cancel, reason)  # not at once: children may be nested hundreds deep
 
     def _still_there(self) -> list[Attempt]:
         for attempt in list(self.attempts.values()):
@@ -303,7 +342,7 @@ class Run(LiveRun):
             if self.end is not None and self.end.error is None:
                 self.end.error = error
         if self.parent is not None:
-            self.parent.let_go(self)
+            self.parent.run.children.pop(self, None)
         self.is_over_now()
 
     def _tell_started(self) -> None:
@@ -332,9 +371,12 @@ class Run(LiveRun):
                 self.stepper.ended(effect.call.exec_id, effect.returned)
             case ScheduleRetry():
                 self._retry(effect)
-            case BufferEvent() | ReleaseFanIn():
+            case BufferEvent():
                 if self.dispatcher.handlers:
-                    tell_fan_in(self, effect)
+                    tell_buffered(self, effect)
+            case ReleaseFanIn():
+                if self.dispatcher.handlers and not effect.again:
+                    tell_released(self, effect)
             case StartWait():
                 self._start_wait(effect)
             case EndWait():
@@ -429,13 +471,17 @@ class Run(LiveRun):
     def _end(self, end: EndRun) -> None:
         self.end = end
         self.history.outcome = end.outcome
+        if isinstance(end.error, WorkflowDeadlockError):
+            end.error.last_events = self.history.last_events()
         # First of all, so that `main` has its turn, and is gone, before anybody who waits for the end.
         if self._decided is not None and not self._decided.done():  # it is cancelled where `main` was
             self._decided.set_result(None)
         self.stream.close(end.stop_event)
-        for attempt in list(self.attempts.values()):
+        for attempt in islice(list(self.attempts.values()), STOPPED_AT_ONCE):
             attempt.stop()
+        if end.outcome != "completed" and self.children:  # a child that no step awaits outlives a run that went well
+            self.stop_children()
         if not self._began and self._main is not None:
             self._main.cancel()  # still queued at the gate
-        elif not self.attempts and self.plan.teardown is None:
+        elif not (self.attempts or self._stopped_children or self.plan.teardown is not None):
             self._finish()  # there is nothing that `main` would have to wait for

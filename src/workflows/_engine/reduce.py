@@ -289,8 +289,15 @@ def _active_steps(state: RunState) -> list[str]:
 def _timed_out(state: RunState, tick: RunTimedOut) -> EndRun:
     active = _active_steps(state)
     doing = f"Currently active steps: {', '.join(active)}" if active else "No steps active"
-    waits = ", ".join(f"{w.call.step.name} for {w.event_type.__name__}" for w in state.waits)
-    hint = f". Open waits: {waits}. Give the run more time with Workflow(timeout=...)" if waits else ""
+    waits = [f"{w.call.step.name} for {w.event_type.__name__}" for w in state.waits]
+    if state.run_wait is not None:
+        waits.append(f"the run for an answer to {type(state.run_wait.asked).__name__}")
+    hint = (
+        f". Open waits: {', '.join(waits)}. With Workflow(idle_counts=False) time in which a run only waits does not "
+        f"count; or give it more with Workflow(timeout=...)"
+        if waits
+        else ""
+    )
     error = WorkflowTimeoutError(
         f"Operation timed out after {tick.timeout} seconds. {doing}{hint}", run_id=state.run_id
     )

@@ -175,6 +175,10 @@ def _dump_call(call: Call, waits: Iterable[Wait], serializer: BaseSerializer) ->
         "answers": {
             wait_id: _dump_envelope(answer, serializer) if answer else None for wait_id, answer in call.answers.items()
         },
+        "collected": [
+            [group, number, None if members is None else [_dump_envelope(e, serializer) for e in members]]
+            for (group, number), members in call.collected.items()
+        ],
         "waiting_since": {**call.waiting_since, **{w.wait_id: w.started_at_ns for w in waits}},
     }
 
@@ -196,4 +200,8 @@ def _load_call(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSeri
     call.last_failed_ns = int(data["last_failed_ns"])
     call.answers = {w: _load_envelope(answer, serializer) if answer else None for w, answer in data["answers"].items()}
     call.waiting_since = dict(data["waiting_since"])
+    call.collected = {
+        (group, number): None if members is None else _load_envelopes(members, serializer)
+        for group, number, members in data.get("collected", ())
+    }
     return call

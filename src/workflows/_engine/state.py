@@ -22,10 +22,12 @@ class Gathered:
 
     Attributes:
         size: How many there are.
+        expected: What the last `collect_events` asked for.
     """
 
     by_class: dict[type[Event], deque[Envelope]] = field(default_factory=dict[type[Event], "deque[Envelope]"])
     size: int = 0
+    expected: Sequence[type[Event]] = ()
 
     def add(self, envelope: Envelope) -> None:
         """Keep an event."""

@@ -146,11 +146,24 @@ def _completed(attempt: Attempt, result: Any) -> AttemptCompleted:
     if route is None and issubclass(event_class, Event):
         route = attempt.run.spec.route(event_class)
     if route is not None:
+        if attempt.call.step.list_returns:
+            _check_bare(attempt, event_class)
         stop = result if route.ends_run else None
         return AttemptCompleted(now, attempt.exec_id, (attempt.envelope(result, now),), False, stop)
     scope = (*attempt.call.scope, attempt.exec_id)
     events = [attempt.envelope(event, now, n, scope) for n, event in enumerate(_listed(attempt, result))]
     return AttemptCompleted(now, attempt.exec_id, tuple(events), fan_out=True)
+
+
+def _check_bare(attempt: Attempt, event_class: type[Event]) -> None:
+    if not issubclass(event_class, attempt.call.step.bare_returns):
+        name = event_class.__name__
+        raise WorkflowRuntimeError(
+            f"Step function {attempt.step} returned a bare {name}, but its annotation has lists of events. Return "
+            f"[{name}(...)] to start a branch, or annotate `-> list[...] | {name}`.",
+            step=attempt.step,
+            run_id=attempt.run_id,
+        )
 
 
 def _listed(attempt: Attempt, result: Any) -> Iterable[Event]:
@@ -322,6 +335,8 @@ def _refs(envelopes: Sequence[Envelope]) -> Sequence[EventRef]:
 
 
 def _tell_crash(attempt: Attempt, error: BaseException | None) -> None:
+    if (task := asyncio.current_task()) is not None:  # `await handler` raises it; asyncio need not tell it as well
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     _remember(attempt, "interrupted", attempt.run.clock.now_ns())
     _tell_end(attempt, "interrupted", error, {})
     attempt.run.crash(error)

@@ -73,12 +73,20 @@ class EventStream:
             self.closed = True
             self._wake()
 
-    def cursor(self, *, internal: bool = False, children: bool = False) -> StreamCursor:
-        """A new reader: from where the last one was dropped half-way, else from the first event that is kept."""
+    def cursor(
+        self,
+        *,
+        internal: bool = False,
+        children: bool = False,
+        types: tuple[type[Event], ...] = (Event,),
+        start: int | None = None,
+    ) -> StreamCursor:
+        """A new reader: from `start`, or where the last one was dropped half-way, else from the first that is kept."""
         self.internal = self.internal or internal
         self.children = self.children or children
-        start, self._resume_at = self._resume_at or 0, None
-        cursor = StreamCursor(self, start, internal, children)
+        if start is None:
+            start, self._resume_at = self._resume_at or 0, None
+        cursor = StreamCursor(self, start, internal, children, types)
         self._cursors = [ref(c) for c in self._attached()] + [ref(cursor)]
         return cursor
 
@@ -128,14 +136,21 @@ class EventStream:
 
 
 class StreamCursor:
-    """One reader of a stream: an async iterator that ends after the run's terminal event."""
+    """One reader of a stream: an async iterator that ends after the run's terminal event.
 
-    __slots__ = ("__weakref__", "_children", "_finished", "_internal", "_stream", "position")
+    Attributes:
+        position: How many events of the stream it has passed; a reader with this `start` goes on behind them.
+    """
 
-    def __init__(self, stream: EventStream, position: int, internal: bool, children: bool) -> None:
+    __slots__ = ("__weakref__", "_children", "_finished", "_internal", "_stream", "_types", "position")
+
+    def __init__(
+        self, stream: EventStream, position: int, internal: bool, children: bool, types: tuple[type[Event], ...]
+    ) -> None:
         self._stream = stream
         self._internal = internal
         self._children = children
+        self._types = types
         self._finished = False
         self.position = position
 
@@ -173,7 +188,7 @@ class StreamCursor:
         raise StopAsyncIteration
 
     def _wants(self, event: Event) -> bool:
-        return self._internal or not isinstance(event, InternalDispatchEvent)
+        return isinstance(event, self._types) and (self._internal or not isinstance(event, InternalDispatchEvent))
 
     async def aclose(self) -> None:
         """Stop reading; the next `stream_events()` goes on from here."""

@@ -29,8 +29,9 @@ from workflows.instrumentation.records import (
 )
 
 __all__ = [
-    "tell_fan_in",
+    "tell_buffered",
     "tell_left",
+    "tell_released",
     "tell_retry",
     "tell_run_ended",
     "tell_run_started",
@@ -103,13 +104,14 @@ def tell_retry(run: LiveRun, retry: ScheduleRetry) -> None:
     )
 
 
-def tell_fan_in(run: LiveRun, effect: BufferEvent | ReleaseFanIn) -> None:
-    """A join kept an event, or is complete."""
-    if isinstance(effect, ReleaseFanIn):
-        call = effect.call
-        members = tuple(effect.members)
-        run.tell(FanInReleased, exec_id=call.exec_id, step=call.step.name, group=effect.group, members=members)
-        return
+def tell_released(run: LiveRun, effect: ReleaseFanIn) -> None:
+    """A join is complete."""
+    call, members = effect.call, tuple(effect.members)
+    run.tell(FanInReleased, exec_id=call.exec_id, step=call.step.name, group=effect.group, members=members)
+
+
+def tell_buffered(run: LiveRun, effect: BufferEvent) -> None:
+    """A join kept an event."""
     run.tell(
         FanInBuffered,
         exec_id=effect.exec_id,

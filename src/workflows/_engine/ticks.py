@@ -89,11 +89,12 @@ class RetryDue:
 
 @dataclass(slots=True)
 class EventsCollected:
-    """A running call asked `collect_events(event, expected)`."""
+    """A running call asked `collect_events(event, expected)`, the `number`-th time for this group in its body."""
 
     at_ns: int
     exec_id: str
     group: str
+    number: int
     envelope: Envelope
     expected: Sequence[type[Event]]
 

@@ -35,7 +35,7 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
         return
     state.waits.add(wait)
     call.open_waits += 1
-    if call.phase is CallPhase.RUNNING and call.worker >= 0:
+    if call.phase is CallPhase.RUNNING:
         call.phase = CallPhase.WAITING
         state.busy -= 1
         give_back_worker(state, call, effects)

@@ -95,8 +95,8 @@ class Context(Generic[StateT]):
         if previous_context is None:
             self._home = Home(workflow._spec.state_type)  # pyright: ignore[reportPrivateUsage]  # HasSpec names it
         else:
-            loaded = load_context(previous_context, workflow._spec, self._serializer)  # pyright: ignore[reportPrivateUsage]
-            self._home, self._resume = Home(None, loaded.store), loaded.resume
+            store, self._resume = load_context(previous_context, workflow._spec, self._serializer)  # pyright: ignore[reportPrivateUsage]
+            self._home = Home(None, store)
 
     @classmethod
     def from_dict(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 from workflows._engine.live import ResumePoint
@@ -16,15 +15,7 @@ from workflows.errors import ContextSerdeError
 from workflows.events import Event, InternalDispatchEvent
 from workflows.instrumentation.records import Carriers, ContextSaved
 
-__all__ = ["LoadedContext", "carriers_of", "dump_context", "load_context"]
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedContext:
-    """What a snapshot holds; `resume` is None where it was taken between runs."""
-
-    store: InMemoryStateStore[Any]
-    resume: ResumePoint | None
+__all__ = ["carriers_of", "dump_context", "load_context"]
 
 
 def dump_context(
@@ -66,8 +57,13 @@ def carriers_of(run: Run) -> Carriers:
     return {name: dict(carrier) for name, carrier in (found or {}).items()}
 
 
-def load_context(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerializer) -> LoadedContext:
+def load_context(
+    data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerializer
+) -> tuple[InMemoryStateStore[Any], ResumePoint | None]:
     """What `dump_context` wrote, or what llama-index-workflows did (its formats 0, 1 and 2).
+
+    Returns:
+        The state, and where the run goes on: None where the snapshot was taken between runs.
 
     Raises:
         ContextSerdeError: If it is something else, or names classes that may not be rebuilt.
@@ -81,7 +77,7 @@ def load_context(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSe
             f"The snapshot of {spec.name} cannot be read: {type(error).__name__}: {error}. It must be what "
             f"Context.to_dict() of the same workflow gave, unchanged."
         ) from error
-    return LoadedContext(store, resume)
+    return store, resume
 
 
 def _is_ours(data: Mapping[str, Any]) -> bool:

@@ -92,6 +92,11 @@ class RunHistory:
         """The last `HISTORY_KEPT` attempts."""
         return [facts if isinstance(facts, HistoryEntry) else _unfolded(facts) for facts in self._facts[-self._kept :]]
 
+    def last_events(self, most: int = 10) -> tuple[str, ...]:
+        """The last events that attempts gave, oldest first, as `step -> Class`."""
+        given = [f"{e.step} -> {event_class.__name__}" for e in self.entries for _, event_class in e.emitted]
+        return tuple(given[-most:])
+
     @property
     def lost(self) -> int:
         """How many attempts are no longer kept."""

@@ -43,12 +43,19 @@ def mask_secrets(text: str) -> str:
     JWTs, private keys in PEM, passwords in URLs, and the value after a secret key's name (`password=...`).
     """
     lowered = text.lower()
-    if len(text) < SHORT_TEXT and not any(hint in lowered for hint in _HINTS):
+    if len(text) < SHORT_TEXT and not _has_hint(lowered):
         return text
     for look in _LOOKS:
         if look.may_occur(text, lowered):
             text = look.pattern.sub(look.replacement, text)
     return text
+
+
+def _has_hint(lowered: str) -> bool:
+    for hint in _HINTS:  # noqa: SIM110  # `any()` over a generator takes twice as long, and every text comes by here
+        if hint in lowered:
+            return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)

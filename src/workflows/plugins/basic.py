@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Mapp
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
 from workflows._engine.live import RunPlan
@@ -17,8 +17,10 @@ from workflows._spec import WorkflowSpec
 from workflows.context.serializers import BaseSerializer, JsonSerializer
 from workflows.context.state_patch import StateCheckpoint
 from workflows.instrumentation.scope import AttemptScope, current_attempt
-from workflows.plugins.journal import JournalRecord, fold, follow
 from workflows.runtime.runtime import Runtime, current_runtime
+
+if TYPE_CHECKING:
+    from workflows.plugins.journal import JournalRecord
 
 __all__ = [
     "BasicRuntime",
@@ -91,6 +93,8 @@ class BasicRuntime(Runtime):
             RuntimeError: If nobody holds a run with this id.
             ValueError: While iterating, if an event cannot be written.
         """
+        from workflows.plugins.journal import follow  # few need it
+
         return follow(self._found(run_id))
 
     def restore(
@@ -106,6 +110,8 @@ class BasicRuntime(Runtime):
             ValueError: If a record is missing ("Journal gap").
             ContextSerdeError: If the snapshot cannot be read.
         """
+        from workflows.plugins.journal import fold
+
         spec = workflow._spec  # pyright: ignore[reportPrivateUsage]  # the protocol names it, as `_context_at`
         kept = list(records)
         if not kept and snapshot is not None:
@@ -175,6 +181,14 @@ def setting_run_id(run_id: str) -> Generator[None]:
         yield
     finally:
         _named_run.reset(token)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "JournalRecord":
+        from workflows.plugins.journal import JournalRecord
+
+        return JournalRecord
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class _Outside:
