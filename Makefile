@@ -18,7 +18,7 @@ MAKE_VENV = $(PYTHON) -m venv --clear $(VENV) && $(BIN)/python -m pip install --
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 endif
 
-.PHONY: demo demo-ui test check bench docs constraints clean
+.PHONY: demo demo-ui test mlflow-editions check compat bench bench-telemetry bench-mlflow docs attributes constraints clean
 
 demo: $(VENV)/.installed $(VENV)/.model  ## one real agent run, seen end to end
 	@$(BIN)/python -m demo $(DEMO)
@@ -30,17 +30,36 @@ demo-ui: $(VENV)/.installed  ## the MLflow UI on what the demo recorded
 test: $(VENV)/.installed .venv-phoenix/.installed
 	SPANFLOW_SERVERS=required $(BIN)/python -m pytest -q $(TESTS)
 
+# The core of the flavor's tests on the oldest MLflow that it supports, and a program for each smaller edition of MLflow.
+MLFLOW_CORE := traces model pyfunc reproduction recording evaluate autolog
+mlflow-editions: .venv-mlflow-oldest/.installed .venv-mlflow-skinny/.installed .venv-mlflow-tracing/.installed
+	.venv-mlflow-oldest/bin/python -m pytest -q $(MLFLOW_CORE:%=tests/mlflow_flavor/test_%.py)
+	.venv-mlflow-skinny/bin/python tests/mlflow_flavor/editions/skinny.py
+	.venv-mlflow-tracing/bin/python tests/mlflow_flavor/editions/tracing.py
+
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/test_shape.py
 
+compat: $(VENV)/.installed  ## user code on us and on the peer (in its own venv): what is equal, what differs on purpose
+	@$(BIN)/python -m tests.compat.table
+
 bench: $(VENV)/.installed  ## us, the peer (in its own venv) and the machine's limit, side by side
 	@$(BIN)/python bench/compare.py $(BENCH)
 
+bench-mlflow: $(VENV)/.installed  ## what traces in MLflow cost, ours and those of MLflow's own flavor
+	@$(BIN)/python bench/mlflow.py $(BENCH)
+
+bench-telemetry: $(VENV)/.installed  ## what spans cost a step, ours and the peer's with OpenInference
+	@$(BIN)/python bench/telemetry.py $(BENCH)
+
 docs: $(VENV)/.installed  ## runs every code block of README and docs/, and every example
 	$(BIN)/python -m pytest -q tests/test_readme.py tests/test_examples.py
+
+attributes: $(VENV)/.installed  ## writes docs/telemetry/attributes.md anew
+	@$(BIN)/python -m tests.workflows_otel.attribute_reference
 
 constraints:  ## resolves everything anew, with uv; names and versions only, no addresses
 	@test -n "$(UV)" || { echo "make constraints needs uv (pip install uv)."; exit 1; }
@@ -50,13 +69,25 @@ constraints:  ## resolves everything anew, with uv; names and versions only, no 
 	  echo "$(MODEL)"; } > constraints.new && mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) .venv-peer .venv-phoenix .venv-llama-index .demo .pytest_cache .ruff_cache dist build
+	rm -rf $(VENV) .venv-mlflow-* .venv-peer .venv-peer-openinference .venv-peer-mlflow .venv-phoenix .venv-llama-index .demo .pytest_cache .ruff_cache dist build
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Spanflow needs Python 3.11 or newer, and none was found on the PATH."; exit 1; }
 	@echo "Installing into $(VENV) with $(if $(UV),uv,pip) and $(PYTHON) ..."
 	@$(MAKE_VENV)
-	@$(INSTALL) --editable '.[otel,phoenix,mlflow]' --group dev
+	@$(INSTALL) --editable '.[otel,phoenix,langfuse,mlflow]' --group dev
+	@touch $@
+
+.venv-mlflow-%/.installed: VENV = .venv-mlflow-$*
+.venv-mlflow-%/.installed: BIN = $(VENV)/bin
+.venv-mlflow-%/.installed: CONSTRAINTS := /dev/null
+.venv-mlflow-oldest/.installed: EDITION := mlflow==3.11.* .[otel,mlflow] pytest pytest-asyncio httpx hypothesis
+.venv-mlflow-skinny/.installed: EDITION := mlflow-skinny .
+.venv-mlflow-tracing/.installed: EDITION := mlflow-tracing .
+.venv-mlflow-%/.installed: pyproject.toml
+	@echo "Installing $(firstword $(EDITION)) into $(VENV) ..."
+	@$(MAKE_VENV)
+	@$(INSTALL) $(foreach part,$(EDITION),$(if $(filter .%,$(part)),--editable '$(part)','$(part)'))
 	@touch $@
 
 # llama-index-core over our engine, for tests/compat_llama_index; its parts want other versions than ours.
@@ -67,8 +98,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing llama-index-core over Spanflow into $(VENV) ..."
 	@$(MAKE_VENV)
 	@$(INSTALL) --editable . ./compat/llama-index-workflows llama-index-core llama-index-llms-openai \
-	  llama-index-utils-workflow openinference-instrumentation-llama-index mlflow opentelemetry-sdk \
-	  hypothesis pytest pytest-asyncio
+	  llama-index-utils-workflow llama-index-observability-otel openinference-instrumentation-llama-index mlflow \
+	  nbformat opentelemetry-sdk hypothesis pytest pytest-asyncio
 	@touch $@
 
 # The demo's real model. Where it cannot be installed the demo says so and uses a scripted server.

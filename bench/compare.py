@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-PEER = "llama-index-workflows==2.26.1"
+from peer import PEER, peer_environment, peer_python
+
 HERE = Path(__file__).parent
-ROOT = HERE.parent
-PEER_VENV = ROOT / ".venv-peer"
-PEER_PYTHON = PEER_VENV / "bin" / "python"
 LIMITED_BY = {"chain": "chain", "stream": "stream"}  # workload -> what `limit.py` measures for it
 
 Figures = dict[str, dict[str, float]]
@@ -34,30 +30,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--only", help="names of workloads, with commas")
     options = parser.parse_args()
-    _install_peer()
+    theirs = peer_python(".venv-peer", [PEER])
     ours: Figures = {}
     peers: Figures = {}
     limit: dict[str, float] = {}
     for _ in range(options.rounds):
         _keep_best(ours, _engine(sys.executable, options))
-        _keep_best(peers, _engine(str(PEER_PYTHON), options))
+        _keep_best(peers, _engine(theirs, options))
         for name, per_second in json.loads(_run([sys.executable, "limit.py"])).items():
             limit[name] = max(per_second, limit.get(name, 0))
     _print(ours, peers, limit)
-
-
-def _install_peer() -> None:
-    if (PEER_VENV / ".installed").exists():
-        return
-    print(f"Installing {PEER} into {PEER_VENV.name} ...", file=sys.stderr)
-    if uv := shutil.which("uv"):
-        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, PEER_VENV], check=True)
-        subprocess.run([uv, "pip", "install", "--quiet", "--python", PEER_PYTHON, PEER], check=True)
-    else:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", PEER_VENV], check=True)
-        pip = [PEER_PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, PEER], check=True)
-    (PEER_VENV / ".installed").touch()
 
 
 def _engine(python: str, options: argparse.Namespace) -> Figures:
@@ -66,9 +48,7 @@ def _engine(python: str, options: argparse.Namespace) -> Figures:
 
 
 def _run(command: list[str]) -> str:
-    # PYTHONPATH would put our package in front of the peer's.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=HERE, env=peer_environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
     return done.stdout
