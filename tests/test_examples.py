@@ -13,15 +13,33 @@ OUTPUT = {
     "01_first_run": '9 words, longest "events"',
     "02_streaming": "page 1 of 4\npage 2 of 4\npage 3 of 4\npage 4 of 4\n4 pages copied",
     "03_retries": "attempt 1: connection refused\nattempt 2: connection refused\nattempt 3: fine\ngot news",
+    "05_trace_of_a_run": "failed: card refused\npage: https://traces.example/<trace id>\n"
+    "note: workflow run <run id>, trace <trace id>: https://traces.example/<trace id>",
+    "06_feedback": "taken by phoenix\nabout the run's own span: True\n"
+    "helpful HUMAN {'score': 1.0, 'label': 'true', 'explanation': 'short and clear'}",
 }
 
-each_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+# What examples say in the middle of what MLflow says; those start servers, and MLflow warns about itself.
+LINES_OF_MLFLOW_EXAMPLES = {
+    "09_mlflow_model": ["a fresh process: bought", "Spend 700 euros? bought"],
+}
+
+each_example = pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(path, marks=[pytest.mark.server] if path.stem in LINES_OF_MLFLOW_EXAMPLES else [])
+        for path in EXAMPLES
+    ],
+    ids=lambda path: path.stem,
+)
 
 
 def run_example(example: Path) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONWARNINGS": "error"}
+    warnings = "default" if example.stem in LINES_OF_MLFLOW_EXAMPLES else "error"
+    timeout = 300 if example.stem in LINES_OF_MLFLOW_EXAMPLES else 60
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONWARNINGS": warnings}
     done = subprocess.run(
-        [sys.executable, str(example)], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(example)], env=environment, capture_output=True, text=True, timeout=timeout, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -32,6 +50,8 @@ def test_example_prints_what_its_header_says(example: Path) -> None:
     printed = run_example(example)
     assert printed
     assert printed == OUTPUT.get(example.stem, printed)
+    lines = LINES_OF_MLFLOW_EXAMPLES.get(example.stem, [])
+    assert [line for line in lines if line not in printed.splitlines()] == []
 
 
 @each_example

@@ -7,18 +7,24 @@ telemetry = workflows_otel.setup("otlp")
 telemetry.flush()
 """
 
-from workflows_otel.batching import FlushResult
-from workflows_otel.calls import Call
-from workflows_otel.decorating import llm_call, retriever, tool
-from workflows_otel.errors import TelemetrySetupError
-from workflows_otel.exporting import redacting
-from workflows_otel.handler import OtelHandler
-from workflows_otel.identity import context
-from workflows_otel.instrumenting import instrument, uninstrument
-from workflows_otel.logs import RunIdFilter, add_run_ids
-from workflows_otel.presets import Preset, console, jaeger, langfuse, otlp, phoenix
-from workflows_otel.sampling import keep_errors_and_slow
-from workflows_otel.setting_up import Setup, setup
+from workflows_otel._ownership import explain_imports
+
+with explain_imports():
+    from workflows_otel.batching import FlushResult
+    from workflows_otel.blobs import kept_in
+    from workflows_otel.calls import Call
+    from workflows_otel.decorating import llm_call, retriever, tool
+    from workflows_otel.errors import TelemetrySetupError
+    from workflows_otel.exporting import redacting
+    from workflows_otel.feedback import feedback
+    from workflows_otel.handler import OtelHandler
+    from workflows_otel.identity import context
+    from workflows_otel.instrumenting import instrument, uninstrument
+    from workflows_otel.logs import RunIdFilter, add_run_ids
+    from workflows_otel.presets import Preset, console, jaeger, langfuse, otlp, phoenix
+    from workflows_otel.sampling import keep_errors_and_slow
+    from workflows_otel.setting_up import Setup, setup
+    from workflows_otel.traces import TraceRef, trace_of
 
 __all__ = [
     "Call",
@@ -28,12 +34,15 @@ __all__ = [
     "RunIdFilter",
     "Setup",
     "TelemetrySetupError",
+    "TraceRef",
     "add_run_ids",
     "console",
     "context",
+    "feedback",
     "instrument",
     "jaeger",
     "keep_errors_and_slow",
+    "kept_in",
     "langfuse",
     "llm_call",
     "otlp",
@@ -42,5 +51,6 @@ __all__ = [
     "retriever",
     "setup",
     "tool",
+    "trace_of",
     "uninstrument",
 ]

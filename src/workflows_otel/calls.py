@@ -155,6 +155,8 @@ class Call:
             self.span.set_attributes({key: captured.text, mime_type: captured.mime_type})
             if captured.truncated:
                 self.span.set_attribute(at.TRUNCATED, True)
+            if captured.uri is not None:
+                self.span.set_attribute(at.INPUT_URI if key == at.INPUT_VALUE else at.OUTPUT_URI, captured.uri)
 
     def _arguments(self, value: Any) -> None:
         captured = capture_value(value, self._drawing.content)

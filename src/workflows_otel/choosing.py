@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from workflows_otel.errors import TelemetrySetupError
 from workflows_otel.presets import Preset, console, jaeger, langfuse, otlp, phoenix
@@ -18,6 +19,11 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     "langfuse": langfuse,
     "otlp": otlp,
     "phoenix": phoenix,
+}
+# Names of the SDK's own exporters, for `OTEL_TRACES_EXPORTER`.
+OF_THE_SDK: dict[str, Callable[[], Preset]] = {
+    "otlp_proto_grpc": partial(otlp, protocol="grpc"),
+    "otlp_proto_http": partial(otlp, protocol="http/protobuf"),
 }
 # A back end is on where one of its variables is set and `OTEL_TRACES_EXPORTER` does not say otherwise.
 SET_UP_BY = {
@@ -49,7 +55,7 @@ def _is_set(variable: str) -> bool:
 def _preset(backend: BackEnd) -> Preset:
     if isinstance(backend, Preset):
         return backend
-    make = PRESETS.get(backend)
+    make = PRESETS.get(backend) or OF_THE_SDK.get(backend)
     if make is None:
         raise TelemetrySetupError(
             f"Back end {backend!r} is unknown. Use one of {', '.join(map(repr, sorted(PRESETS)))}, or a preset such as "

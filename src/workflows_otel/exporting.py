@@ -6,6 +6,7 @@ An ended span cannot be changed, so what a back end gets is a copy where somethi
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -59,12 +60,13 @@ class RedactingExporter(SpanExporter):
         resource: Resource attributes that are added where a span's own resource lacks them.
         about: Attributes to add to a span for this back end.
         skip: Names of spans of ours that this back end has no use for.
+        renew: Makes the exporter anew in a forked child, which must not write into its parent's open connections.
 
     Attributes:
         drawn: How much of payloads our spans show, where `setup()` knows; what is more than `policy.mode` is withheld.
+        sent: Spans that the exporter took.
+        failed: Spans that it did not take.
     """
-
-    drawn: Mode | None = None
 
     def __init__(
         self,
@@ -74,8 +76,13 @@ class RedactingExporter(SpanExporter):
         resource: Mapping[str, str] | None = None,
         about: Callable[[ReadableSpan], Mapping[str, AttributeValue]] | None = None,
         skip: frozenset[str] = frozenset(),
+        renew: Callable[[], SpanExporter] | None = None,
     ) -> None:
         self.exporter = exporter
+        self.drawn: Mode | None = None
+        self.sent = self.failed = 0
+        self._renew = renew
+        self._process = os.getpid()
         self._policy = policy
         self._masking = ContentPolicy()  # the user's callback has seen what we wrote
         self._resource = Resource(resource) if resource else None
@@ -85,8 +92,21 @@ class RedactingExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export the spans, masked; success where none is left to be exported."""
+        if self._renew is not None and self._process != os.getpid():
+            self._process, self.exporter = os.getpid(), self._renew()
         shown = [self._shown(span) for span in spans if not (self._skip and span.name in self._skip and _is_ours(span))]
-        return self.exporter.export(shown) if shown else SpanExportResult.SUCCESS
+        result = self.exporter.export(shown) if shown else SpanExportResult.SUCCESS
+        if result is SpanExportResult.SUCCESS:
+            self.sent += len(shown)
+        else:
+            self.failed += len(shown)
+        return result
+
+    def before(self, exporter: SpanExporter) -> RedactingExporter:
+        """Another one, which shows the same to another exporter of the same back end."""
+        other = RedactingExporter(exporter, self._policy, about=self._about, skip=self._skip)
+        other.drawn = self.drawn
+        return other
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Flush the exporter."""

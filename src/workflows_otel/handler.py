@@ -9,6 +9,7 @@ from typing import Any
 from opentelemetry.trace import Tracer, get_current_span
 
 from workflows.instrumentation import attributes as at
+from workflows.instrumentation.content import capture_fields
 from workflows.instrumentation.records import (
     EventStreamed,
     EventUnhandled,
@@ -34,6 +35,7 @@ from workflows_otel.settings import Settings
 from workflows_otel.signals import Signals
 from workflows_otel.steps import StepSpans
 from workflows_otel.streams import StreamSummary
+from workflows_otel.traces import note_trace, remember
 from workflows_otel.waits import WaitSpans
 
 __all__ = ["OtelHandler"]
@@ -118,6 +120,14 @@ class OtelHandler:
             attempt.carrier = carrier_of(attempt.span.get_span_context())
         return attempt.carrier
 
+    def note(self, name: str, fields: Mapping[str, Any]) -> None:
+        """Put what the current step says of itself (by llama-index's `dispatcher.event`, say) on its span."""
+        scope = current_attempt.get()
+        run = self._open.get(scope.run_id) if scope is not None else None
+        attempt = run.attempts.get(scope.exec_id) if scope is not None and run is not None else None
+        if attempt is not None:
+            attempt.span.add_event(name, capture_fields(fields, self.settings.content.for_outputs()))
+
     def close(self) -> None:
         """Close every open span as interrupted: nobody is going to tell how those runs end."""
         for run_id in list(self._open):
@@ -130,10 +140,13 @@ class OtelHandler:
             self._signals.look(record)
         parent = self._open.get(record.parent[0]) if record.parent is not None else None
         run = self._runs.started(record, parent)
+        remember(record.run_id, run.span.get_span_context(), self._tracer)
         if run.span.is_recording():
             self._open[record.run_id] = run
 
     def _run_ended(self, record: RunEnded) -> None:
+        if record.error is not None:
+            note_trace(record.run_id, record.error)
         run = self._open.pop(record.run_id, None)
         if run is None:
             return
@@ -221,7 +234,11 @@ def _outside(run_id: str, name: str) -> Mapping[str, str] | None:
     if run is None or run.run_id != run_id or run.span is not span:
         return carrier_of(span.get_span_context())
     mine = run.as_drawn_by(name)
-    return None if mine is None else carrier_of_run(mine.span.get_span_context(), mine.first, mine.started_ns)
+    return (
+        None
+        if mine is None
+        else carrier_of_run(mine.span.get_span_context(), mine.first, mine.started_ns, mine.identity)
+    )
 
 
 def _noted(stream: StreamSummary | None, record: EventStreamed) -> StreamSummary:

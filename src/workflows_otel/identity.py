@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from opentelemetry import baggage
@@ -38,6 +38,12 @@ class Caller:
     tags: tuple[str, ...]
     metadata: Mapping[str, Any]
     trace_name: str | None
+
+    def or_else(self, session_id: str | None, user_id: str | None) -> Caller:
+        """The same, with a session and a user where nobody said one now."""
+        if (self.session_id or session_id) == self.session_id and (self.user_id or user_id) == self.user_id:
+            return self
+        return replace(self, session_id=self.session_id or session_id, user_id=self.user_id or user_id)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count
 from typing import Any
 
@@ -14,6 +14,7 @@ from opentelemetry.metrics import MeterProvider
 
 from workflows.instrumentation import add_handler
 from workflows.instrumentation.content import ContentPolicy, Mode
+from workflows_otel._ownership import warn_if_mixed
 from workflows_otel.handler import OtelHandler
 from workflows_otel.instruments import CallInstruments
 from workflows_otel.open_spans import Attributes
@@ -23,7 +24,7 @@ from workflows_otel.runs import current_run
 from workflows_otel.settings import ResumeTrace, RunParent, Settings, Streams
 from workflows_otel.signals import Signals
 
-__all__ = ["Drawing", "drawing", "instrument", "instrumented", "uninstrument"]
+__all__ = ["Drawing", "drawing", "drawn_providers", "instrument", "instrumented", "uninstrument"]
 
 _handlers: dict[int, tuple[trace.TracerProvider, OtelHandler, Callable[[], None]]] = {}
 _signals = Signals()
@@ -35,6 +36,7 @@ def instrument(
     *,
     content: Mode | ContentPolicy | None = None,
     redact: Callable[[str, Any], Any] | None = None,
+    blob: Callable[[str, str], str | None] | None = None,
     run_parent: RunParent = "auto",
     resume_trace: ResumeTrace = "auto",
     start_marker: bool = True,
@@ -51,6 +53,7 @@ def instrument(
         tracer_provider: Default: the process's own, also when it is set after this call.
         content: As for `setup()`; default "types".
         redact: As for `setup()`.
+        blob: As for `setup()`.
         run_parent: As for `setup()`.
         resume_trace: As for `setup()`.
         start_marker: As for `setup()`.
@@ -58,11 +61,14 @@ def instrument(
         meter_provider: Where metrics of runs go; default: the process's own, also when it is set after this call.
         logger_provider: Where log events of runs go; default as for `meter_provider`.
     """
+    warn_if_mixed()
     policy = (
         content
         if isinstance(content, ContentPolicy)
         else ContentPolicy.from_environment(content or "types", redact=redact)
     )
+    if blob is not None:
+        policy = replace(policy, blob=blob)
     settings = Settings(policy, run_parent, resume_trace, start_marker, streams)
     instrumented(tracer_provider or trace.get_tracer_provider(), settings, meter_provider, logger_provider)
 
@@ -111,6 +117,11 @@ def uninstrument(tracer_provider: trace.TracerProvider | None = None) -> None:
     for _, handler, remove in found:
         remove()
         handler.close()
+
+
+def drawn_providers() -> list[trace.TracerProvider]:
+    """The tracer providers on which runs are drawn."""
+    return [provider for provider, _, _ in _handlers.copy().values()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 
 from workflows.instrumentation import attributes as at
+from workflows.instrumentation.backlog import backlogs
+from workflows.instrumentation.content import cut_values
 from workflows.instrumentation.dispatcher import process_dispatcher
 from workflows_otel.dropped import dropped_spans
 
@@ -14,6 +16,8 @@ __all__ = ["CallInstruments", "Instruments"]
 
 # Source: OpenTelemetry's semantic conventions for generative AI, `gen_ai.client.operation.duration`, `.token.usage`.
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+SHORT_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+BYTES = tuple(float(4**power) for power in range(4, 15))  # 256 B to 256 MB
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 
 Observe = Callable[[CallbackOptions], Iterable[Observation]]
@@ -44,6 +48,17 @@ class Instruments:
             at.METRIC_STEP_WORKERS_LIMIT, [observed("limit")], "{execution}", "`num_workers`."
         )
         meter.create_observable_counter(at.METRIC_TELEMETRY_DROPPED, [_dropped], "{item}", "Spans that were lost.")
+        meter.create_observable_counter(at.METRIC_TELEMETRY_TRUNCATED, [_truncated], "{item}", "Values that were cut.")
+        self.context_size = meter.create_histogram(
+            at.METRIC_CONTEXT_SIZE, "By", "Snapshots of runs.", explicit_bucket_boundaries_advisory=BYTES
+        )
+        self.loop_lag = meter.create_histogram(
+            at.METRIC_LOOP_LAG,
+            "s",
+            "How late an event loop with runs is.",
+            explicit_bucket_boundaries_advisory=SHORT_SECONDS,
+        )
+        meter.create_observable_gauge(at.METRIC_STREAM_BACKLOG, [_backlog], "{event}", "Streamed events not read yet.")
         meter.create_observable_counter(at.METRIC_TELEMETRY_ERRORS, [_errors], "{item}", "Records a handler failed on.")
 
 
@@ -65,6 +80,14 @@ def _dropped(options: CallbackOptions) -> Iterable[Observation]:
         Observation(count, {"signal": "traces", "reason": reason, "handler": back_end})
         for back_end, reason, count in dropped_spans()
     ]
+
+
+def _truncated(options: CallbackOptions) -> Iterable[Observation]:
+    return [Observation(cut_values(), {"reason": "size"})]
+
+
+def _backlog(options: CallbackOptions) -> Iterable[Observation]:
+    return [Observation(behind, {at.GEN_AI_WORKFLOW_NAME: workflow}) for workflow, behind in backlogs().items()]
 
 
 def _errors(options: CallbackOptions) -> Iterable[Observation]:

@@ -5,9 +5,10 @@ They are told of every run, also of those whose trace is sampled out, and never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
@@ -15,6 +16,7 @@ from opentelemetry.util.types import AttributeValue
 
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.records import (
+    ContextSaved,
     EventSent,
     EventStreamed,
     EventUnhandled,
@@ -33,10 +35,13 @@ from workflows.instrumentation.records import (
     WaitTimedOut,
 )
 from workflows_otel.instruments import Instruments
+from workflows_otel.loop_lag import LoopLag
 from workflows_otel.own_scope import SCHEMA_URL, SCOPE, VERSION
 from workflows_otel.statuses import error_type
 
 __all__ = ["MetricsHandler"]
+
+FORGET_AFTER_NS = 7 * 24 * 3600 * 10**9  # a run that told nothing of its end in a week has lost it
 
 Labels = dict[str, AttributeValue]
 _ENDED_WAITS: dict[type[Record], str] = {
@@ -63,8 +68,8 @@ class _Run:
     workflow: str
     labels: Labels
     started_ns: int
+    loop: AbstractEventLoop | None
     started: dict[str, int] = field(default_factory=dict[str, int])
-    waits: int = 0
 
 
 class MetricsHandler:
@@ -84,6 +89,7 @@ class MetricsHandler:
         self._made = Instruments(provider.get_meter(SCOPE, VERSION, SCHEMA_URL), self._observed)
         self._runs: dict[str, _Run] = {}
         self._steps: dict[tuple[str, str], _Step] = {}
+        self._lag = LoopLag(self._made.loop_lag.record)
         self._tell: dict[type[Record], Callable[[Instruments, _Run, Any], None]] = {
             RunSuspended: self._run_suspended,
             RunEnded: self._run_ended,
@@ -105,9 +111,16 @@ class MetricsHandler:
         if kind is RunStarted or kind is RunResumed:
             self._run_started(record)  # pyright: ignore[reportArgumentType]  # looked at above
             return
+        if isinstance(record, ContextSaved):  # of a run that was just suspended, maybe
+            self._made.context_size.record(_size(record.context), {at.GEN_AI_WORKFLOW_NAME: record.workflow})
+            return
         run = self._runs.get(record.run_id)
         if run is not None and (tell := self._tell.get(kind)) is not None:
             tell(self._made, run, record)
+
+    def close(self) -> None:
+        """Let go of the event loops of runs that nobody will tell about any more."""
+        self._lag.close()
 
     def carrier(self, run_id: str) -> Mapping[str, str] | None:
         """Nothing: metrics do not travel."""
@@ -116,7 +129,9 @@ class MetricsHandler:
     def _run_started(self, record: RunStarted) -> None:
         made = self._made
         labels: Labels = {at.GEN_AI_WORKFLOW_NAME: record.workflow}
-        self._runs[record.run_id] = _Run(record.workflow, labels, record.at_ns)
+        if self._runs and record.at_ns - self._runs[oldest := next(iter(self._runs))].started_ns > FORGET_AFTER_NS:
+            self._forget(made, self._runs[oldest], oldest)
+        self._runs[record.run_id] = _Run(record.workflow, labels, record.at_ns, self._lag.run_began())
         made.run_active.add(1, labels)
         if record.queue_wait:
             made.run_queue.record(record.queue_wait, labels)
@@ -134,6 +149,8 @@ class MetricsHandler:
     def _forget(self, made: Instruments, run: _Run, run_id: str) -> None:
         del self._runs[run_id]
         made.run_active.add(-1, run.labels)
+        if run.loop is not None:
+            self._lag.run_ended(run.loop)
 
     def _event_sent(self, made: Instruments, run: _Run, record: EventSent) -> None:
         sender = record.envelope.sender_step
@@ -194,6 +211,20 @@ class MetricsHandler:
             return [Observation(getattr(step, what), step.labels) for step in list(self._steps.values())]
 
         return observe
+
+
+def _size(value: object) -> int:
+    """About how many bytes plain data takes as JSON: its texts are nearly all of it, and nothing is written."""
+    match value:
+        case str():
+            return len(value) + 2
+        case Mapping():
+            fields = cast("Mapping[str, object]", value)
+            return 2 + sum(len(name) + 4 + _size(item) for name, item in fields.items())
+        case list() | tuple():
+            return 2 + sum(1 + _size(item) for item in cast("Sequence[object]", value))
+        case _:
+            return 5
 
 
 def _seconds(from_ns: int, to_ns: int) -> float:

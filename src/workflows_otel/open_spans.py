@@ -9,6 +9,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, Tracer
 from opentelemetry.util.types import AttributeValue
 
+from workflows.instrumentation.content import Captured
 from workflows_otel.propagation import TraceCarrier
 from workflows_otel.settings import Settings
 from workflows_otel.streams import StreamSummary
@@ -26,6 +27,7 @@ class OpenCall:
         context: An OpenTelemetry context with that span as the current one.
         previous: The attempt that ended last.
         attempts: How many attempts began.
+        emitted: What they sent and returned so far, as it is shown; `emitted_count` also counts what is not.
     """
 
     step: str
@@ -35,6 +37,8 @@ class OpenCall:
     previous: SpanContext | None = None
     attempts: int = 0
     stream: StreamSummary | None = None
+    emitted: list[str] = field(default_factory=list[str])
+    emitted_count: int = 0
 
 
 @dataclass(slots=True)
@@ -68,6 +72,7 @@ class OpenRun:
     """A run (segment) and its span.
 
     Attributes:
+        span_context: Of the run's span.
         context: An OpenTelemetry context with the run's span as the current one: the parent of its steps.
         identity: Attributes that every span of the run has.
         attempts: Its running attempts, by exec_id.
@@ -79,11 +84,13 @@ class OpenRun:
         ambient: The context in which the run was asked for.
         settings: How this run is drawn.
         tracer: Of the handler; spans of helpers inside its steps are made by it.
+        last_output: The id of the event that a step gave last, and how its content is shown.
         other: The same run as the handler of another provider draws it, which was told before.
     """
 
     run_id: str
     span: Span
+    span_context: SpanContext
     context: Context
     workflow: str
     kind: str
@@ -100,6 +107,7 @@ class OpenRun:
     calls: dict[str, OpenCall] = field(default_factory=dict[str, OpenCall])
     constants: dict[str, Attributes] = field(default_factory=dict[str, Attributes])
     stream: StreamSummary | None = None
+    last_output: tuple[str, Captured | None] | None = None
     noted: int = 0
 
     def as_drawn_by(self, name: str) -> OpenRun | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote, unquote
 
 from opentelemetry.trace import Link, SpanContext, TraceFlags, TraceState
+from opentelemetry.util.types import AttributeValue
 
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.records import Envelope
@@ -12,6 +14,7 @@ from workflows.instrumentation.records import Envelope
 __all__ = [
     "HANDLER_NAME",
     "TraceCarrier",
+    "carried",
     "carrier_of",
     "carrier_of_run",
     "first_segment_of",
@@ -28,19 +31,46 @@ TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 FIRST_SEGMENT = "first_segment"
 STARTED_NS = "started_ns"
+BAGGAGE = "baggage"
+_KEPT = (at.SESSION_ID, at.USER_ID)
 
 
-class TraceCarrier(dict[str, str]):
-    """A carrier that remembers the span context it was made of, so that inside this process nothing is parsed."""
+class TraceCarrier(Mapping[str, str]):
+    """The carrier of a span context: nothing is parsed in this process, and nothing is written before it leaves it."""
 
-    __slots__ = ("span_context",)
+    __slots__ = ("_fields", "_span_id", "span_context")
 
     def __init__(self, span_context: SpanContext) -> None:
-        trace_id, span_id, _, flags, *_ = span_context
-        super().__init__(traceparent=f"00-{trace_id:032x}-{span_id:016x}-{flags & 0xFF:02x}")
-        if span_context.trace_state:
-            self[TRACESTATE] = span_context.trace_state.to_header()
         self.span_context = span_context
+        self._span_id: str | None = None
+        self._fields: dict[str, str] | None = None
+
+    @property
+    def span_id(self) -> str:
+        """16 hexadecimal digits."""
+        if self._span_id is None:
+            self._span_id = f"{self.span_context.span_id:016x}"
+        return self._span_id
+
+    def _written(self) -> dict[str, str]:
+        if self._fields is None:
+            trace_id, _, _, flags, state, *_ = self.span_context
+            self._fields = {TRACEPARENT: f"00-{trace_id:032x}-{self.span_id}-{flags & 0xFF:02x}"}
+            if state:
+                self._fields[TRACESTATE] = state.to_header()
+        return self._fields
+
+    def __getitem__(self, name: str) -> str:
+        return self._written()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._written())
+
+    def __len__(self) -> int:
+        return len(self._written())
+
+    def __bool__(self) -> bool:
+        return True
 
     def __reduce__(self) -> tuple[type[dict[str, str]], tuple[dict[str, str]]]:
         return dict, (dict(self),)  # copied or stored, it is a plain mapping again
@@ -51,12 +81,25 @@ def carrier_of(span_context: SpanContext) -> TraceCarrier | None:
     return TraceCarrier(span_context) if span_context.is_valid else None
 
 
-def carrier_of_run(span_context: SpanContext, first: SpanContext, started_ns: int) -> dict[str, str]:
-    """What a snapshot of a run carries: this segment's span, the first segment's, and when this one began."""
-    carrier: dict[str, str] = TraceCarrier(span_context)
+def carrier_of_run(
+    span_context: SpanContext, first: SpanContext, started_ns: int, identity: Mapping[str, AttributeValue]
+) -> dict[str, str]:
+    """What a snapshot of a run carries: this segment's span, the first segment's, when this one began, and for whom."""
+    carrier = dict(TraceCarrier(span_context))
     carrier[FIRST_SEGMENT] = TraceCarrier(first)[TRACEPARENT]
     carrier[STARTED_NS] = str(started_ns)
+    if kept := [f"{name}={quote(str(identity[name]))}" for name in _KEPT if name in identity]:
+        carrier[BAGGAGE] = ",".join(kept)
     return carrier
+
+
+def carried(carrier: Mapping[str, str] | None, name: str) -> str | None:
+    """A baggage entry of the previous segment: its session, or its user."""
+    for entry in (carrier.get(BAGGAGE, "") if carrier else "").split(","):
+        found, _, value = entry.partition("=")
+        if found == name and value:
+            return unquote(value)
+    return None
 
 
 def first_segment_of(carrier: Mapping[str, str] | None) -> SpanContext | None:

@@ -21,7 +21,7 @@ from workflows.instrumentation.content import capture_value, redact_text, to_jso
 from workflows.instrumentation.records import RunCounts, RunEnded, RunStarted
 from workflows_otel.identity import Caller, caller_of
 from workflows_otel.open_spans import Attributes, OpenRun
-from workflows_otel.propagation import first_segment_of, link_to, span_context_of, started_ns_of
+from workflows_otel.propagation import carried, first_segment_of, link_to, span_context_of, started_ns_of
 from workflows_otel.settings import Settings
 from workflows_otel.statuses import set_status
 
@@ -56,7 +56,10 @@ class RunSpans:
         if other is not None and other.run_id != record.run_id:
             other = None
         ambient = here if other is None else other.ambient  # without the span of another provider's handler
-        caller = caller_of(record.identity, ambient)
+        carrier = record.carriers.get(self._name)
+        caller = caller_of(record.identity, ambient).or_else(
+            carried(carrier, at.SESSION_ID), carried(carrier, at.USER_ID)
+        )
         parent_context, links = self._parent(record, ambient, parent)
         identity = self._identity(record, caller, parent)
         span = self._tracer.start_span(
@@ -68,10 +71,14 @@ class RunSpans:
         )
         if span.is_recording():
             self._write_payload(span, record, caller)
+            if getattr(span, "parent", None) is None:  # the OTLP endpoint of MLflow reads both on a trace's root
+                kind = "AGENT" if record.span_kind == "AGENT" else "WORKFLOW"
+                span.set_attributes({at.MLFLOW_SPAN_TYPE: f'"{kind}"', at.MLFLOW_TRACE_NAME: f"{record.workflow}.run"})
         context = set_span_in_context(span, here)
         run = OpenRun(
             record.run_id,
             span,
+            span.get_span_context(),
             context,
             workflow=record.workflow,
             kind=_kind(record),
@@ -194,6 +201,8 @@ class RunSpans:
             )
             if captured.truncated:
                 span.set_attribute(at.TRUNCATED, True)
+            if captured.uri is not None:
+                span.set_attribute(at.INPUT_URI, captured.uri)
         if caller.metadata:
             span.set_attribute(at.METADATA, to_jsonable(dict(caller.metadata), policy).text)
 
@@ -207,6 +216,8 @@ class RunSpans:
         attributes[at.OUTPUT_SIZE] = captured.size
         if captured.truncated:
             attributes[at.TRUNCATED] = True
+        if captured.uri is not None:
+            attributes[at.OUTPUT_URI] = captured.uri
 
 
 def _about_run(record: RunStarted, caller: Caller) -> Attributes:

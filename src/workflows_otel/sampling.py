@@ -103,6 +103,9 @@ class TailProcessor(SpanProcessor):
         context = span.get_span_context()
         if not context.trace_flags.sampled:
             return
+        if span.parent is None or span.parent.is_remote:
+            for processor in self._processors:
+                processor.on_start(span, parent_context)
         with self._lock:
             trace = self._traces.get(context.trace_id)
             if trace is None:

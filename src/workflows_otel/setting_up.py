@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import atexit
 import logging
+import multiprocessing.util
 import os
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from types import FrameType
 from typing import Any
 from weakref import WeakSet
 
@@ -18,19 +23,22 @@ from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
 
 from workflows.instrumentation.content import ContentPolicy, Mode, redact_text
+from workflows_otel._ownership import warn_if_mixed
 from workflows_otel.batching import SHUTDOWN_TIMEOUT, BatchProcessor, DirectProcessor, FlushResult
 from workflows_otel.choosing import BackEnd, chosen
 from workflows_otel.dropped import watch
 from workflows_otel.errors import TelemetrySetupError
 from workflows_otel.exporting import RedactingExporter
-from workflows_otel.instrumenting import instrumented, uninstrument
+from workflows_otel.instrumenting import drawn_providers, instrumented, uninstrument
+from workflows_otel.neighbours import Feeding, tell_of_refused_providers
 from workflows_otel.presets import Preset
 from workflows_otel.sampling import KeepErrorsAndSlow, TailProcessor
 from workflows_otel.settings import ResumeTrace, RunParent, Settings, Streams
 from workflows_otel.stamping import StampingProcessor
+from workflows_otel.traces import forget_pages, show_pages
 from workflows_otel.withholding import MODES
 
-__all__ = ["BackEnd", "Setup", "setup"]
+__all__ = ["BackEnd", "Setup", "active_presets", "setup"]
 
 START_MARKER = "workflow.started"
 
@@ -43,8 +51,7 @@ class _Feed:
 
     preset: Preset
     policy: ContentPolicy
-    exporter: RedactingExporter
-    processor: BatchProcessor | DirectProcessor
+    processor: Feeding
 
 
 class Setup:
@@ -60,11 +67,22 @@ class Setup:
         self._feeds = tuple(feeds)
         self._shut_down = False
         atexit.register(self.shutdown)
+        # A child of `multiprocessing` leaves without `atexit`; it has finalizers of its own.
+        multiprocessing.util.register_after_fork(self, Setup._finish_in_child)
+        show_pages(self.pages)
 
     @property
     def feeds(self) -> tuple[_Feed, ...]:
         """The back ends, and how each is fed."""
         return self._feeds
+
+    def pages(self, trace_id: str) -> dict[str, str]:
+        """The URL of a trace in each back end that has one."""
+        made = ((feed.preset.name, feed.preset.trace_url) for feed in self._feeds)
+        return {name: trace_url(trace_id) for name, trace_url in made if trace_url is not None}
+
+    def _finish_in_child(self) -> None:
+        multiprocessing.util.Finalize(None, self.shutdown, exitpriority=0)
 
     def flush(self, timeout: float = 5.0) -> FlushResult:
         """Send what has ended, in at most `timeout` seconds; the result counts all spans since `setup()`.
@@ -82,7 +100,8 @@ class Setup:
         if not self._shut_down:
             self._shut_down = True
             atexit.unregister(self.shutdown)
-            _active.discard(self)
+            forget_pages(self.pages)
+            _active.pop(self, None)
             if not any(other.provider is self.provider for other in _active):
                 uninstrument(self.provider)
             if self._holding is not None:
@@ -98,7 +117,7 @@ class Setup:
         return f"Setup({', '.join(feed.preset.name for feed in self._feeds)})"
 
 
-_active: set[Setup] = set()
+_active: dict[Setup, None] = {}  # in the order in which they came
 _stamped: WeakSet[TracerProvider] = WeakSet()
 
 
@@ -107,11 +126,13 @@ def setup(
     *,
     content: Mode | ContentPolicy | None = None,
     redact: Callable[[str, Any], Any] | None = None,
+    blob: Callable[[str, str], str | None] | None = None,
     run_parent: RunParent = "auto",
     resume_trace: ResumeTrace = "auto",
     start_marker: bool = True,
     streams: Streams = "summary",
     sampler: Sampler | KeepErrorsAndSlow | None = None,
+    flush_on_sigterm: bool = False,
     debug: bool = False,
 ) -> Setup:
     """Send spans of every run in this process to one or several back ends.
@@ -127,6 +148,8 @@ def setup(
             for, "full" for Phoenix and Langfuse. Environment variables win (`ContentPolicy.from_environment`).
         redact: Called with the path and the value of everything that is captured, and with the name and the value of
             each text on other libraries' spans; what it returns is sent instead.
+        blob: Keeps the whole of payloads that are too long for a span, and returns a URI: `kept_in(...)`, or a
+            callable as in `ContentPolicy.blob`.
         run_parent: Whether a run's span is a "child" of the span that is current at `run()`, a root with a "link" to
             it, or a "root". "auto": child, unless a back end needs roots and the parent is recorded elsewhere.
         resume_trace: Whether a resumed run continues its trace, or links to it. "auto": continues within a day.
@@ -135,14 +158,17 @@ def setup(
         streams: Summarise streamed events on spans, also emit a log event for each ("log"), or leave them "off".
         sampler: For a provider made here; default: `OTEL_TRACES_SAMPLER`. `keep_errors_and_slow(...)` decides at the
             end of a trace, also on a provider that was there.
+        flush_on_sigterm: Turn SIGTERM, which by default ends a process without a word, into an exit by `sys.exit(143)`:
+            runs are cancelled and spans sent. Only in the main thread, and where nobody else handles the signal.
         debug: Export each span at once, in the thread that ends it. It slows runs down: not for production.
 
     Raises:
         TelemetrySetupError: An unknown back end, an option that cannot work, or a package that is not installed.
     """
+    warn_if_mixed()
     presets = chosen(backend)
     settings = Settings(run_parent=run_parent, resume_trace=resume_trace, start_marker=start_marker, streams=streams)
-    policies = [_policy(content, redact, preset.content) for preset in presets]
+    policies = [_policy(content, redact, blob, preset.content) for preset in presets]
     exporters = [preset.make_exporter() for preset in presets]  # before anything is changed: this may raise
     tail = sampler if isinstance(sampler, KeepErrorsAndSlow) else None
     provider = _provider(presets, None if isinstance(sampler, KeepErrorsAndSlow) else sampler)
@@ -150,12 +176,16 @@ def setup(
     holding = TailProcessor(tail, [feed.processor for feed in feeds]) if tail is not None else None
     for processor in [feed.processor for feed in feeds] if holding is None else [holding]:
         provider.add_span_processor(processor)
+    if flush_on_sigterm:
+        _exit_on_sigterm()
     for feed in feeds:
         watch(feed.preset.name, feed.processor.counts)
     made = Setup(provider, feeds, holding)
-    _active.add(made)
-    policy = _draw_for_all(provider, settings, _policy(content, redact, "types"))
+    _active[made] = None
+    policy = _draw_for_all(provider, settings, _policy(content, redact, blob, "types"))
     shown = ", ".join(f"{preset.name} ({redact_text(preset.where)})" for preset in presets)
+    for feed in feeds:
+        feed.processor.look()
     logger.info("workflow telemetry goes to %s; payloads: %s", shown or "no back end of its own", policy.mode)
     return made
 
@@ -167,8 +197,27 @@ def _feed(preset: Preset, policy: ContentPolicy, exporter: SpanExporter, *, debu
         resource=preset.resource,
         about=preset.about,
         skip=frozenset() if preset.start_marker else frozenset((START_MARKER,)),
+        renew=preset.make_exporter,
     )
-    return _Feed(preset, policy, shown, DirectProcessor(shown) if debug else BatchProcessor(shown))
+    own = DirectProcessor(shown) if debug else BatchProcessor(shown)
+    return _Feed(preset, policy, Feeding(preset, own, shown, drawn_providers))
+
+
+def active_presets() -> list[Preset]:
+    """The back ends of every `setup()` that is not shut down."""
+    return [feed.preset for made in _active for feed in made.feeds]
+
+
+def _exit_on_sigterm() -> None:
+    if threading.current_thread() is not threading.main_thread():
+        raise TelemetrySetupError("flush_on_sigterm= works in the main thread only. Call setup() there.")
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _exit)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    # An exception and no flush right here: the main thread may hold any lock now. It unwinds, and `atexit` flushes.
+    sys.exit(128 + number)
 
 
 def _draw_for_all(provider: TracerProvider, settings: Settings, default: ContentPolicy) -> ContentPolicy:
@@ -177,10 +226,10 @@ def _draw_for_all(provider: TracerProvider, settings: Settings, default: Content
     presets = [feed.preset for feed in feeds]
     policy = max((feed.policy for feed in feeds), key=lambda policy: MODES.index(policy.mode), default=default)
     for feed in feeds:
-        feed.exporter.drawn = policy.mode
+        feed.processor.show(policy.mode)
     drawn = replace(
         settings,
-        content=policy if policy.redact is not None else replace(policy, redact=default.redact),
+        content=replace(policy, redact=policy.redact or default.redact, blob=policy.blob or default.blob),
         start_marker=settings.start_marker and (not presets or any(preset.start_marker for preset in presets)),
         roots=any(preset.roots for preset in presets),
         conversation_id=any(preset.conversation_id for preset in presets),
@@ -191,11 +240,14 @@ def _draw_for_all(provider: TracerProvider, settings: Settings, default: Content
 
 
 def _policy(
-    content: Mode | ContentPolicy | None, redact: Callable[[str, Any], Any] | None, default: Mode
+    content: Mode | ContentPolicy | None,
+    redact: Callable[[str, Any], Any] | None,
+    blob: Callable[[str, str], str | None] | None,
+    default: Mode,
 ) -> ContentPolicy:
     if isinstance(content, ContentPolicy):
-        return content if redact is None else replace(content, redact=redact)
-    return ContentPolicy.from_environment(content or default, redact=redact)
+        return replace(content, redact=redact or content.redact, blob=blob or content.blob)
+    return replace(ContentPolicy.from_environment(content or default, redact=redact), blob=blob)
 
 
 def _provider(presets: Sequence[Preset], sampler: Sampler | None) -> TracerProvider:
@@ -226,6 +278,7 @@ def _provider(presets: Sequence[Preset], sampler: Sampler | None) -> TracerProvi
     )
     _stamp(provider)
     trace.set_tracer_provider(provider)
+    tell_of_refused_providers(provider)
     return provider
 
 
@@ -251,10 +304,11 @@ def _span_limits(presets: Sequence[Preset]) -> SpanLimits | None:
 
 
 def _sum(results: Iterable[FlushResult]) -> FlushResult:
-    sent = failed = dropped = pending = 0
+    sent = failed = pending = 0
+    dropped: int | None = 0
     for result in results:
         sent += result.sent
         failed += result.failed
-        dropped += result.dropped or 0
+        dropped = None if dropped is None or result.dropped is None else dropped + result.dropped
         pending += result.pending
     return FlushResult(sent, failed, dropped, pending)

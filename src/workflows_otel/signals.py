@@ -67,6 +67,8 @@ class Signals:
             for made in (self._metrics, self._logs):
                 if made is not None:
                     made[1]()
+            if self._metrics is not None:
+                self._metrics[0].close()
             self._metrics = self._logs = None
             self.awake = False
             self.calls = _call_instruments(None)

@@ -18,6 +18,7 @@ from workflows.instrumentation.records import (
     StepStarted,
 )
 from workflows_otel.open_spans import Attributes, OpenAttempt, OpenCall, OpenRun
+from workflows_otel.own_spans import SpanStarter, write
 from workflows_otel.propagation import link_to, sender_of
 from workflows_otel.settings import Settings
 from workflows_otel.statuses import COMPLETED, error_type, set_status, write_exception
@@ -41,6 +42,7 @@ class StepSpans:
 
     def __init__(self, tracer: Tracer, settings: Settings, name: str) -> None:
         self._tracer = tracer
+        self._start = SpanStarter(tracer).start
         self._name = name
         self._settings = settings
         self._shows_values = settings.content.mode == "full"
@@ -71,11 +73,14 @@ class StepSpans:
             if attempt.token is not None and get_current_span() is attempt.span:
                 otel_context.detach(attempt.token)
             self._close_attempt(run, attempt, record)
-        call = run.calls.get(record.exec_id)
+        call = run.calls.get(record.exec_id) if run.calls else None
+        if attempt is None and not record.started:
+            self._draw_unstarted(run, call, record)
         if call is None:
-            if attempt is None and not record.started:
-                self._draw_unstarted(run, record)
-        elif record.retry_delay is None:
+            return
+        call.emitted_count += len(record.emitted)
+        call.emitted += _shown(record.emitted, SHOWN_EMITTED - len(call.emitted))
+        if record.retry_delay is None:
             del run.calls[record.exec_id]
             self._close_call(run, call, record)
         elif attempt is not None:
@@ -94,7 +99,7 @@ class StepSpans:
                 link = link_to(sender, at.LINK_COLLECT_MEMBER, envelope)
                 span.add_link(link.context, link.attributes)
                 span_ids.append(f"{sender.span_id:016x}")
-        span.set_attributes({at.CAUSE_COUNT: len(record.members), at.CAUSE_SPAN_IDS: span_ids[:SHOWN_CAUSES]})
+        write(span, {at.CAUSE_COUNT: len(record.members), at.CAUSE_SPAN_IDS: tuple(span_ids[:SHOWN_CAUSES])})
 
     def retry_scheduled(self, run: OpenRun, record: RetryScheduled) -> None:
         """Note on the step's span that another attempt follows."""
@@ -132,11 +137,16 @@ class StepSpans:
             attributes[at.STEP_REPLAY] = True
         links = _write_causes(attributes, run, causes, self._name) if causes else ()
         if self._shows_values and causes:
-            shown: Event | list[Event] = causes[0].event if len(causes) == 1 else [cause.event for cause in causes]
-            _write_input(attributes, capture_value(shown, self._inputs))
-        return self._tracer.start_span(
-            f"run_step {record.step}", run.context, attributes=attributes, links=links, start_time=record.at_ns
-        )
+            _write_input(attributes, self._captured_input(run, causes))
+        return self._start(f"run_step {record.step}", run.span_context, run.context, attributes, links, record.at_ns)
+
+    def _captured_input(self, run: OpenRun, causes: tuple[Envelope, ...]) -> Captured | None:
+        first, last = causes[0], run.last_output
+        if len(causes) > 1:
+            return capture_value([cause.event for cause in causes], self._inputs)
+        if last is not None and last[0] == first.event_id and self._inputs is self._outputs:
+            return last[1]  # a moment ago it was what another step gave
+        return capture_value(first.event, self._inputs)
 
     def _open_call(self, run: OpenRun, record: StepStarted) -> OpenCall:
         span = self._open_step(run, record)
@@ -154,12 +164,11 @@ class StepSpans:
         if record.replay:
             attributes[at.STEP_REPLAY] = True
         links = [link_to(call.previous, at.LINK_RETRY_OF)] if call.previous is not None else ()
-        return self._tracer.start_span(
-            f"attempt {record.step}", call.context, attributes=attributes, links=links, start_time=record.at_ns
-        )
+        parent = call.span.get_span_context()
+        return self._start(f"attempt {record.step}", parent, call.context, attributes, links, record.at_ns)
 
-    def _draw_unstarted(self, run: OpenRun, record: StepEnded) -> None:
-        """A call that was cancelled before its task first ran: a span of no length, so that it does not vanish."""
+    def _draw_unstarted(self, run: OpenRun, call: OpenCall | None, record: StepEnded) -> None:
+        """An attempt that was cancelled before its task first ran: a span of no length, so that it does not vanish."""
         attributes: Attributes = {
             **run.identity,
             at.STEP_NAME: record.step,
@@ -168,14 +177,26 @@ class StepSpans:
             at.STEP_OUTCOME: record.outcome,
             at.GRAPH_NODE_ID: f"{run.workflow}.{record.step}",
         }
-        name = f"run_step {record.step}"
-        self._tracer.start_span(name, run.context, attributes=attributes, start_time=record.at_ns).end(record.at_ns)
+        if call is not None:
+            parent, around = call.span.get_span_context(), call.context
+            span = self._start(f"attempt {record.step}", parent, around, attributes, (), record.at_ns)
+        else:
+            links = _write_causes(attributes, run, record.causes, self._name) if record.causes else ()
+            span = self._start(
+                f"run_step {record.step}", run.span_context, run.context, attributes, links, record.at_ns
+            )
+        span.end(record.at_ns)
 
     def _close_attempt(self, run: OpenRun, attempt: OpenAttempt, record: StepEnded) -> None:
         span = attempt.span
         attributes: Attributes = {at.STEP_OUTCOME: record.outcome}
         if attempt.call is None:
-            self._write_result(attributes, record)
+            emitted = record.emitted
+            if emitted:
+                attributes[at.EMITTED] = tuple(_shown(emitted, SHOWN_EMITTED))
+                if len(emitted) > SHOWN_EMITTED:
+                    attributes[at.EMITTED_COUNT] = len(emitted)
+            self._write_result(run, attributes, record)
         elif record.retry_elapsed is not None:
             attributes[at.RETRY_ELAPSED] = record.retry_elapsed
             attributes[at.RETRY_WILL_RETRY] = record.retry_delay is not None
@@ -186,7 +207,7 @@ class StepSpans:
         if attempt.stream is not None:
             attributes.update(attempt.stream.attributes(attempt.started_ns))
             attempt.stream.write_events(span)
-        span.set_attributes(attributes)
+        write(span, attributes)
         if record.outcome == "completed":
             span.set_status(COMPLETED)
         else:
@@ -202,25 +223,26 @@ class StepSpans:
     def _close_call(self, run: OpenRun, call: OpenCall, record: StepEnded) -> None:
         span = call.span
         attributes: Attributes = {at.STEP_OUTCOME: record.outcome, at.STEP_ATTEMPTS: call.attempts}
-        self._write_result(attributes, record)
+        if call.emitted:
+            attributes[at.EMITTED] = tuple(call.emitted)
+        if call.emitted_count > SHOWN_EMITTED:
+            attributes[at.EMITTED_COUNT] = call.emitted_count
+        self._write_result(run, attributes, record)
         if call.stream is not None:
             attributes.update(call.stream.attributes(call.started_ns))
-        span.set_attributes(attributes)
+        write(span, attributes)
         set_status(span, record.outcome, record.error, self._settings.content)
         _finish(span, run, record.at_ns)
 
-    def _write_result(self, attributes: Attributes, record: StepEnded) -> None:
+    def _write_result(self, run: OpenRun, attributes: Attributes, record: StepEnded) -> None:
         if record.handled_by is not None:
             attributes[at.STEP_HANDLED_BY] = record.handled_by
         emitted = record.emitted
-        if not emitted:
-            return
-        attributes[at.EMITTED] = [f"{type(sent.event).__name__}:{sent.event_id}" for sent in emitted[:SHOWN_EMITTED]]
-        if len(emitted) > SHOWN_EMITTED:
-            attributes[at.EMITTED_COUNT] = len(emitted)
-        if self._shows_values:
+        if emitted and self._shows_values:
             shown: Event | list[Event] = emitted[0].event if len(emitted) == 1 else [sent.event for sent in emitted]
-            _write_output(attributes, capture_value(shown, self._outputs))
+            captured = capture_value(shown, self._outputs)
+            run.last_output = (emitted[0].event_id, captured) if len(emitted) == 1 else None
+            _write_output(attributes, captured)
 
 
 def _constants(run: OpenRun, record: StepStarted) -> Attributes:
@@ -258,8 +280,12 @@ def _write_causes(attributes: Attributes, run: OpenRun, causes: tuple[Envelope, 
             links.append(link_to(sender, link_type if cause.sender is not None else at.LINK_EXTERNAL_SENDER, cause))
             span_ids.append(f"{sender.span_id:016x}")
     if span_ids:
-        attributes[at.CAUSE_SPAN_IDS] = span_ids[:SHOWN_CAUSES]
+        attributes[at.CAUSE_SPAN_IDS] = tuple(span_ids[:SHOWN_CAUSES])
     return links
+
+
+def _shown(emitted: tuple[Envelope, ...], most: int) -> list[str]:
+    return [f"{type(sent.event).__name__}:{sent.event_id}" for sent in emitted[: max(most, 0)]]
 
 
 def _write_input(attributes: Attributes, captured: Captured | None) -> None:
@@ -269,6 +295,8 @@ def _write_input(attributes: Attributes, captured: Captured | None) -> None:
         if captured.truncated:
             attributes[at.INPUT_SIZE] = captured.size
             attributes[at.TRUNCATED] = True
+            if captured.uri is not None:
+                attributes[at.INPUT_URI] = captured.uri
 
 
 def _write_output(attributes: Attributes, captured: Captured | None) -> None:
@@ -278,6 +306,8 @@ def _write_output(attributes: Attributes, captured: Captured | None) -> None:
         if captured.truncated:
             attributes[at.OUTPUT_SIZE] = captured.size
             attributes[at.TRUNCATED] = True
+            if captured.uri is not None:
+                attributes[at.OUTPUT_URI] = captured.uri
 
 
 def _finish(span: Span, run: OpenRun, at_ns: int) -> None:

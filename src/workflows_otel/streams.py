@@ -42,7 +42,7 @@ class StreamSummary:
         types = sorted(self._types.items(), key=lambda item: -item[1])[:SHOWN_TYPES]
         return {
             at.STREAM_COUNT: self.count,
-            at.STREAM_TYPES: [f"{name}={count}" for name, count in types],
+            at.STREAM_TYPES: tuple([f"{name}={count}" for name, count in types]),
             at.STREAM_FIRST: (self._first_ns - started_ns) / 1e9,
             at.STREAM_LAST: (self._last_ns - started_ns) / 1e9,
         }

@@ -26,6 +26,8 @@ _MORE_VALUES = frozenset(
         at.GEN_AI_TOOL_CALL_ARGUMENTS,
         at.GEN_AI_TOOL_CALL_RESULT,
         at.TOOL_PARAMETERS,
+        at.INPUT_URI,
+        at.OUTPUT_URI,
     )
 )
 _VALUE_PREFIXES = ("llm.input_messages.", "llm.output_messages.", f"{at.RETRIEVAL_DOCUMENTS}.")

@@ -11,6 +11,7 @@ from opentelemetry.util._once import Once
 
 import workflows_otel
 from tests.workflows_otel.otlp_sink import OtlpSink, grpc_sink, http_sink
+from tests.workflows_otel.phoenix_server import Phoenix, running
 from tests.workflows_otel.span_log import SpanLog
 from workflows.testing import RecordLog
 
@@ -53,3 +54,16 @@ def grpc_back_end() -> Iterator[OtlpSink]:
     """An OTLP/gRPC back end."""
     with grpc_sink() as sink:
         yield sink
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phoenix]:
+    """A real Phoenix server, one for all tests; each test has a project of its own."""
+    with running(tmp_path_factory.mktemp("phoenix")) as found:
+        yield found
+
+
+@pytest.fixture
+def project(request: pytest.FixtureRequest) -> str:
+    """The name of the test's own project."""
+    return request.node.name.replace("[", "-").replace("]", "")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gzip
 import threading
-from collections.abc import Generator, Iterable
+import zlib
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+UNPACK: dict[str, Callable[[bytes], bytes]] = {"": bytes, "gzip": gzip.decompress, "deflate": zlib.decompress}
 
 
 @dataclass
@@ -35,6 +38,9 @@ class ReceivedSpan:
     description: str
     scope: str
     resource: dict[str, Any]
+    kind: str
+    start_ns: int
+    end_ns: int
 
 
 @dataclass
@@ -51,6 +57,7 @@ class OtlpSink:
     """What a sink got; `replies` are the HTTP statuses of the next requests (then 200), `hold` lets it hang.
 
     Attributes:
+        retry_after: Seconds that a refusal asks for.
         raw: Everything that came, uncompressed, for searching secrets.
     """
 
@@ -59,6 +66,7 @@ class OtlpSink:
     spans: list[ReceivedSpan] = field(default_factory=list[ReceivedSpan])
     replies: list[int] = field(default_factory=list[int])
     hold: threading.Event = field(default_factory=threading.Event)
+    retry_after: int | None = None
     raw: bytes = b""
 
     def __post_init__(self) -> None:
@@ -69,8 +77,8 @@ class OtlpSink:
         self.hold.wait()
         self.requests.append(Request(path, headers, body))
         status = self.replies.pop(0) if self.replies else 200
-        if status == 200:
-            plain = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
+        if status == 200 and headers.get("content-type") != "application/json":
+            plain = UNPACK[headers.get("content-encoding", "")](body)
             self.raw += plain
             self.spans += _spans(ExportTraceServiceRequest.FromString(plain))
         return status
@@ -97,6 +105,8 @@ def http_sink() -> Generator[OtlpSink]:
             self.send_response(status)
             self.send_header("content-type", "application/x-protobuf")
             self.send_header("content-length", "0")
+            if status != 200 and sink.retry_after is not None:
+                self.send_header("retry-after", str(sink.retry_after))
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
@@ -155,6 +165,9 @@ def _spans(request: ExportTraceServiceRequest) -> Iterable[ReceivedSpan]:
                     description=span.status.message,
                     scope=scoped.scope.name,
                     resource=resource,
+                    kind=("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")[span.kind],
+                    start_ns=span.start_time_unix_nano,
+                    end_ns=span.end_time_unix_nano,
                 )
 
 

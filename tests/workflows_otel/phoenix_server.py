@@ -48,6 +48,34 @@ class Phoenix:
 
         return _polled(read, f"{count} sessions in {project}")
 
+    def annotation(self, project: str, span_id: str, label: str) -> dict[str, Any]:
+        """The only thing that was said about a span, once it is `label`."""
+
+        def read() -> dict[str, Any] | None:
+            found = self._get(f"/v1/projects/{project}/span_annotations?span_ids={span_id}")
+            return found[0] if [one["result"]["label"] for one in found] == [label] else None
+
+        return _polled(read, f"{label} at {span_id}")
+
+    def found_by(self, project: str, condition: str) -> list[str]:
+        """The names of the spans that the filter of its pages finds."""
+        return sorted(span["name"] for span in self._queried(project, condition, "name"))
+
+    def shown(self, project: str, fields: str) -> list[dict[str, Any]]:
+        """Fields of each span, as its pages ask for them."""
+        return self._queried(project, "", fields)
+
+    def status_of_page(self, url: str) -> int:
+        """What its pages answer to a browser."""
+        return self._client.get(url).status_code
+
+    def _queried(self, project: str, condition: str, fields: str) -> list[dict[str, Any]]:
+        spans = f"spans(filterCondition: $f, first: 200) {{edges {{node {{{fields}}}}}}}"
+        query = f"query($f: String) {{projects {{edges {{node {{name {spans}}}}}}}}}"
+        answer = self._client.post("/graphql", json={"query": query, "variables": {"f": condition}}).json()
+        (found,) = [edge["node"] for edge in answer["data"]["projects"]["edges"] if edge["node"]["name"] == project]
+        return [edge["node"] for edge in found["spans"]["edges"]]
+
     def is_up(self) -> bool:
         try:
             return self._client.get("/healthz").status_code == 200

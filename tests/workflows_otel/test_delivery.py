@@ -120,6 +120,30 @@ async def test_an_overloaded_back_end_is_asked_again(telemetry: Setup, sink: Otl
     assert [len(sink.requests), sink.names()] == [2, SPANS_OF_ECHO]
 
 
+async def test_a_back_end_that_names_a_time_is_asked_again_then(telemetry: Setup, sink: OtlpSink) -> None:
+    sink.replies, sink.retry_after = [503], 1
+    await Echo().run()
+    started = time.monotonic()
+    assert telemetry.flush().sent == 3
+    assert time.monotonic() - started >= 1
+
+
+async def test_a_back_end_that_names_a_time_beyond_the_timeout_is_given_up(telemetry: Setup, sink: OtlpSink) -> None:
+    sink.replies, sink.retry_after = [503], 60
+    await Echo().run()
+    assert telemetry.flush().failed == 3
+    assert len(sink.requests) == 1
+
+
+async def test_a_slow_back_end_gets_everything_in_the_end(telemetry: Setup, sink: OtlpSink) -> None:
+    sink.hold.clear()
+    for _ in range(3):
+        await Echo().run()
+    assert telemetry.flush(timeout=0.05).sent == 0
+    sink.hold.set()
+    assert telemetry.flush().sent == 9
+
+
 async def test_a_refused_export_counts_as_failed(telemetry: Setup, sink: OtlpSink) -> None:
     sink.replies = [401]
     await Echo().run()
@@ -171,6 +195,23 @@ class Counting(SpanExporter):
             raise RuntimeError("exporter")
         self.spans += spans
         return SpanExportResult.SUCCESS
+
+
+async def test_the_thread_of_the_event_loop_exports_nothing() -> None:
+    threads: set[int] = set()
+
+    class Telling(Counting):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            threads.add(threading.get_ident())
+            return super().export(spans)
+
+    telemetry = workflows_otel.setup(workflows_otel.Preset("telling", Telling))
+    for _ in range(400):  # more than one batch
+        await Echo().run()
+    assert telemetry.flush().sent == 1200
+    telemetry.shutdown()
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
 
 
 def _end_spans(processor: BatchProcessor, count: int) -> None:

@@ -118,7 +118,7 @@ async def test_an_applications_own_provider_is_stamped_once(sink: OtlpSink) -> N
     trace.set_tracer_provider(mine := TracerProvider(shutdown_on_exit=False))
     setups = [workflows_otel.setup(otlp(sink.endpoint)) for _ in range(2)]
     processors = mine._active_span_processor._span_processors  # pyright: ignore[reportPrivateUsage]  # no public way
-    assert [type(p).__name__ for p in processors] == ["StampingProcessor", "BatchProcessor", "BatchProcessor"]
+    assert [type(p).__name__ for p in processors] == ["StampingProcessor", "Feeding", "Feeding"]
     for made in setups:
         made.shutdown()
 

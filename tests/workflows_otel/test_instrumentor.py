@@ -49,11 +49,14 @@ def installed(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _run_app(installed: Path, sink: OtlpSink, **environment: str) -> str:
+SETS_UP = APP.replace("asyncio.run(main())", "import workflows_otel; workflows_otel.setup(); asyncio.run(main())")
+
+
+def _run_app(installed: Path, sink: OtlpSink, app: str = APP, **environment: str) -> str:
     path = os.pathsep.join([str(installed), str(ROOT / "src"), str(ROOT)])
     settings = {"PYTHONPATH": path, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint, "OTEL_METRICS_EXPORTER": "none"}
     settings |= {"OTEL_LOGS_EXPORTER": "none", "OTEL_TRACES_EXPORTER": "otlp_proto_http", **environment}
-    command = [str(Path(sys.executable).with_name("opentelemetry-instrument")), sys.executable, "-c", APP]
+    command = [str(Path(sys.executable).with_name("opentelemetry-instrument")), sys.executable, "-c", app]
     done = subprocess.run(
         command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=120, check=False
     )
@@ -65,6 +68,13 @@ def test_an_application_is_drawn_without_a_line_of_code(installed: Path, sink: O
     assert _run_app(installed, sink, OTEL_SERVICE_NAME="shop") == "hello\n"
     assert sorted(sink.names()) == ["invoke_workflow Echo", "run_step reply", "workflow.started"]
     assert sink.spans[0].resource["service.name"] == "shop"
+
+
+@pytest.mark.parametrize("exporter", ["otlp", "otlp_proto_http"])
+def test_an_application_that_calls_setup_as_well_is_drawn_once(installed: Path, sink: OtlpSink, exporter: str) -> None:
+    variables = {"OTEL_TRACES_EXPORTER": exporter, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
+    assert _run_app(installed, sink, SETS_UP, **variables) == "hello\n"
+    assert sorted(sink.names()) == ["invoke_workflow Echo", "run_step reply", "workflow.started"]
 
 
 REGISTERS = """

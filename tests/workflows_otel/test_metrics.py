@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -17,6 +20,9 @@ from opentelemetry.util._once import Once
 
 import workflows_otel
 from tests.workflows_otel.flows import Answer, AskPerson, Echo, Failing, FanOut, Flaky, Streaming
+from tests.workflows_otel.span_log import SpanLog
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
 from workflows.instrumentation.dispatcher import process_dispatcher
 from workflows.testing import RecordLog, VirtualClockLoop
 
@@ -120,6 +126,58 @@ async def test_lost_telemetry_is_a_metric(metrics: Metrics, no_provider: None) -
         (labels["reason"], n) for labels, n in metrics.read("workflow.telemetry.dropped") if labels["handler"] == "gone"
     ]
     assert lost == [("export", 2), ("queue", 0)]
+
+
+async def test_a_blocked_event_loop_is_a_metric(metrics: Metrics) -> None:
+    class Blocking(Workflow):
+        @step
+        async def block(self, ev: StartEvent) -> StopEvent:
+            time.sleep(0.03)  # noqa: ASYNC251  # it is what the metric is for
+            return StopEvent()
+
+    await Blocking().run()
+    ((labels, (count, total)),) = metrics.read("workflow.loop.lag")  # type: ignore[misc]  # a histogram's
+    assert (labels, count) == ({}, 1)
+    assert 0.03 <= total < 0.5
+
+
+async def test_a_loop_of_virtual_time_is_never_late(clock: VirtualClockLoop, metrics: Metrics) -> None:
+    await FanOut().run(n=2)
+    assert metrics.read("workflow.loop.lag") == []
+
+
+async def test_what_slow_readers_of_streams_have_not_read_is_a_metric(
+    clock: VirtualClockLoop, metrics: Metrics
+) -> None:
+    handler = Streaming().run(n=5)
+    events = handler.stream_events()
+    await anext(events)
+    clock.call_later(3.5, lambda: seen.append(metrics.read("workflow.stream.backlog")))
+    seen: list[Any] = []
+    await handler
+    assert ({"name": "Streaming"}, 3) in seen[0]
+
+
+async def test_the_size_of_snapshots_is_a_metric(clock: VirtualClockLoop, metrics: Metrics) -> None:
+    handler = AskPerson().run()
+    await asyncio.sleep(1)
+    assert handler.ctx is not None
+    written = len(json.dumps(handler.ctx.to_dict()))
+    await handler.cancel_run()
+    ((labels, (count, size)),) = metrics.read("workflow.context.size")  # type: ignore[misc]  # a histogram's
+    assert (labels, count) == ({"name": "AskPerson"}, 1)
+    assert 0.8 * written < size <= written  # what JSON escapes is not counted
+
+
+async def test_values_that_were_cut_are_counted(metrics: Metrics, spans: SpanLog) -> None:
+    before = metrics.read("workflow.telemetry.truncated")
+    workflows_otel.instrument(spans.provider, content="full")
+    await Echo().run(text="x" * 10_000)
+    cut = [span for span in spans.finished if (span.attributes or {}).get("workflow.truncated")]
+    ((labels, after),) = metrics.read("workflow.telemetry.truncated")
+    assert labels == {"reason": "size"}
+    assert after - before[0][1] == 4  # the run's input and output, the step's input and output
+    assert len(cut) == 2
 
 
 @pytest.fixture

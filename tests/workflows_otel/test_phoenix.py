@@ -11,25 +11,13 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 import workflows_otel
 from tests.workflows_otel.flows import Answer, AskPerson, Done, Echo, Failing, Work
-from tests.workflows_otel.phoenix_server import Phoenix, outline, running
+from tests.workflows_otel.phoenix_server import Phoenix, outline
 from workflows import Context, Workflow, step
 from workflows.events import InputRequiredEvent, StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows_otel import Setup, llm_call, phoenix, tool
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("no_provider")]
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phoenix]:
-    """One server for all tests; each test has a project of its own."""
-    with running(tmp_path_factory.mktemp("phoenix")) as found:
-        yield found
-
-
-@pytest.fixture
-def project(request: pytest.FixtureRequest) -> str:
-    return request.node.name.replace("[", "-").replace("]", "")
 
 
 @pytest.fixture

@@ -83,3 +83,21 @@ async def test_resume_trace(
     assert second.context is not None
     assert (first.context.trace_id == second.context.trace_id) is same
     assert spans.links(second) == [("resumed_from", "invoke_workflow AskPerson")]
+
+
+async def test_a_resumed_run_keeps_its_session_and_its_user(clock: VirtualClockLoop, spans: SpanLog) -> None:
+    with workflows_otel.context(session_id="visit 7, late", user_id="ann=1"):
+        snapshot = await suspended()
+    await answered(snapshot)
+    assert {(about(span)["session.id"], about(span)["user.id"]) for span in spans.finished} == {
+        ("visit 7, late", "ann=1")
+    }
+
+
+async def test_who_resumes_a_run_may_say_whose_it_is_now(clock: VirtualClockLoop, spans: SpanLog) -> None:
+    with workflows_otel.context(session_id="before"):
+        snapshot = await suspended()
+    with workflows_otel.context(session_id="now"):
+        await answered(snapshot)
+    sessions = [about(span)["session.id"] for span in spans.all_named("invoke_workflow AskPerson")]
+    assert sessions == ["before", "now"]

@@ -165,13 +165,20 @@ async def test_a_disabled_sdk_draws_nothing(sink: OtlpSink, monkeypatch: pytest.
     assert sink.spans == []
 
 
-async def test_a_processor_that_raises_does_not_hurt_a_run() -> None:
-    class Broken(SpanProcessor):
-        def on_start(self, span: object, parent_context: object = None) -> None:
-            raise RuntimeError("on_start")
+class RaisingAtStart(SpanProcessor):
+    def on_start(self, span: object, parent_context: object = None) -> None:
+        raise RuntimeError("on_start")
 
+
+class RaisingAtEnd(SpanProcessor):
+    def on_end(self, span: object) -> None:
+        raise RuntimeError("on_end")
+
+
+@pytest.mark.parametrize("broken", [RaisingAtStart, RaisingAtEnd])
+async def test_a_processor_that_raises_does_not_hurt_a_run(broken: type[SpanProcessor]) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(Broken())
+    provider.add_span_processor(broken())
     workflows_otel.instrument(provider)
     assert await Echo().run(text="hello") == "hello"
 

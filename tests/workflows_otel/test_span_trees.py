@@ -32,6 +32,8 @@ def run(workflow: str, start: str, result: str, **others: Any) -> dict[str, Any]
         "output.value": result,
         "output.mime_type": "application/json",
         "workflow.output.size": len(result),
+        "mlflow.spanType": '"WORKFLOW"',
+        "mlflow.traceTag.mlflow.traceName": f"{workflow}.run",
         **others,
     }
 

@@ -16,7 +16,7 @@ SAFE_INTEGER = 2**53 - 1
 
 @dataclass
 class JaegerSpan:
-    """One span in Jaeger's page: what is searched by, tags, logs, references, and whether it is red."""
+    """One span in Jaeger's page: what is searched by, tags, logs, references, warnings, and whether it is red."""
 
     service: str
     operation: str
@@ -26,6 +26,7 @@ class JaegerSpan:
     references: list[str]
     is_red: bool
     icon: str | None
+    warnings: list[str]
 
 
 _JAEGER_ICONS = {
@@ -49,7 +50,7 @@ def jaeger_view(spans: list[ReceivedSpan]) -> list[JaegerSpan]:
 
 def _jaeger_span(span: ReceivedSpan, traces: dict[str, str]) -> JaegerSpan:
     tags = {key: _jaeger_value(value) for key, value in span.attributes.items()}
-    tags |= {"otel.scope.name": span.scope}
+    tags |= {"otel.scope.name": span.scope, "span.kind": span.kind.lower()}
     if span.status != "UNSET":
         tags["otel.status_code"] = span.status
     if span.status == "ERROR":
@@ -67,7 +68,14 @@ def _jaeger_span(span: ReceivedSpan, traces: dict[str, str]) -> JaegerSpan:
         references=[span_id for span_id, _ in span.links],  # their attributes are lost
         is_red=bool(tags.get("error")),
         icon=_JAEGER_ICONS.get(span.attributes.get("gen_ai.operation.name", "")),
+        warnings=_jaeger_warnings(span, traces),
     )
+
+
+def _jaeger_warnings(span: ReceivedSpan, traces: dict[str, str]) -> list[str]:
+    """What its adjusters complain of."""
+    found = ["negative duration"] if span.end_ns < span.start_ns else []
+    return [*found, *(["invalid parent"] if span.parent_id and span.parent_id not in traces else [])]
 
 
 def _jaeger_value(value: Any) -> Any:
@@ -97,6 +105,8 @@ class LangfuseRow:
     usage: dict[str, int]
     metadata: dict[str, Any]
     environment: str
+    release: str | None
+    parameters: dict[str, Any]
 
 
 _LANGFUSE_TYPES = {
@@ -135,6 +145,8 @@ def _langfuse_row(span: ReceivedSpan) -> LangfuseRow:
         usage=_usage(about),
         metadata={key.removeprefix(prefix): value for key, value in about.items() if key.startswith(prefix)},
         environment=_environment({**span.resource, **about}),
+        release=_first({**span.resource, **about}, "langfuse.release"),
+        parameters={k.removeprefix("gen_ai.request."): v for k, v in about.items() if k.startswith("gen_ai.request.")},
     )
 
 

@@ -5,6 +5,6 @@ from workflows_otel.presets.jaeger import jaeger
 from workflows_otel.presets.langfuse import langfuse
 from workflows_otel.presets.otlp import otlp
 from workflows_otel.presets.phoenix import phoenix
-from workflows_otel.presets.preset import Preset
+from workflows_otel.presets.preset import Judgement, Preset
 
-__all__ = ["Preset", "console", "jaeger", "langfuse", "otlp", "phoenix"]
+__all__ = ["Judgement", "Preset", "console", "jaeger", "langfuse", "otlp", "phoenix"]

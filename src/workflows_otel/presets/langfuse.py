@@ -7,16 +7,17 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
+from urllib.request import Request
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.util.types import AttributeValue
 
 from workflows.instrumentation import attributes as at
 from workflows_otel.errors import TelemetrySetupError
-from workflows_otel.presets.otlp import http_exporter, otlp
-from workflows_otel.presets.preset import Preset
+from workflows_otel.presets.otlp import exporter_of, otlp
+from workflows_otel.presets.preset import Judgement, Preset
 from workflows_otel.statuses import outcome_of
 
 __all__ = ["langfuse"]
@@ -53,6 +54,7 @@ def langfuse(
     base_url: str | None = None,
     environment: str | None = None,
     release: str | None = None,
+    project: str | None = None,
 ) -> Preset:
     """A Langfuse project; it gets payloads, with secrets masked.
 
@@ -65,6 +67,8 @@ def langfuse(
         base_url: Default: `LANGFUSE_BASE_URL`, `LANGFUSE_HOST`, else Langfuse's cloud in the EU.
         environment: Lower-case letters, digits, `-` and `_`, at most 40; default: `LANGFUSE_TRACING_ENVIRONMENT`.
         release: Default: `LANGFUSE_RELEASE`.
+        project: The project's id, for the URLs of `trace_of`; default: `LANGFUSE_PROJECT_ID`. Without it they are of
+            a page that looks the project up.
 
     Raises:
         TelemetrySetupError: If a key is missing or of the other kind, or the URL or the environment cannot be used.
@@ -72,16 +76,22 @@ def langfuse(
     enabled = (_variable("LANGFUSE_TRACING_ENABLED") or "true").lower() not in ("false", "0")
     public = public_key or _variable("LANGFUSE_PUBLIC_KEY")
     secret = secret_key or _variable("LANGFUSE_SECRET_KEY")
-    url = otlp(_traces_url(base_url), protocol="http/protobuf").where
+    url = otlp(_traces_url(base_url), protocol="http/protobuf").url
     headers = {"x-langfuse-ingestion-version": INGESTION_VERSION}
     if enabled:
         headers["authorization"] = _authorization(public, secret)
+    resource = _resource(environment, release)
+    base = url.removesuffix(PATH)
     return Preset(
         "langfuse",
-        lambda: http_exporter(url, headers),
-        where=url.removesuffix(PATH),
+        exporter_of(url, headers),
+        where=base,
+        url=url,
+        headers=headers,
+        trace_url=_trace_url(base, project or _variable("LANGFUSE_PROJECT_ID")),
+        judge=_judging(base, headers, resource.get(at.LANGFUSE_ENVIRONMENT)),
         content="full",
-        resource=_resource(environment, release),
+        resource=resource,
         start_marker=False,
         roots=True,
         names_traces=True,
@@ -89,6 +99,41 @@ def langfuse(
         sample_rate=_sample_rate(),
         enabled=enabled,
     )
+
+
+def _trace_url(base: str, project: str | None) -> Callable[[str], str]:
+    where = f"{base}/project/{project}/traces" if project else f"{base}/trace"
+    return lambda trace_id: f"{where}/{trace_id}"
+
+
+def _judging(base: str, headers: Mapping[str, str], environment: str | None) -> Callable[[Judgement], Request]:
+    """Its scores, of the whole trace. It takes them before the trace as well."""
+
+    def request(said: Judgement) -> Request:
+        score: dict[str, Any] = {
+            "id": said.id,
+            "traceId": said.trace_id,
+            "name": said.name,
+            "value": said.value if isinstance(said.value, str) else float(said.value),
+            "dataType": _data_type(said.value),
+            "metadata": {"annotator_kind": said.judge},
+        }
+        if said.comment:
+            score["comment"] = said.comment
+        if environment:
+            score["environment"] = environment
+        sent = {name: value for name, value in headers.items() if name == "authorization"}
+        return Request(
+            f"{base}/api/public/scores", json.dumps(score).encode(), {**sent, "content-type": "application/json"}
+        )
+
+    return request
+
+
+def _data_type(value: float | bool | str) -> str:
+    if isinstance(value, bool):
+        return "BOOLEAN"
+    return "CATEGORICAL" if isinstance(value, str) else "NUMERIC"
 
 
 def _traces_url(base_url: str | None) -> str:

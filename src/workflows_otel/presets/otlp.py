@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -13,7 +15,7 @@ from opentelemetry.util.re import parse_env_headers
 from workflows_otel.errors import TelemetrySetupError
 from workflows_otel.presets.preset import Preset
 
-__all__ = ["Protocol", "http_exporter", "otlp"]
+__all__ = ["Protocol", "exporter_of", "otlp", "with_environment_headers"]
 
 Protocol = Literal["http/protobuf", "grpc"]
 
@@ -27,6 +29,7 @@ def otlp(
     protocol: Protocol | None = None,
     headers: Mapping[str, str] | None = None,
     timeout: float | None = None,
+    trace_url: str | None = None,
 ) -> Preset:
     """A back end that takes OTLP.
 
@@ -34,8 +37,10 @@ def otlp(
         endpoint: Base URL (`http://localhost:4318`), or the full URL of the traces path; for gRPC a URL or
             `host:port`. Default: `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, `OTEL_EXPORTER_OTLP_ENDPOINT`, this machine.
         protocol: Default: `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL`, `OTEL_EXPORTER_OTLP_PROTOCOL`, else HTTP.
-        headers: Sent with each request, in addition to those of `OTEL_EXPORTER_OTLP_HEADERS`.
+        headers: Sent with each request, in addition to those of `OTEL_EXPORTER_OTLP_HEADERS`. Those stay away from an
+            `endpoint` on another host or port than the environment's: they hold that one's key.
         timeout: Seconds an export may take, retries included. Default: `OTEL_EXPORTER_OTLP_TIMEOUT`, else 5.
+        trace_url: Where a person sees a trace, with `{trace_id}` in it; for `trace_of`.
 
     Raises:
         TelemetrySetupError: If the endpoint is no URL, or the protocol is unknown.
@@ -46,38 +51,86 @@ def otlp(
             f"OTLP protocol {spoken!r} is not supported. Use 'http/protobuf' or 'grpc', as protocol= or in "
             f"OTEL_EXPORTER_OTLP_PROTOCOL."
         )
-    where = endpoint or _from_environment("ENDPOINT")
-    if spoken == "grpc":
-        target = _checked(where or "http://localhost:4317", schemes=("http", "https", ""))
-        return Preset("otlp", lambda: _grpc_exporter(endpoint and target, headers, timeout), where=target)
-    target = _checked(where or "http://localhost:4318", schemes=("http", "https"))
-    url = _with_path(target) if endpoint else None  # the exporter reads the environment's itself
-    return Preset("otlp", lambda: http_exporter(url, headers, timeout), where=url or target)
+    by_grpc = spoken == "grpc"
+    url = _target(endpoint, by_grpc=by_grpc)
+    sent = with_environment_headers(headers) if _is_the_environments(endpoint) else _lower(headers)
+    return Preset(
+        "otlp",
+        exporter_of(url, sent, by_grpc=by_grpc, timeout=timeout),
+        where=url,
+        url=url,
+        headers=sent,
+        trace_url=_filled_in(trace_url) if trace_url else None,
+    )
 
 
-def http_exporter(url: str | None, headers: Mapping[str, str] | None, timeout: float | None = None) -> SpanExporter:
-    """The OTLP/HTTP exporter, compressing, with a timeout that does not hold up the exit."""
+def _target(endpoint: str | None, *, by_grpc: bool) -> str:
+    """The full URL (for gRPC also `host:port`) that an endpoint, or the environment, means."""
+    if by_grpc:
+        return _checked(endpoint or _from_environment("ENDPOINT") or "http://localhost:4317", ("http", "https", ""))
+    whole = None if endpoint else os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "").strip()
+    if whole:  # the one that is used as it is
+        return _checked(whole, ("http", "https"))
+    return _with_path(_checked(endpoint or _from_environment("ENDPOINT") or "http://localhost:4318", ("http", "https")))
+
+
+def _is_the_environments(endpoint: str | None) -> bool:
+    """Whether an endpoint may see the headers of `OTEL_EXPORTER_OTLP_HEADERS`."""
+    meant = _from_environment("ENDPOINT")
+    return endpoint is None or meant is None or _origin(endpoint) == _origin(meant)
+
+
+def _origin(endpoint: str) -> str:
+    return (urlsplit(endpoint).netloc or endpoint).rpartition("@")[2].lower()
+
+
+def _filled_in(template: str) -> Callable[[str], str]:
+    return lambda trace_id: template.replace("{trace_id}", trace_id)
+
+
+def exporter_of(
+    url: str, headers: Mapping[str, str], *, by_grpc: bool = False, timeout: float | None = None
+) -> Callable[[], SpanExporter]:
+    """Makes an OTLP exporter, compressing, that sends these headers alone, and does not hold up the exit."""
+    return lambda: (_grpc_exporter if by_grpc else _http_exporter)(url, headers, timeout)
+
+
+def _http_exporter(url: str, headers: Mapping[str, str], timeout: float | None) -> SpanExporter:
     try:
         from opentelemetry.exporter.otlp.proto.http import Compression
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     except ImportError as error:
         raise missing_package("opentelemetry-exporter-otlp-proto-http", "otel") from error
     compression = None if _from_environment("COMPRESSION") else Compression.Gzip
-    return OTLPSpanExporter(
-        endpoint=url, headers=_all_headers(headers), timeout=_timeout(timeout), compression=compression
-    )
+    with _no_environment_headers():
+        return OTLPSpanExporter(endpoint=url, headers=dict(headers), timeout=_timeout(timeout), compression=compression)
 
 
-def _grpc_exporter(endpoint: str | None, headers: Mapping[str, str] | None, timeout: float | None) -> SpanExporter:
+def _grpc_exporter(url: str, headers: Mapping[str, str], timeout: float | None) -> SpanExporter:
     try:
         from grpc import Compression
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     except ImportError as error:
         raise missing_package("opentelemetry-exporter-otlp-proto-grpc", "otel") from error
     compression = None if _from_environment("COMPRESSION") else Compression.Gzip
-    return OTLPSpanExporter(
-        endpoint=endpoint, headers=_all_headers(headers), timeout=_timeout(timeout), compression=compression
-    )
+    with _no_environment_headers():
+        return OTLPSpanExporter(endpoint=url, headers=dict(headers), timeout=_timeout(timeout), compression=compression)
+
+
+_HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+_making = threading.Lock()
+
+
+@contextmanager
+def _no_environment_headers() -> Generator[None]:
+    # The exporters add the environment's headers to those they are given, whoever they are for, and cannot be told
+    # not to: Phoenix would get the key of the OTLP back end.
+    with _making:
+        kept = {name: os.environ.pop(name) for name in _HEADERS if name in os.environ}
+        try:
+            yield
+        finally:
+            os.environ.update(kept)
 
 
 def missing_package(package: str, extra: str) -> TelemetrySetupError:
@@ -92,13 +145,13 @@ def _from_environment(what: str) -> str | None:
     return None
 
 
-def _all_headers(headers: Mapping[str, str] | None) -> dict[str, str] | None:
-    # Not every version of the exporters adds the environment's headers to those that they are given.
-    if not headers:
-        return None
-    merged: dict[str, str] = dict(parse_env_headers(_from_environment("HEADERS") or "", liberal=True))
-    merged.update({name.lower(): value for name, value in headers.items()})
-    return merged
+def with_environment_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """Headers in addition to those that the environment has for OTLP."""
+    return {**parse_env_headers(_from_environment("HEADERS") or "", liberal=True), **_lower(headers)}
+
+
+def _lower(headers: Mapping[str, str] | None) -> dict[str, str]:
+    return {name.lower(): value for name, value in (headers or {}).items()}
 
 
 def _timeout(asked: float | None) -> float | None:

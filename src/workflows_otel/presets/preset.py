@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
+from urllib.request import Request
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter
@@ -11,7 +13,26 @@ from opentelemetry.util.types import AttributeValue
 
 from workflows.instrumentation.content import Mode
 
-__all__ = ["Preset"]
+__all__ = ["Judgement", "Preset"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What somebody says about a run.
+
+    Attributes:
+        id: The same for the same name, judge and trace, so that saying it again replaces it.
+        value: A number, a yes or no, or a word.
+        judge: `HUMAN`, `LLM` or `CODE`.
+    """
+
+    id: str
+    trace_id: str
+    span_id: str
+    name: str
+    value: float | bool | str
+    comment: str | None = None
+    judge: Literal["HUMAN", "LLM", "CODE"] = "HUMAN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +43,10 @@ class Preset:
         name: What `setup("...")` calls it.
         make_exporter: Builds the exporter; called once, by `setup()`.
         where: The endpoint, for the log line; never a key.
+        url: Where spans are sent; with `headers` it tells whether somebody else sends them there as well.
+        headers: What is sent with each request, keys included: never shown.
+        trace_url: The page of a trace, by its id.
+        judge: The request that attaches a judgement to a run.
         content: How much of payloads it gets unless told otherwise.
         resource: Attributes for the resource, where `setup()` makes the provider.
         start_marker: Whether a `workflow.started` span helps there.
@@ -37,6 +62,10 @@ class Preset:
     name: str
     make_exporter: Callable[[], SpanExporter]
     where: str = ""
+    url: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    trace_url: Callable[[str], str] | None = None
+    judge: Callable[[Judgement], Request] | None = field(default=None, repr=False)
     content: Mode = "types"
     resource: Mapping[str, str] = field(default_factory=dict[str, str])
     start_marker: bool = True

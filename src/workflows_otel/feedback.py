@@ -1,0 +1,124 @@
+"""`feedback`: what somebody says about a run, sent to the back ends that keep judgements beside traces."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import Literal
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # pyright: ignore[reportPrivateUsage]  # no public name
+
+from workflows.handler import WorkflowHandler
+from workflows_otel.errors import TelemetrySetupError
+from workflows_otel.presets import Judgement, Preset
+from workflows_otel.setting_up import active_presets
+from workflows_otel.traces import TraceRef, trace_of
+
+__all__ = ["feedback"]
+
+SECONDS = 5.0
+
+logger = logging.getLogger("workflows.otel")
+
+
+def feedback(
+    run: WorkflowHandler | TraceRef | str,
+    name: str,
+    value: float | bool | str,
+    *,
+    comment: str | None = None,
+    judge: Literal["HUMAN", "LLM", "CODE"] = "HUMAN",
+    by: str = "",
+    to: Preset | Iterable[Preset] | None = None,
+) -> Future[tuple[str, ...]]:
+    """Attach a judgement to a run, in every back end of `setup()` that keeps them: Phoenix and Langfuse.
+
+        feedback(handler, "helpful", True, comment="found the right order")
+
+    It is sent from a background thread, so this may be called on the event loop. The result, for who wants to wait, is
+    the names of the back ends that took it: `.result(timeout=10)`, or `await asyncio.wrap_future(...)`. Saying the same
+    `name` again for the same run and `by` replaces what was said.
+
+    Args:
+        run: The run's handler, its id in this process, or a `TraceRef` with ids that were kept.
+        name: What is judged: "helpful", "correct", "tone" ...
+        value: A number, a yes or no, or a word.
+        comment: Why.
+        judge: What kind of judge it was.
+        by: Who it was, where several may judge.
+        to: Back ends, where this process has no `setup()` for them: `phoenix(...)`, `langfuse(...)`.
+
+    Raises:
+        TelemetrySetupError: If the run has no trace here, no back end keeps judgements, or the value is no finite
+            number. What a back end refuses is the result's exception.
+    """
+    ref = run if isinstance(run, TraceRef) else trace_of(run)
+    if ref is None or not ref.sampled:
+        why = "is not sampled, so no back end has it" if ref is not None else "was not drawn in this process"
+        raise TelemetrySetupError(
+            f"There is nothing to give feedback to: the run {why}. Use the handler of a run that began after setup(), "
+            f"or TraceRef(trace_id, span_id) with the ids that trace_of() gave."
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise TelemetrySetupError(f"feedback value {value!r} is no finite number. Use one, a yes or no, or a word.")
+    asked = active_presets() if to is None else [to] if isinstance(to, Preset) else to
+    presets = [preset for preset in asked if preset.judge is not None]
+    if not presets:
+        raise TelemetrySetupError(
+            "No back end of setup() keeps feedback. Use setup('phoenix') or setup('langfuse'); for MLflow use "
+            "mlflow_flavor.feedback()."
+        )
+    key = f"{ref.trace_id}:{ref.span_id}:{name}:{judge}:{by}"
+    judgement = Judgement(
+        hashlib.sha256(key.encode()).hexdigest()[:32], ref.trace_id, ref.span_id, name, value, comment, judge
+    )
+    return _sender(os.getpid()).submit(_send, judgement, presets)
+
+
+@lru_cache(maxsize=1)
+def _sender(process: int) -> ThreadPoolExecutor:
+    """One thread that sends in order; what it has not sent at exit it sends then. A forked child begins its own."""
+    return ThreadPoolExecutor(1, "workflows-otel-feedback", _not_traced)
+
+
+def _not_traced() -> None:
+    otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+
+
+def _send(judgement: Judgement, presets: Sequence[Preset]) -> tuple[str, ...]:
+    taken: list[str] = []
+    refused: list[str] = []
+    for preset in presets:
+        assert preset.judge is not None, "only those that keep judgements are asked"
+        why = _refused(preset.judge(judgement))
+        if why is None:
+            taken.append(preset.name)
+        else:
+            refused.append(f"{preset.name} ({why})")
+    if refused:
+        logger.warning("feedback %r was not taken by %s", judgement.name, ", ".join(refused))
+        raise TelemetrySetupError(
+            f"Feedback {judgement.name!r} was not taken by {', '.join(refused)}. Check that the back end is up, and "
+            f"its key in setup()."
+        )
+    return tuple(taken)
+
+
+def _refused(request: Request) -> str | None:
+    """Why a request was refused; None where it was not."""
+    try:
+        with urlopen(request, timeout=SECONDS):
+            return None
+    except HTTPError as error:
+        with error:
+            return f"{error.code} {error.reason}"
+    except (URLError, OSError) as error:
+        return type(getattr(error, "reason", error)).__name__

@@ -1,0 +1,227 @@
+"""Somebody else sends the same spans to the same place: then our own way there keeps still, so that nothing is double.
+
+This is the one module that looks into processors and exporters that are not ours; none of them tells where it sends.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter
+
+from workflows.instrumentation import attributes as at
+from workflows.instrumentation.content import Mode
+from workflows_otel.batching import BatchProcessor, DirectProcessor, FlushResult
+from workflows_otel.exporting import RedactingExporter
+from workflows_otel.presets import Preset
+
+__all__ = ["Feeding", "tell_of_refused_providers"]
+
+PROJECT_HEADER = "x-project-name"
+NOT_ABOUT_THE_PLACE = frozenset(("x-langfuse-ingestion-version", "user-agent", "content-type", "content-encoding"))
+DEEPEST_WRAPPING = 5
+
+logger = logging.getLogger("workflows.otel")
+
+
+class Feeding(SpanProcessor):
+    """Feeds one back end by `processor`, unless and until another processor of the application does so.
+
+    What the other one sends is then masked, and gets what the back end needs besides (`Preset.about`).
+
+    Args:
+        preset: The back end.
+        processor: Our way there.
+        exporter: What stands at its end.
+        providers: The tracer providers on which runs are drawn.
+    """
+
+    def __init__(
+        self,
+        preset: Preset,
+        processor: BatchProcessor | DirectProcessor,
+        exporter: RedactingExporter,
+        providers: Callable[[], Iterable[trace.TracerProvider]],
+    ) -> None:
+        self._preset = preset
+        self._processor = processor
+        self._exporter = exporter
+        self._providers = providers
+        self._seen: list[object] = []
+        self._other: _Other | None = None
+        self.on_end = processor.on_end  # without a call between: every span passes here
+
+    def look(self) -> None:
+        """See whether somebody else has come, or gone, since the last look."""
+        providers = [one for one in self._providers() if isinstance(one, TracerProvider)]
+        seen = [_processors_of(provider) for provider in providers]
+        if len(seen) == len(self._seen) and all(map(_is, seen, self._seen)):
+            return
+        self._seen = list(seen)
+        if self._other is not None:
+            return  # it does not go: a provider keeps its processors
+        for provider in providers:
+            about = cast("Mapping[str, Any]", provider.resource.attributes)
+            for processor in _processors_of(provider):
+                if self._other is None and _feeds(processor, self._preset, about):
+                    self._other = _Other(processor, self._exporter)
+                    self.on_end = super().on_end
+                    logger.info(
+                        "%s gets its spans by the application's own %s", self._preset.name, type(processor).__name__
+                    )
+
+    def show(self, drawn: Mode) -> None:
+        """Withhold what is more than the back end may see, of spans that show as much."""
+        self._exporter.drawn = drawn
+        if self._other is not None:
+            self._other.exporter.drawn = drawn
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Look around when a trace begins."""
+        if span.parent is None or span.parent.is_remote:
+            self.look()
+
+    def counts(self) -> FlushResult:
+        """What became of the spans so far; what another processor dropped, it does not tell."""
+        counted = self._processor.counts()
+        return counted if self._other is None else self._other.added_to(counted)
+
+    def flush(self, timeout: float = 5.0) -> FlushResult:
+        """Send what there is, also what another processor has in our place."""
+        if self._other is not None:
+            self._other.processor.force_flush(int(timeout * 1000))
+        flushed = self._processor.flush(timeout)
+        return flushed if self._other is None else self._other.added_to(flushed)
+
+    def begin_shutdown(self) -> None:
+        """Take no more spans."""
+        self._processor.begin_shutdown()
+
+    def finish_shutdown(self, timeout: float) -> None:
+        """Send what there is in at most `timeout` seconds; another's processor is as it was before."""
+        self._processor.finish_shutdown(timeout)
+        if self._other is not None:
+            self._other.processor.force_flush(int(timeout * 1000))
+            self._other.leave()
+
+    def shutdown(self) -> None:
+        """Shut our way down."""
+        self._processor.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Whether everything that went our way was exported within the time."""
+        return self._processor.force_flush(timeout_millis)
+
+
+class _Other:
+    """A processor of the application's, with an exporter of ours put before its own."""
+
+    def __init__(self, processor: SpanProcessor, like: RedactingExporter) -> None:
+        self.processor = processor
+        self._holder, self._name = _place_of_exporter(processor)
+        self._before: SpanExporter = getattr(self._holder, self._name)
+        self.exporter = like.before(self._before)
+        setattr(self._holder, self._name, self.exporter)
+
+    def added_to(self, counted: FlushResult) -> FlushResult:
+        """Counts, with what went this way."""
+        sent, failed = counted.sent + self.exporter.sent, counted.failed + self.exporter.failed
+        return replace(counted, sent=sent, failed=failed, dropped=None)
+
+    def leave(self) -> None:
+        """Put everything back."""
+        setattr(self._holder, self._name, self._before)
+
+
+def _place_of_exporter(processor: SpanProcessor) -> tuple[object, str]:
+    """Who holds a processor's exporter, and under which name; the SDK's two processors, of all versions since 1.20."""
+    inner: object = getattr(processor, "_batch_processor", None)
+    return (inner, "_exporter") if hasattr(inner, "_exporter") else (processor, "span_exporter")
+
+
+def _is(one: object, other: object) -> bool:
+    return one is other
+
+
+def _processors_of(provider: TracerProvider) -> tuple[SpanProcessor, ...]:
+    """A tuple that the SDK replaces when a processor is added."""
+    return getattr(getattr(provider, "_active_span_processor", None), "_span_processors", ())
+
+
+def _feeds(processor: SpanProcessor, preset: Preset, resource: Mapping[str, Any]) -> bool:
+    """Whether a processor that is not ours sends to the place of a preset, under the same key."""
+    exporter = _exporter_of(processor)
+    endpoint = getattr(exporter, "_endpoint", None)
+    if not preset.url or not isinstance(endpoint, str) or _place(endpoint) != _place(preset.url):
+        return False
+    theirs = _headers_of(exporter)
+    if PROJECT_HEADER not in theirs and (project := resource.get(at.OPENINFERENCE_PROJECT)):
+        theirs[PROJECT_HEADER] = str(project)
+    ours = {name: value for name, value in preset.headers.items() if name not in NOT_ABOUT_THE_PLACE}
+    return all(theirs.get(name) == value for name, value in ours.items())
+
+
+def _exporter_of(processor: SpanProcessor) -> object:
+    """What sends in the end, below what stands before it; None for processors of ours and of unknown kinds."""
+    if isinstance(processor, (Feeding, BatchProcessor, DirectProcessor)):
+        return None  # whoever calls setup() twice for one place gets it twice
+    holder, name = _place_of_exporter(processor)
+    exporter: object = getattr(holder, name, None)
+    for _ in range(DEEPEST_WRAPPING):
+        if exporter is None or hasattr(exporter, "_endpoint"):
+            break
+        exporter = getattr(exporter, "exporter", None) or getattr(exporter, "_exporter", None)
+    return exporter
+
+
+def _place(endpoint: str) -> str:
+    place = endpoint.lower().partition("://")[2] or endpoint.lower()
+    name, _, rest = place.partition(":")
+    return f"{'127.0.0.1' if name == 'localhost' else name}:{rest}".rstrip("/")
+
+
+def _headers_of(exporter: object) -> dict[str, str]:
+    headers: object = getattr(getattr(exporter, "_client", None), "_headers", None) or getattr(
+        exporter, "_headers", None
+    )
+    if isinstance(headers, Mapping):
+        pairs = list(cast("Mapping[object, object]", headers).items())
+    elif isinstance(headers, (tuple, list)):
+        pairs = list(cast("Iterable[tuple[object, object]]", headers))
+    else:
+        pairs = []
+    return {str(name).lower(): str(value) for name, value in pairs}
+
+
+class _Refusals(logging.Filter):
+    """Hears of it when OpenTelemetry refuses a second tracer provider, and says what that means."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        super().__init__()
+        self._provider = weakref.ref(provider)
+        self._told = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let the record pass."""
+        provider = self._provider()
+        mine = provider is not None and trace.get_tracer_provider() is provider
+        if mine and not self._told and record.getMessage().startswith("Overriding of current TracerProvider"):
+            self._told = True
+            logger.warning(
+                "another part of this application tried to set a tracer provider of its own; setup() had set one "
+                "already, so the other is not the process's, and what is traced with it is apart from the runs. Let it "
+                "set its provider before setup(), which then uses it, or give it `setup(...).provider`"
+            )
+        return True
+
+
+def tell_of_refused_providers(provider: TracerProvider) -> None:
+    """Warn, once, when somebody tries to set another tracer provider after this one."""
+    logging.getLogger("opentelemetry.trace").addFilter(_Refusals(provider))

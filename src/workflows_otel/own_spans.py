@@ -1,0 +1,251 @@
+"""Spans of steps that cost a third of the SDK's: what every step pays is here, the rest is the SDK's own code.
+
+The SDK's span is made for strangers: it copies and checks each value, holds a lock for each of its parts, and is copied
+once more when it ends. The spans of steps are written by this package alone until somebody asks for the current span,
+so that `OwnSpan` takes what we write as it is. To processors and exporters it is a span of the SDK, with the same
+content; where something about the tracer is out of the ordinary, the SDK's own span is used.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.context import Context
+from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON
+from opentelemetry.sdk.util import BoundedList
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    ProxyTracer,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    Tracer,
+    TraceState,
+)
+from opentelemetry.util.types import Attributes, AttributeValue
+
+__all__ = ["OwnSpan", "SpanStarter", "write"]
+
+FEWEST = 64  # limits below this could cut what we write ourselves: then the SDK's spans are used, which look
+RANDOM_TRACE_ID = 0x02  # W3C Trace Context level 2; the SDK hands it on to children
+_COUNTED = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"  # the SDK counts its spans where it makes them
+
+_BOUNDED: Any = BoundedList  # which has no types
+
+logger = logging.getLogger("workflows.otel")
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all spans of a tracer have in common; `ending` is a hook of processors that older SDKs do not have."""
+
+    resource: Resource
+    scope: InstrumentationScope
+    processor: SpanProcessor
+    ending: Callable[[sdk.Span], None] | None
+    limits: SpanLimits
+
+
+class OwnSpan(sdk.Span):
+    """A span that is the SDK's to everybody, but keeps what we `write` as it is.
+
+    Everything that only some spans have (events, more links, attributes of strangers) goes the SDK's way. It is its own
+    readable span: once it has ended, nothing of it changes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        context: SpanContext,
+        parent: SpanContext,
+        shared: _Shared,
+        attributes: dict[str, AttributeValue],
+        links: Sequence[Link],
+        start_ns: int,
+    ) -> None:
+        ReadableSpan.__init__(
+            self,
+            name,
+            context,
+            parent,
+            shared.resource,
+            attributes,
+            links=links,
+            start_time=start_ns,
+            instrumentation_scope=shared.scope,
+        )
+        self._span_processor = shared.processor
+        self._ending = shared.ending
+        self._limits = shared.limits
+        self._lock = threading.Lock()
+        self._own: dict[str, AttributeValue] = attributes
+        self._lost = 0
+        self._has_room = False
+
+    def write(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Set attributes whose values are known to be text, numbers, booleans, or tuples of one of them."""
+        own = self._own
+        if self.is_recording() and len(own) + len(attributes) <= FEWEST:
+            own.update(attributes)
+        else:
+            self.set_attributes(attributes)
+
+    def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Set attributes; over the limit the oldest go, as in the SDK."""
+        clean = BoundedAttributes(None, attributes, immutable=False)
+        most = self._limits.max_span_attributes
+        with self._lock:
+            if not self.is_recording():
+                logger.warning("Setting attribute on ended span.")
+                return
+            own = self._own
+            self._lost += clean.dropped
+            for key, value in clean.items():
+                own.pop(key, None)
+                if most is not None and len(own) >= most:
+                    del own[next(iter(own))]
+                    self._lost += 1
+                own[key] = value
+
+    def set_attribute(self, key: str, value: AttributeValue) -> None:
+        """Set one attribute."""
+        self.set_attributes({key: value})
+
+    def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
+        """Add an event."""
+        self._make_room()
+        super().add_event(name, attributes, timestamp)
+
+    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
+        """Add a link."""
+        self._make_room()
+        super().add_link(context, attributes)
+
+    def _make_room(self) -> None:
+        with self._lock:
+            if not self._has_room:
+                self._has_room = True
+                self._events = _BOUNDED(self._limits.max_events)
+                self._links = _BOUNDED.from_seq(self._limits.max_links, self.links)
+
+    def end(self, end_time: int | None = None) -> None:
+        """End the span, and hand it to the processors as it is."""
+        with self._lock:
+            if not self.is_recording():
+                logger.warning("Calling end() on an ended span.")
+                return
+            self._end_time = end_time if end_time is not None else time.time_ns()
+        if self._ending is not None:
+            self._ending(self)
+        self._span_processor.on_end(self)
+
+    @property
+    def dropped_attributes(self) -> int:
+        """Attributes that were lost to the limit."""
+        return self._lost
+
+
+def write(span: Span, attributes: Mapping[str, AttributeValue]) -> None:
+    """Set attributes with known values on a span of whatever kind."""
+    if type(span) is OwnSpan:
+        span.write(attributes)
+    else:
+        span.set_attributes(attributes)
+
+
+class SpanStarter:
+    """Starts spans below a span of a run, the cheap way where that is the same to everybody.
+
+    Args:
+        tracer: Makes the spans where it is not the SDK's own, or where its limits are low.
+    """
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+        self._sdk: sdk.Tracer | None = None
+        self._looked = False
+
+    def start(
+        self,
+        name: str,
+        parent: SpanContext,
+        context: Context,
+        attributes: dict[str, AttributeValue],
+        links: Sequence[Link],
+        start_ns: int,
+    ) -> Span:
+        """Start a span.
+
+        Args:
+            name: Its name.
+            parent: The span context that `context` has as the current one.
+            context: What samplers and processors are told.
+            attributes: Values as for `OwnSpan.write`; the span keeps this very dict.
+            links: Links with values of the same kind.
+            start_ns: Wall-clock time.
+        """
+        tracer = self._sdk if self._looked else self._look()
+        if tracer is None:
+            return self._tracer.start_span(name, context, attributes=attributes, links=links, start_time=start_ns)
+        flags = parent.trace_flags
+        state = parent.trace_state
+        sampler = tracer.sampler
+        if not flags & TraceFlags.SAMPLED or (sampler is not DEFAULT_ON and sampler is not ALWAYS_ON):
+            found: Any = sampler.should_sample(context, parent.trace_id, name, SpanKind.INTERNAL, attributes, links)
+            sampled = TraceFlags.SAMPLED if found.decision.is_sampled() else TraceFlags.DEFAULT
+            flags, state = TraceFlags(sampled | flags & RANDOM_TRACE_ID), found.trace_state
+            if not found.decision.is_recording():
+                return NonRecordingSpan(_child_of(parent, tracer, flags, state))
+            given: dict[str, AttributeValue] = dict(found.attributes)
+            if given != attributes:
+                attributes = dict(BoundedAttributes(None, given))
+        if tracer.resource is not self._shared.resource:  # in a forked child
+            self._shared = replace(self._shared, resource=tracer.resource)
+        span = OwnSpan(name, _child_of(parent, tracer, flags, state), parent, self._shared, attributes, links, start_ns)
+        tracer.span_processor.on_start(span, context)
+        return span
+
+    def _look(self) -> sdk.Tracer | None:
+        """The tracer, where its spans can be made here: it is the SDK's own, counts none, and has no low limits."""
+        tracer = self._tracer
+        if isinstance(tracer, ProxyTracer):
+            tracer = tracer._tracer  # pyright: ignore[reportPrivateUsage]  # there is no public way to the real one
+        self._looked = True
+        limits: object = getattr(tracer, "_span_limits", None)
+        scope: object = getattr(tracer, "_instrumentation_scope", None)
+        if (
+            type(tracer) is sdk.Tracer
+            and isinstance(limits, SpanLimits)
+            and isinstance(scope, InstrumentationScope)
+            and not _are_low(limits)
+            and os.environ.get(_COUNTED, "").strip().lower() != "true"
+        ):
+            processor = tracer.span_processor
+            self._shared = _Shared(tracer.resource, scope, processor, getattr(processor, "_on_ending", None), limits)
+            self._sdk = tracer
+        return self._sdk
+
+
+def _child_of(parent: SpanContext, tracer: sdk.Tracer, flags: TraceFlags, state: TraceState | None) -> SpanContext:
+    span_id = tracer.id_generator.generate_span_id()
+    return SpanContext(parent.trace_id, span_id, is_remote=False, trace_flags=flags, trace_state=state)
+
+
+def _are_low(limits: SpanLimits) -> bool:
+    """Whether a limit could cut what we write ourselves."""
+    counts = (limits.max_span_attributes, limits.max_link_attributes, limits.max_links)
+    lengths = (limits.max_span_attribute_length, limits.max_attribute_length)
+    return any(count is not None and count < FEWEST for count in counts) or lengths != (None, None)

@@ -1,0 +1,165 @@
+"""Processes that end by a signal, and processes that have children: who sends what."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.workflows_otel.otlp_sink import OtlpSink
+from tests.workflows_otel.processes import environment, run, start
+
+RUN = ["invoke_workflow Echo", "run_step reply"]
+CUT = ["run_step ask", "run_step reply", "wait Answer"]
+
+WAITS_FOR_A_SIGNAL = """
+    import asyncio, signal, sys
+    import workflows_otel
+    from tests.workflows_otel.flows import AskPerson, Echo
+
+    async def main():
+        await Echo().run()
+        handler = AskPerson().run()
+        await asyncio.sleep(0)
+        print("ready", flush=True)
+        await handler
+
+    if "theirs" in sys.argv:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    workflows_otel.setup(
+        workflows_otel.otlp(sys.argv[1]), start_marker=False, flush_on_sigterm="asked" in sys.argv
+    )
+    asyncio.run(main())
+"""
+
+
+def _terminated(sink: OtlpSink, *how: str, number: int = signal.SIGTERM) -> int:
+    # The first export is due in a minute, so that what arrives was flushed.
+    with start(WAITS_FOR_A_SIGNAL, sink.endpoint, *how, OTEL_BSP_SCHEDULE_DELAY="60000") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    return process.returncode
+
+
+def test_sigterm_sends_what_there_is_and_tells_that_the_open_run_was_cut(sink: OtlpSink) -> None:
+    assert _terminated(sink, "asked") == 128 + signal.SIGTERM
+    assert sorted(sink.names()) == ["invoke_workflow AskPerson", "invoke_workflow Echo", *CUT]
+    cut = sink.named("invoke_workflow AskPerson")
+    assert (cut.status, cut.attributes["workflow.run.outcome"]) == ("UNSET", "interrupted")
+
+
+def test_sigterm_is_left_to_whoever_handles_it_already(sink: OtlpSink) -> None:
+    assert _terminated(sink, "asked", "theirs") == 7
+    assert len(sink.spans) == 5
+
+
+def test_sigterm_ends_the_process_as_ever_where_nobody_asked(sink: OtlpSink) -> None:
+    assert _terminated(sink) == -signal.SIGTERM
+    assert sink.spans == []
+
+
+def test_a_kill_loses_what_was_not_sent_and_nothing_else(sink: OtlpSink) -> None:
+    assert _terminated(sink, number=signal.SIGKILL) == -signal.SIGKILL
+    assert sink.spans == []
+
+
+FORKS = """
+    import asyncio, multiprocessing, os, sys
+    import workflows_otel
+    from tests.workflows_otel.flows import Echo
+
+    async def one_run(name):
+        with workflows_otel.context(session_id=name):
+            await Echo().run()
+
+    def child():
+        asyncio.run(one_run("child"))
+        if how == "flush":
+            result = telemetry.flush()
+            assert (result.sent, result.failed, result.dropped, result.pending) == (2, 0, 0, 0), result
+
+    how = sys.argv[2]
+    telemetry = workflows_otel.setup(workflows_otel.otlp(sys.argv[1]), start_marker=False)
+    asyncio.run(one_run("parent"))
+    if how == "exported":
+        assert telemetry.flush().sent == 2  # the connection to the back end stays open
+    if how == "flush":
+        pid = os.fork()
+        if pid == 0:
+            child()
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+    else:
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+    asyncio.run(one_run("parent again"))
+"""
+
+
+@pytest.mark.parametrize("how", ["flush", "exit", "exported"])
+def test_a_forked_child_sends_its_own_spans_and_none_of_its_parents(sink: OtlpSink, how: str) -> None:
+    run(FORKS, sink.endpoint, how, OTEL_BSP_SCHEDULE_DELAY="60000")
+    arrived = sorted((span.attributes["session.id"], span.name) for span in sink.spans)
+    assert arrived == [(who, name) for who in ("child", "parent", "parent again") for name in RUN]
+
+
+PRE_FORK_APP = """
+import asyncio
+import json
+import os
+
+import workflows_otel
+from tests.workflows_otel.flows import Echo
+
+workflows_otel.setup(workflows_otel.otlp(os.environ["SINK"]), start_marker=False)
+
+
+def app(environ, start_response):
+    handler = None
+
+    async def answer():
+        nonlocal handler
+        handler = Echo().run(text="hello")
+        return await handler
+
+    body = {"answer": asyncio.run(answer()), "pid": os.getpid(), "trace": workflows_otel.trace_of(handler).trace_id}
+    start_response("200 OK", [("content-type", "application/json")])
+    return [json.dumps(body).encode()]
+"""
+
+
+def test_workers_of_a_pre_fork_server_send_their_spans_when_it_is_stopped(sink: OtlpSink, tmp_path: Path) -> None:
+    pytest.importorskip("gunicorn", reason="gunicorn comes with MLflow: `pip install 'spanflow[mlflow]'`")
+    (tmp_path / "served.py").write_text(PRE_FORK_APP)
+    command = [sys.executable, "-m", "gunicorn", "served:app", "--preload", "--workers", "2", "--bind", "127.0.0.1:0"]
+    variables = environment(SINK=sink.endpoint, OTEL_BSP_SCHEDULE_DELAY="60000")
+    with subprocess.Popen(
+        [*command, "--no-control-socket"] if _has_control_socket() else command,
+        cwd=tmp_path,
+        env=variables,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stderr is not None
+        line = next(line for line in server.stderr if "Listening at" in line)
+        address = line.split("Listening at: ")[1].split()[0]
+        answers = [json.load(urllib.request.urlopen(address, timeout=30)) for _ in range(4)]
+        server.terminate()
+        server.communicate(timeout=60)
+    assert {answer["answer"] for answer in answers} == {"hello"}
+    assert sorted(sink.names()) == sorted(RUN * 4)
+    assert {span.trace_id for span in sink.spans} == {answer["trace"] for answer in answers}
+
+
+def _has_control_socket() -> bool:
+    shown = subprocess.run([sys.executable, "-m", "gunicorn", "--help"], capture_output=True, text=True, check=True)
+    return "--no-control-socket" in shown.stdout

@@ -1,0 +1,26 @@
+"""Pages that are made of the code, or name parts of it, are up to date."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.workflows_otel.attribute_reference import PAGE, page
+
+HERE = Path(__file__).parent
+NAMED = re.findall(r"\| `(test_\w+\.py)(?:::(\w+))?` \|", (PAGE.parent / "back-ends.md").read_text())
+
+
+def test_the_attribute_reference_is_up_to_date() -> None:
+    assert PAGE.read_text() == page(), "run `make attributes`"
+
+
+@pytest.mark.parametrize(("file", "name"), NAMED, ids="::".join)
+def test_what_is_said_of_back_ends_is_shown_by_a_test_that_exists(file: str, name: str) -> None:
+    assert f"def {name}(" in (HERE / file).read_text() if name else (HERE / file).exists()
+
+
+def test_every_back_end_has_its_list() -> None:
+    assert len(NAMED) > 60
