@@ -22,8 +22,12 @@ def test_a_bridge_says_whose_it_is_and_needs_spanflow(name: str, version: str) -
     assert "spanflow" in project["dependencies"]
 
 
-def test_the_workflows_bridge_holds_no_module() -> None:
-    assert list((COMPAT / "llama-index-workflows").rglob("*.py")) == []
+def test_the_workflows_bridge_holds_an_older_import_and_nothing_of_workflows() -> None:
+    bridge = COMPAT / "llama-index-workflows"
+    assert sorted(str(p.relative_to(bridge)) for p in bridge.rglob("*.py")) == [
+        "llama_index/core/workflow/WorkflowCheckpointer.py",
+        "llama_index/core/workflow/checkpointer.py",
+    ]
 
 
 def test_the_drawing_bridge_gives_our_functions() -> None:

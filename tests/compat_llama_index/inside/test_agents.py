@@ -150,6 +150,11 @@ async def test_mock_llm_is_enough_for_an_agent() -> None:
     assert str(await FunctionAgent(llm=MockFunctionCallingLLM()).run("Hello")) == "Hello"
 
 
+async def test_mock_llm_is_enough_for_several_agents() -> None:
+    workflow = AgentWorkflow.from_tools_or_functions([], llm=MockFunctionCallingLLM())
+    assert str(await workflow.run(user_msg="Hello")) == "Hello"
+
+
 async def test_cancelling_an_agent_ends_its_stream() -> None:
     async def wait() -> str:
         """Wait for ever."""

@@ -12,13 +12,14 @@ from llama_index.core.workflow import (
     StartEvent,
     StopEvent,
     Workflow,
+    WorkflowCheckpointer,
     step,
 )
+from llama_index.core.workflow.checkpointer import Checkpoint
 from llama_index.core.workflow.retry_policy import ConstantDelayRetryPolicy
 from llama_index.llms.openai import OpenAI
 
 from tests.compat_llama_index.inside.openai_script import Script
-from workflows.checkpointer import WorkflowCheckpointer
 from workflows.drawing import draw_all_possible_flows
 from workflows.testing import VirtualClockLoop
 
@@ -161,6 +162,7 @@ async def test_a_run_is_checkpointed_and_run_from_there(openai: Script) -> None:
     handler = w_cptr.run(topic="Pirates")
     await handler
     ckpt = w_cptr.checkpoints[handler.run_id][0]
+    assert isinstance(ckpt, Checkpoint)
     handler = w_cptr.run_from(topic="Ships", checkpoint=ckpt)
     assert await handler == "Another critique."
 

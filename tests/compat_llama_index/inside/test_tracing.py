@@ -1,7 +1,6 @@
 """Other people's tracing of llama-index loads over our engine, and sees its runs."""
 
 import json
-from pathlib import Path
 
 import mlflow
 import pytest
@@ -39,9 +38,6 @@ def test_the_events_that_tracers_look_for_have_their_names() -> None:
 
 
 async def test_openinference_sees_the_run_and_its_steps() -> None:
-    pytest.importorskip(
-        "workflows.instrumentation.llama_index", reason="needs the bridge to llama_index_instrumentation"
-    )
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -56,9 +52,8 @@ async def test_openinference_sees_the_run_and_its_steps() -> None:
     assert _parent(spans["Jokes.write"]) == _parent(spans["Jokes.judge"]) == _id(spans["Jokes.run"])
 
 
-async def test_mlflow_autolog_leaves_runs_as_they_are(tmp_path: Path) -> None:
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    mlflow.set_experiment("jokes")
+@pytest.mark.usefixtures("mlflow_store")
+async def test_mlflow_autolog_leaves_runs_as_they_are() -> None:
     mlflow.llama_index.autolog()
     try:
         assert await Jokes().run(topic="pirates") == "about pirates: fine"
@@ -66,12 +61,8 @@ async def test_mlflow_autolog_leaves_runs_as_they_are(tmp_path: Path) -> None:
         mlflow.llama_index.autolog(disable=True)
 
 
-async def test_mlflow_autolog_traces_a_workflow(tmp_path: Path) -> None:
-    pytest.importorskip(
-        "workflows.instrumentation.llama_index", reason="needs the bridge to llama_index_instrumentation"
-    )
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    mlflow.set_experiment("jokes")
+@pytest.mark.usefixtures("mlflow_store")
+async def test_mlflow_autolog_traces_a_workflow() -> None:
     mlflow.llama_index.autolog()
     try:
         await Jokes().run(topic="pirates")
