@@ -12,7 +12,17 @@ from mlflow.entities import LiveSpan, Span, SpanStatus, SpanStatusCode, SpanType
 
 from mlflow_flavor._compat import HAS_LOG_LEVEL, SpanToken, attach, detach
 from mlflow_flavor._links import link_causes, link_left_trace, link_previous_attempt
-from mlflow_flavor._payloads import describe, exception_event, show_causes, show_emitted, span_event
+from mlflow_flavor._payloads import (
+    EventCaptures,
+    Shown,
+    content,
+    describe,
+    exception_event,
+    set_media,
+    show_causes,
+    show_emitted,
+    span_event,
+)
 from mlflow_flavor._settings import AutologSettings
 from mlflow_flavor._stream import StreamLog
 from workflows.errors import StepTimeoutError
@@ -21,7 +31,7 @@ from workflows.instrumentation import attributes as names
 from workflows.instrumentation.content import ContentPolicy, exception_type
 from workflows.instrumentation.records import Envelope, EventStreamed, RetryScheduled, StepEnded, StepStarted
 
-__all__ = ["ERRORS", "CallSpans", "start_span"]
+__all__ = ["ERRORS", "CallSpans", "end_span", "start_span"]
 
 SHOWN_EMITTED = 32
 SHOWN_CAUSES = 16
@@ -38,17 +48,18 @@ class CallSpans:
         carrier: What an event that the current attempt sends carries.
     """
 
-    def __init__(self, record: StepStarted, root: Span, settings: AutologSettings) -> None:
+    def __init__(self, record: StepStarted, root: Span, settings: AutologSettings, captures: EventCaptures) -> None:
         self.span: Span | None = None
         self.carrier: Mapping[str, str] | None = None
         self.step = record.step
         self._previous: Mapping[str, str] | None = None
         self._settings = settings
+        self._captures = captures
         self._root = root
         self._started = record
         self._left: Mapping[str, str] | None = None
         self._waited = False
-        self._inputs: object = None
+        self._inputs: Shown | None = None
         self._two_levels = record.retry_policy is not None
         self._attempts = 0
         self._started_ns = record.at_ns
@@ -90,7 +101,7 @@ class CallSpans:
             name = f"attempt {record.step}"
             self.span = start_span(name, self._outer, record.at_ns, attempt_facts(record), self._inputs)
         else:
-            inputs = show_causes(record.causes, self._settings.content.for_inputs())
+            inputs = show_causes(record.causes, self._settings.content.for_inputs(), self._captures)
             facts = {**step_facts(record), **cause_facts(record.causes), **attempt_facts(record)}
             self.span = start_span(record.step, self._root, record.at_ns, facts, inputs)
             link_causes(self.span, record.causes)
@@ -113,7 +124,7 @@ class CallSpans:
     def end(self, record: StepEnded) -> bool:
         """End the attempt's span, and the step's with its last attempt; True if the call is over."""
         over = record.outcome != "retrying"
-        outputs = show_emitted(record.emitted, self._settings.content.for_outputs())
+        outputs = show_emitted(record.emitted, self._settings.content.for_outputs(), self._captures)
         if (span := self.span) is not None:
             detach(self._token)
             self.span = self.carrier = self._token = None
@@ -131,13 +142,13 @@ class CallSpans:
                 span.end(attributes=facts, status=status, end_time_ns=at_ns)
 
     def _open_outer(self, record: StepStarted) -> Span:
-        self._inputs = show_causes(record.causes, self._settings.content.for_inputs())
+        self._inputs = show_causes(record.causes, self._settings.content.for_inputs(), self._captures)
         facts = {**step_facts(record), **cause_facts(record.causes)}
         span = start_span(record.step, self._root, record.at_ns, facts, self._inputs)
         link_causes(span, record.causes)
         return span
 
-    def _end_attempt(self, span: Span, record: StepEnded, outputs: object) -> None:
+    def _end_attempt(self, span: Span, record: StepEnded, outputs: Shown | None) -> None:
         policy = self._settings.content
         facts: dict[str, Any] = {names.STEP_OUTCOME: record.outcome}
         if (stream := self._stream) is not None:
@@ -160,9 +171,9 @@ class CallSpans:
             facts[names.COLLECT_BUFFERED] = True
             if HAS_LOG_LEVEL:
                 span.set_log_level("DEBUG")
-        span.end(outputs=outputs, attributes=facts, status=status_of(record, policy), end_time_ns=record.at_ns)
+        end_span(span, record.at_ns, facts, outputs, status_of(record, policy))
 
-    def _end_outer(self, span: Span, record: StepEnded, outputs: object) -> None:
+    def _end_outer(self, span: Span, record: StepEnded, outputs: Shown | None) -> None:
         policy = self._settings.content
         facts: dict[str, Any] = {
             names.STEP_ATTEMPTS: self._attempts,
@@ -174,19 +185,36 @@ class CallSpans:
             facts[names.STREAM_TYPES] = [f"{name}={n}" for name, n in self._streamed.most_common(16)]
         if record.outcome in ERRORS and record.error is not None:
             facts[names.ERROR_TYPE] = exception_type(record.error)
-        span.end(outputs=outputs, attributes=facts, status=status_of(record, policy), end_time_ns=record.at_ns)
+        end_span(span, record.at_ns, facts, outputs, status_of(record, policy))
 
 
-def start_span(name: str, parent: Span, at_ns: int, facts: dict[str, Any], inputs: object = None) -> Span:
-    """A child of `parent` that starts at `at_ns`; nothing is made current."""
-    return mlflow.start_span_no_context(
+def start_span(
+    name: str,
+    parent: Span | None,
+    at_ns: int,
+    facts: dict[str, Any],
+    inputs: Shown | None = None,
+    span_type: str = SpanType.TASK,
+) -> Span:
+    """A child of `parent`, or of the current span, that starts at `at_ns`; nothing is made current."""
+    span = mlflow.start_span_no_context(
         name,
-        span_type=SpanType.TASK,
+        span_type=span_type,
         parent_span=parent,  # pyright: ignore[reportArgumentType]  # MLflow takes its own NoOpSpan here as well
-        inputs=inputs,
-        attributes=facts,
+        attributes={**facts, **content("inputs", inputs)},
         start_time_ns=at_ns,
     )
+    set_media(span, "inputs", inputs)
+    return span
+
+
+def end_span(
+    span: Span, at_ns: int | None, facts: dict[str, Any], outputs: Shown | None = None, status: SpanStatus | None = None
+) -> None:
+    """End a span with what is known by then."""
+    set_media(span, "outputs", outputs)
+    live: Any = span  # MLflow's stand-in for a span that is not recorded can be ended as well
+    live.end(attributes={**facts, **content("outputs", outputs)}, status=status, end_time_ns=at_ns)
 
 
 def step_facts(record: StepStarted) -> dict[str, Any]:

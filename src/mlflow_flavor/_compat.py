@@ -1,6 +1,7 @@
 """Every private name of MLflow that the flavor needs, feature-tested, behind functions with types.
 
-Private names move between MLflow's minor versions; when one does, this is the only file to change.
+Private names move between MLflow's minor versions; when one does, this is the only file to change, or
+`_compat_models` (what is about models, most of which mlflow-tracing does not have).
 """
 
 from __future__ import annotations
@@ -9,46 +10,47 @@ from __future__ import annotations
 # pyright: reportPrivateUsage=false
 # Private names are what this file is for, and most of MLflow has no types.
 import os
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
-from typing import Any, cast
+from typing import Any, Literal
 
 import mlflow
-import yaml
 from mlflow import environment_variables
-from mlflow.entities import LiveSpan, Span, TraceInfo, TraceState
+from mlflow.entities import LiveSpan, Span, Trace, TraceInfo, TraceState
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.tracing import provider
 from mlflow.tracing.client import TracingClient
+from mlflow.tracing.constant import TraceTagKey
 from mlflow.tracing.context import get_configured_trace_metadata
+from mlflow.tracing.export.async_export_queue import Task
+from mlflow.tracing.export.mlflow_v3 import MlflowV3SpanExporter
 from mlflow.tracing.trace_manager import InMemoryTraceManager
+from mlflow.tracing.utils import maybe_get_request_id
 from mlflow.utils import autologging_utils
+from mlflow.utils.uri import is_databricks_uri
 
 __all__ = [
     "FLAVOR_NAME",
+    "HAS_LINKS",
+    "HAS_LOG_LEVEL",
+    "FinishedTrace",
     "OpenTrace",
     "SpanToken",
+    "TraceExporter",
+    "add_link",
     "attach",
     "attached_text",
     "attachment",
     "autologging_integration",
     "autologging_is_on",
+    "begin_tracing",
     "buffer_pressure",
-    "check_model_code_allowed",
     "configured_metadata",
     "detach",
-    "download",
-    "environment_files",
-    "in_requirement_capture",
-    "in_serving_process",
     "invalid",
-    "make_active_if_none",
-    "model_config_of_script",
     "otlp_diverts_traces",
-    "save_example",
+    "shares_provider",
     "tracing_has_begun",
 ]
 
@@ -96,6 +98,13 @@ def detach(token: SpanToken | None) -> None:
         provider.detach_span_from_context(token)
 
 
+def add_link(span: LiveSpan, trace_id: str, span_id: str, facts: Mapping[str, str]) -> None:
+    """Link an open span to another one; only where `HAS_LINKS`."""
+    from mlflow.entities import Link  # MLflow 3.15
+
+    span.add_link(Link(trace_id=trace_id, span_id=span_id, attributes=dict(facts)))
+
+
 def configured_metadata() -> Mapping[str, str]:
     """Trace metadata set by `mlflow.tracing.context()` around the caller."""
     return get_configured_trace_metadata() or {}
@@ -109,6 +118,16 @@ def otlp_diverts_traces() -> bool:
     return bool(endpoint) and exporting and not dual
 
 
+def shares_provider() -> bool:
+    """Whether MLflow uses the tracer provider of the process, and not one of its own."""
+    return not environment_variables.MLFLOW_USE_DEFAULT_TRACER_PROVIDER.get()
+
+
+def begin_tracing() -> None:
+    """Have MLflow listen to its tracer provider; else it does when the first span is made by its own functions."""
+    provider.provider.get_or_init_tracer(__name__)
+
+
 def tracing_has_begun() -> bool:
     """Whether MLflow has made its trace buffers, whose limits it reads but once."""
     return provider.provider.once._done or InMemoryTraceManager._instance is not None
@@ -120,9 +139,16 @@ def buffer_pressure() -> float:
     if manager is None:
         return 0.0
     traces: Any = manager._traces
-    queue: Any = getattr(getattr(provider._get_trace_exporter(), "_async_queue", None), "_queue", None)
+    queue: Any = getattr(getattr(_trace_exporter(), "_async_queue", None), "_queue", None)
     waiting = queue.qsize() / queue.maxsize if queue is not None and queue.maxsize else 0.0
     return max(len(traces) / traces.maxsize, waiting)
+
+
+def _trace_exporter() -> Any:
+    try:
+        return provider._get_trace_exporter()
+    except AttributeError:  # MLflow 3.11, while its tracing is off
+        return None
 
 
 def attachment(text: str) -> object:
@@ -184,6 +210,96 @@ class OpenTrace:
         TracingClient().start_trace(self._live)
 
 
+# --- storing ----------------------------------------------------------------------------------------------------------
+
+SPANS_LOCATION: str | None = getattr(TraceTagKey, "SPANS_LOCATION", None)
+"""Tag that tells readers of a trace where its spans are."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedTrace:
+    """A trace whose root has ended, taken out of MLflow's buffer."""
+
+    trace: Trace
+    prompts: Any
+
+    @property
+    def experiment(self) -> str:
+        """The experiment it belongs to."""
+        return str(self.trace.info.experiment_id)
+
+
+class TraceExporter:
+    """MLflow's exporter of this process, where it writes to a tracking store through a queue."""
+
+    PARTS = ("_async_queue", "_client", "_display_handler", "_log_trace", "_log_spans", "_store_supports_log_spans")
+
+    def __init__(self, exporter: Any) -> None:
+        self._exporter = exporter
+
+    @classmethod
+    def current(cls) -> TraceExporter | None:
+        """The exporter in use; None where MLflow's is another one (OTLP, Databricks, no queue) or has other parts."""
+        exporter: Any = _trace_exporter()
+        if type(exporter) is not MlflowV3SpanExporter or not all(hasattr(exporter, part) for part in cls.PARTS):
+            return None
+        if SPANS_LOCATION is None or is_databricks_uri(exporter._client.tracking_uri):
+            return None
+        return cls(exporter)
+
+    def is_current(self) -> bool:
+        """Whether MLflow still uses this exporter."""
+        return _trace_exporter() is self._exporter
+
+    @property
+    def stores_spans(self) -> bool:
+        """Whether the store takes spans; MLflow finds out when it first tries."""
+        return bool(self._exporter._store_supports_log_spans)
+
+    def take(self, root: LiveSpan) -> Callable[[], FinishedTrace] | None:
+        """Take a finished trace out of MLflow's buffer, which then exports it no more; what it gives makes the trace.
+
+        None where MLflow has exported it already, must do so at once (evaluation), or waits for spans that are open.
+        """
+        if maybe_get_request_id(is_evaluate=True) or self._exporter._async_queue._queue.full():
+            return None
+        manager: Any = InMemoryTraceManager.get_instance()
+        otel_span: Any = root._span
+        otel_id = otel_span.context.trace_id
+        with manager._lock:
+            held = manager._traces.get(manager._otel_id_to_mlflow_trace_id.get(otel_id))
+            if held is None or held.is_remote_trace or getattr(held, "workspace", None):
+                return None
+            if any(span.end_time_ns is None for span in held.span_dict.values()):
+                return None
+            manager._traces.pop(manager._otel_id_to_mlflow_trace_id.pop(otel_id))
+        return lambda: FinishedTrace(held.to_mlflow_trace(), held.prompts)
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Have one of MLflow's own workers do `work`; `mlflow.flush_trace_async_logging()` waits for it."""
+        task = Task(handler=work, args=(), error_msg="Failed to store the traces of workflow runs.")
+        self._exporter._async_queue.put(task)
+
+    def store_info(self, found: FinishedTrace, spans_are_in: Literal["TRACKING_STORE", "ARTIFACT_REPO"]) -> None:
+        """Store everything of a trace but its spans; those too where they go to its artifacts."""
+        found.trace.info.tags[str(SPANS_LOCATION)] = spans_are_in
+        self._exporter._log_trace(found.trace, found.prompts)
+
+    def store_spans(self, found: Sequence[FinishedTrace]) -> None:
+        """Store the spans of traces of one experiment, by one call; raises what the store raises."""
+        spans = [span for each in found for span in each.trace.data.spans]
+        self._exporter._client.log_spans(found[0].experiment, spans)
+
+    def store_in_mlflows_order(self, found: FinishedTrace) -> None:
+        """Store spans first, as MLflow does; this is how it finds out what the store can do."""
+        self._exporter._log_spans(found.experiment, list(found.trace.data.spans))
+        self._exporter._log_trace(found.trace, found.prompts)
+
+    def display(self, found: Sequence[FinishedTrace]) -> None:
+        """Show stored traces in a notebook, as MLflow does."""
+        self._exporter._display_handler.display_traces([each.trace for each in found])
+
+
 # --- autologging ------------------------------------------------------------------------------------------------------
 
 autologging_integration: Callable[[str], Callable[[Callable[..., None]], Callable[..., None]]] = (
@@ -206,87 +322,3 @@ def autologging_is_on() -> bool:
         return False
     excluded = everything.get("exclude_flavors") or ()
     return not everything["disable"] and everything.get("log_traces", True) and FLAVOR_NAME not in excluded
-
-
-# --- models from code -------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def model_config_of_script(config: Mapping[str, Any]) -> Generator[None]:
-    """Let `mlflow.models.ModelConfig()` read `config` in the script that runs inside the block.
-
-    Without a config nothing is set, so that `ModelConfig(development_config=...)` keeps working in a logged script.
-    """
-    if not config:
-        yield
-        return
-    from mlflow.models.utils import _config_context
-
-    with _config_context(dict(config)):
-        yield
-
-
-def check_model_code_allowed() -> None:
-    """Raise MLflow's own error where running a model's code is forbidden.
-
-    MLflow 3.18 has the check; before it, only the variable that it reads is honoured.
-    """
-    for module in ("mlflow.models.utils", "mlflow.utils.model_utils"):
-        check = getattr(import_module(module), "_check_model_code_loading_allowed", None)
-        if check is not None:
-            check("a model from code")
-            return
-    if os.environ.get("MLFLOW_ALLOW_MODEL_CODE_EXECUTION", "true").strip().lower() in ("false", "0"):
-        raise invalid(
-            "Loading a model from code runs its script, and MLFLOW_ALLOW_MODEL_CODE_EXECUTION forbids that. "
-            "Set it to true if you trust the model's author."
-        )
-
-
-def make_active_if_none(model_id: str) -> None:
-    """Make a loaded model the process's active one, where no model is; what the user set stays."""
-    from mlflow.tracking import fluent  # not in mlflow-tracing
-
-    if fluent.get_active_model_id() is None:
-        fluent._set_active_model_id(model_id)
-
-
-def download(model_uri: str, target: str | None) -> str:
-    """The model's directory on this machine; every kind of model URI is understood."""
-    from mlflow.tracking.artifact_utils import _download_artifact_from_uri
-
-    return _download_artifact_from_uri(artifact_uri=model_uri, output_path=target)
-
-
-def save_example(model: Any, example: object, path: str) -> tuple[object, dict[str, Any] | None]:
-    """Store an input example with the model; gives its data and its parameters."""
-    from mlflow.models.utils import _save_example
-
-    saved: Any = _save_example(model, cast("Any", example), path)
-    return saved.inference_data, saved.inference_params
-
-
-def environment_files(conda_env: Any, requirements: Any, extra: Any, defaults: list[str] | None) -> dict[str, str]:
-    """The files that say what a model needs, by name; the arguments are those of MLflow's own flavors."""
-    from mlflow.utils import environment  # not in mlflow-tracing
-
-    if conda_env is not None:
-        conda, pip, constraints = environment._process_conda_env(conda_env)
-    else:
-        conda, pip, constraints = environment._process_pip_requirements(defaults, requirements, extra)
-    files = {"conda.yaml": yaml.safe_dump(conda), "requirements.txt": "\n".join(pip)}
-    python = {name: value for name, value in environment._PythonEnv.current().to_dict().items() if value}
-    files["python_env.yaml"] = yaml.safe_dump(python, sort_keys=False)
-    if constraints:
-        files["constraints.txt"] = "\n".join(constraints)
-    return files
-
-
-def in_requirement_capture() -> bool:
-    """Whether this is the process in which MLflow looks for a model's requirements by loading and calling it."""
-    return bool(environment_variables._MLFLOW_IN_CAPTURE_MODULE_PROCESS.get())
-
-
-def in_serving_process() -> bool:
-    """Whether this process serves a model (`mlflow models serve` and what is built like it)."""
-    return "__pyfunc_model_path__" in os.environ or bool(environment_variables._MLFLOW_IS_IN_SERVING_ENVIRONMENT.get())

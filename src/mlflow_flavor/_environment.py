@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, files, packages_distributio
 from pathlib import Path
 from typing import Any
 
-from mlflow_flavor._compat import environment_files
+from mlflow_flavor._compat_models import environment_files
 from mlflow_flavor._model_code import ModelCode
 
 __all__ = ["CONDA_FILE", "PYTHON_FILE", "package_version", "write_environment"]

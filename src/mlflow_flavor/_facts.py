@@ -9,9 +9,12 @@ from mlflow.tracing.constant import TraceMetadataKey
 from workflows.instrumentation import attributes as names
 from workflows.instrumentation.records import RunEnded, RunStarted, RunSuspended
 
-__all__ = ["count_facts", "run_facts", "trace_metadata"]
+__all__ = ["CONFIG_METADATA", "count_facts", "run_facts", "trace_metadata"]
 
 MAX_METADATA_CHARS = 250
+
+CONFIG_METADATA = "workflow.model.config_sha256"
+"""Trace metadata: a digest of the configuration that the model of the run was loaded with."""
 
 
 def run_facts(record: RunStarted) -> dict[str, Any]:

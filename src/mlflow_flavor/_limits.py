@@ -17,6 +17,8 @@ FULL = 0.8
 LIMITS = {
     "MLFLOW_TRACE_BUFFER_MAX_SIZE": "5000",
     "MLFLOW_ASYNC_TRACE_LOGGING_MAX_QUEUE_SIZE": "20000",
+    # MLflow stores five spans at a time, of traces that are not over; a finished trace is stored by `Handover` at once.
+    "MLFLOW_ASYNC_TRACE_LOGGING_MAX_SPAN_BATCH_SIZE": "512",
 }
 
 # SQLite has one writer. With several workers MLflow writes a trace's spans and its summary at the same time, and in one

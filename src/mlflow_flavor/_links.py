@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mlflow.entities import Link, LiveSpan, Span
+from mlflow.entities import LiveSpan, Span
 
-from mlflow_flavor._compat import HAS_LINKS
+from mlflow_flavor._compat import HAS_LINKS, add_link
 from workflows.instrumentation import attributes as names
 from workflows.instrumentation.records import Envelope, RunResumed, RunStarted
 
@@ -42,4 +42,4 @@ def link_left_trace(span: Span, left: Mapping[str, str] | None) -> None:
 def _link(span: Span, to: Mapping[str, str] | None, kind: str, about: Mapping[str, str] | None = None) -> None:
     if HAS_LINKS and isinstance(span, LiveSpan) and to and to.keys() >= {"trace_id", "span_id"}:
         facts = {names.LINK_TYPE: kind, **(about or {})}
-        span.add_link(Link(trace_id=to["trace_id"], span_id=to["span_id"], attributes=facts))
+        add_link(span, to["trace_id"], to["span_id"], facts)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # The functions of MLflow that are called here have no types.
+import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +14,15 @@ from typing import Any
 
 from mlflow.models import Model
 
-from mlflow_flavor._compat import FLAVOR_NAME, invalid, make_active_if_none
+from mlflow_flavor._compat import FLAVOR_NAME, invalid
+from mlflow_flavor._compat_models import make_active_if_none, read_model
 from mlflow_flavor._environment import package_version
 from mlflow_flavor._model_code import ModelCode
 from mlflow_flavor._questions import model_serializer
 from mlflow_flavor.autolog import mark_model
 from workflows import Workflow
 
-__all__ = ["StoredModel"]
+__all__ = ["StoredModel", "config_digest"]
 
 logger = logging.getLogger("workflows.mlflow")
 
@@ -38,7 +41,7 @@ class StoredModel:
         Raises:
             MlflowException: If it is no workflow, or was made by a newer major version.
         """
-        stored = cls(Path(directory), Model.load(str(directory)))
+        stored = cls(Path(directory), read_model(str(directory)))
         if FLAVOR_NAME not in stored.meta.flavors:
             kinds = ", ".join(sorted(stored.meta.flavors)) or "nothing"
             raise invalid(f"This model is no workflow: it has the flavors {kinds}, not '{FLAVOR_NAME}'.")
@@ -64,11 +67,12 @@ class StoredModel:
 
     def load(self, config: Mapping[str, Any] | None) -> Workflow:
         """Run the script with `config` (default: the logged one); runs of the result are told as this model's."""
-        workflow = self.code.run(self.config if config is None else config)
+        used = self.config if config is None else config
+        workflow = self.code.run(used)
         # Its snapshots name the module of the load that wrote them, which may be another process's, or another number.
         workflow.serializer = model_serializer(workflow)  # pyright: ignore[reportPrivateUsage]  # there is no public setter
         if self.meta.model_id is not None:
-            mark_model(workflow, self.meta.model_id)
+            mark_model(workflow, self.meta.model_id, config_digest(used))
             make_active_if_none(self.meta.model_id)
         return workflow
 
@@ -83,6 +87,12 @@ class StoredModel:
                 ", ".join(sorted(logged)) or "none",
             )
         return {**logged, **{key: value for key, value in (changes or {}).items() if key in logged}}
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+    """What two runs of a model have in common if their configuration was the same; it tells no value."""
+    text = json.dumps(config, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _check_version(made_by: object) -> None:

@@ -14,6 +14,7 @@ import hashlib
 import importlib.util
 import sys
 import threading
+import weakref
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +27,8 @@ from typing import Any
 import mlflow
 import mlflow.models
 
-from mlflow_flavor._compat import check_model_code_allowed, invalid, model_config_of_script
+from mlflow_flavor._compat import invalid
+from mlflow_flavor._compat_models import check_model_code_allowed, model_config_of_script
 from workflows import Workflow
 
 __all__ = ["MODULE_PREFIX", "ModelCode", "config", "set_model", "source_digest"]
@@ -57,9 +59,11 @@ class Slot:
             raise invalid(f"{self.label}: set_model() needs a Workflow instance, got {type(model).__name__}.")
         self.found.append(model)
 
-    def workflow(self) -> Workflow:
+    def taken(self) -> Workflow:
+        """The workflow, which the script's modules then hold no more by this slot."""
         match self.found:
             case [workflow]:
+                self.found = []
                 return workflow
             case []:
                 raise invalid(f"{self.label} ran but never called mlflow.models.set_model(<Workflow instance>).")
@@ -136,7 +140,7 @@ class ModelCode:
         return {name for name in found if name.partition(".")[0] not in own}
 
     def run(self, model_config: Mapping[str, Any] | None = None) -> Workflow:
-        """Run the script and give the workflow that it set; each call makes a new one.
+        """Run the script and give the workflow that it set; each call makes a new one, whose modules go with it.
 
         Raises:
             MlflowException: If the script sets no workflow, or several, or cannot be run, or must not be.
@@ -148,7 +152,7 @@ class ModelCode:
             try:
                 with _current(slot):
                     self._execute(name, slot)
-                return slot.workflow()
+                return _owned(name, slot.taken())
             except ImportError as error:
                 _forget(name)
                 raise invalid(self._cannot_import(error)) from error
@@ -199,9 +203,26 @@ def _current(slot: Slot) -> Generator[None]:
         _slot.current = outer
 
 
+def _owned(name: str, workflow: Workflow) -> Workflow:
+    """The workflow, with whose end its modules are forgotten; else every load would leave some behind.
+
+    The script's own variables must not keep it: they are made to refer to it weakly, which its code cannot tell.
+    """
+    for module in _modules_of(name):
+        variables = vars(sys.modules[module])
+        for variable in [key for key, value in variables.items() if value is workflow]:
+            variables[variable] = weakref.proxy(workflow)
+    weakref.finalize(workflow, _forget, name).atexit = False
+    return workflow
+
+
+def _modules_of(name: str) -> list[str]:
+    return [m for m in sys.modules if m == name or m.startswith(f"{name}.")]
+
+
 def _forget(name: str) -> None:
     finder.importers.pop(name, None)
-    for module in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:
+    for module in _modules_of(name):
         del sys.modules[module]
 
 

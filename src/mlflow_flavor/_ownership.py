@@ -7,13 +7,39 @@ packages may import the other, and what both can import is what gets overwritten
 from __future__ import annotations
 
 import hashlib
+import logging
 from base64 import urlsafe_b64encode
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 
-__all__ = ["installed_over"]
+__all__ = ["explain_imports", "installed_over", "warn_if_mixed"]
 
 RIVALS = ("llama-index-workflows", "workflows")
 PROBE = "workflows/__init__.py"
+
+logger = logging.getLogger("workflows.installation")
+
+
+@contextmanager
+def explain_imports() -> Generator[None]:
+    """Say what is wrong, and the fix, where an import fails because `workflows` is not Spanflow's alone."""
+    try:
+        yield
+    except ImportError as error:
+        wrong = installed_over()
+        if wrong is None:
+            raise
+        raise ImportError(wrong) from error
+
+
+@cache
+def warn_if_mixed() -> None:
+    """Warn, once a process, where `workflows` is not Spanflow's alone though all that was imported is there."""
+    wrong = installed_over()
+    if wrong is not None:
+        logger.warning("%s", wrong)
 
 
 def installed_over() -> str | None:

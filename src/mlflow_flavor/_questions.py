@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import sys
@@ -12,8 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from mlflow_flavor._compat import invalid
 from mlflow_flavor._model_code import DIGEST_CHARS, MODULE_PREFIX
-from mlflow_flavor._resume import PausedRun, open_token, seal
+from mlflow_flavor._resume import PausedRun, open_token, seal, spend
 from mlflow_flavor._rows import plain_event
+from mlflow_flavor.token_store import TokenStore
 from workflows import Context, Workflow
 from workflows.context.serializers import BaseSerializer, JsonSerializer
 from workflows.errors import ContextSerdeError
@@ -70,10 +72,12 @@ class Questions:
     Args:
         workflow: The workflow.
         source: Digest of its source: an answer finds its run in no other.
+        store: Where runs that wait are kept; None: in the token itself.
     """
 
-    def __init__(self, workflow: Workflow, source: str) -> None:
+    def __init__(self, workflow: Workflow, source: str, store: TokenStore | None = None) -> None:
         self.open = OpenQuestions()
+        self._store = store
         self._workflow = workflow
         self._source = source
 
@@ -87,10 +91,14 @@ class Questions:
         snapshot = await handler.suspend()
         asked = [{"id": w.wait_id, "event": plain_event(w.asked) if w.asked is not None else None} for w in waits]
         paused = PausedRun(self._source, snapshot, [wait.wait_id for wait in waits], session, user)
-        return {"status": "input_required", "waiting": asked, "resume": seal(paused)}
+        return {
+            "status": "input_required",
+            "waiting": asked,
+            "resume": await asyncio.to_thread(seal, paused, self._store),
+        }
 
     def open_request(self, resume: str) -> tuple[PausedRun, list[Event]]:
-        """The run and the answers in the parameter `resume`.
+        """The run and the answers in the parameter `resume`; a token of a store is used up, unless it is refused.
 
         Raises:
             MlflowException: If it is malformed, or the token is not for this model, or an answer fits no question.
@@ -103,8 +111,10 @@ class Questions:
                 'the parameter resume needs JSON: {"token": "<resume>", "answers": {"<id>": {"type": "<event class>", '
                 '"data": {...}}}}.'
             ) from error
-        paused = open_token(str(token), self._source)
-        return paused, [self._answer(paused, wait_id, answer) for wait_id, answer in answers]
+        paused = open_token(str(token), self._source, self._store)
+        found = [self._answer(paused, wait_id, answer) for wait_id, answer in answers]
+        spend(str(token), self._store)
+        return paused, found
 
     def go_on(self, paused: PausedRun, answers: list[Event]) -> WorkflowHandler:
         """Start the run where it stopped, and give it the answers."""
@@ -150,11 +160,14 @@ def model_serializer(workflow: Workflow) -> BaseSerializer:
 
 
 class ModelSerializer(JsonSerializer):
-    """JSON that rebuilds the workflow's own classes only, whatever number its model's module got in this process."""
+    """JSON that rebuilds the workflow's own classes only, whatever number its model's module got in this process.
 
-    def __init__(self, workflow: Workflow, like: JsonSerializer) -> None:
+    Where it is not closed, it rebuilds every pydantic model that is loaded.
+    """
+
+    def __init__(self, workflow: Workflow, like: JsonSerializer, *, closed: bool = True) -> None:
         super().__init__()
-        vars(self).update(vars(like), _closed=True)
+        vars(self).update(vars(like), _closed=closed)
         self._module = type(workflow).__module__.partition(".")[0]
 
     def resolve_class(self, name: str) -> type:

@@ -9,20 +9,33 @@ from contextvars import Context
 from typing import Any, ClassVar
 
 import mlflow
-from mlflow.entities import LiveSpan, Span, SpanStatus, SpanStatusCode, SpanType
+from mlflow.entities import LiveSpan, Span, SpanEvent, SpanStatus, SpanStatusCode, SpanType
 from mlflow.tracing.constant import TraceMetadataKey
 
-from mlflow_flavor._calls import CallSpans, start_span
+from mlflow_flavor._calls import CallSpans, end_span, start_span
 from mlflow_flavor._compat import attach, attachment, configured_metadata, detach
-from mlflow_flavor._facts import count_facts, run_facts, trace_metadata
+from mlflow_flavor._facts import CONFIG_METADATA, count_facts, run_facts, trace_metadata
+from mlflow_flavor._handover import Handover
 from mlflow_flavor._links import link_previous_segment
 from mlflow_flavor._live import LeftTrace, publish
-from mlflow_flavor._payloads import describe, exception_event, preview, result_of, show, span_event
+from mlflow_flavor._payloads import (
+    EventCaptures,
+    Shown,
+    describe,
+    exception_event,
+    preview,
+    short_reason,
+    show,
+    show_result,
+    shown_of,
+    span_event,
+)
+from mlflow_flavor._recording import RECORDING_SPAN, Recording
 from mlflow_flavor._rows import plain_fields
 from mlflow_flavor._settings import AutologSettings
 from workflows.errors import WorkflowTimeoutError
 from workflows.instrumentation import attributes as names
-from workflows.instrumentation.content import capture_event, exception_type
+from workflows.instrumentation.content import capture_fields, exception_type
 from workflows.instrumentation.records import (
     EventStreamed,
     EventUnhandled,
@@ -67,8 +80,10 @@ CUT_SHORT: Mapping[RunOutcome, str] = {
 class RunSpans:
     """Everything MLflow is told about one run (segment), from its `RunStarted` to its `RunEnded` or `RunSuspended`."""
 
-    def __init__(self, record: RunStarted, settings: AutologSettings) -> None:
+    def __init__(self, record: RunStarted, settings: AutologSettings, handover: Handover) -> None:
         self._settings = settings
+        self._handover = handover
+        self._captures = EventCaptures()
         self._started = record
         self._loop = asyncio.get_running_loop()
         self._loop_started = self._loop.time()
@@ -91,6 +106,7 @@ class RunSpans:
             self._label(record)
             self._record_input(record)
             self._set_timers()
+        self.recording = Recording() if settings.record_calls and self.is_live else None
 
     @property
     def trace_id(self) -> str | None:
@@ -118,10 +134,17 @@ class RunSpans:
         session = {"session": self._session} if self._session else {}
         return {"trace_id": self.root.trace_id, "span_id": self.root.span_id, **session}
 
-    def attribute(self, model_id: str) -> None:
-        """Name the logged model whose run this is."""
+    def note(self, exec_id: str, name: str, fields: Mapping[str, Any]) -> None:
+        """Show what an attempt says of itself on its span."""
+        call = self._calls.get(exec_id)
+        if call is not None and call.span is not None:
+            facts = capture_fields(fields, self._settings.content.for_outputs())
+            call.span.add_event(SpanEvent(name, attributes=dict(facts)))
+
+    def attribute(self, model_id: str, config: str) -> None:
+        """Name the logged model whose run this is, and the configuration it was loaded with."""
         if self._owns_trace:
-            self._update_trace(metadata={TraceMetadataKey.MODEL_ID: model_id})
+            self._update_trace(metadata={TraceMetadataKey.MODEL_ID: model_id, CONFIG_METADATA: config})
 
     def close(self, at_ns: int | None) -> None:
         """End everything that is open though the run goes on (autologging was switched off)."""
@@ -130,27 +153,22 @@ class RunSpans:
         self._stop_timers()
         self._close_calls(at_ns, "interrupted")
         self._conclude("interrupted")
-        self.root.end(attributes={names.RUN_OUTCOME: "interrupted"}, end_time_ns=at_ns)
+        self._end_root({names.RUN_OUTCOME: "interrupted"}, at_ns)
 
     # --- the run ------------------------------------------------------------------------------------------------------
 
     def _open(self, record: RunStarted, at_ns: int) -> Span:
         start, content = record.start_event, self._settings.content
-        captured = capture_event(start, content.for_inputs()) if start is not None else None
+        captured = self._captures.again(start, content.for_inputs()) if start is not None else None
         facts: dict[str, Any] = {**run_facts(record), names.RUN_SEGMENT: self._segment}
         if captured is not None:
             facts[names.INPUT_COMPLETE] = captured.complete
             if captured.truncated:
                 facts[names.TRUNCATED] = True
-        self._inputs = captured.value if captured is not None else None
+        self._inputs = shown_of(captured)
+        span_type = SpanType.AGENT if record.span_kind == "AGENT" else self._settings.run_span_type
         # Its parent, if any, is the span that is current where `run()` was called: a calling step, a request, a test.
-        return mlflow.start_span_no_context(
-            f"{record.workflow}.run",
-            span_type=SpanType.AGENT if record.span_kind == "AGENT" else self._settings.run_span_type,
-            inputs=self._inputs,
-            attributes=facts,
-            start_time_ns=at_ns,
-        )
+        return start_span(f"{record.workflow}.run", None, at_ns, facts, self._inputs, span_type)
 
     def _label(self, record: RunStarted) -> None:
         tags = {NAME_TAG: record.workflow}
@@ -164,8 +182,18 @@ class RunSpans:
     def _record_input(self, record: RunStarted) -> None:
         if self._settings.record_inputs and record.start_event is not None:
             whole = attachment(json.dumps(plain_fields(record.start_event)))
-            span = start_span(INPUT_SPAN, self.root, record.at_ns, {}, {"start_event": whole})
+            span = start_span(
+                INPUT_SPAN, self.root, record.at_ns, {}, Shown({"start_event": whole}, may_hold_media=True)
+            )
             span.end(end_time_ns=record.at_ns)
+
+    def _store_recording(self, at_ns: int | None) -> None:
+        if self.recording:  # it holds answers
+            whole = Shown({"calls": attachment(self.recording.to_json())}, may_hold_media=True)
+            facts = {names.TRUNCATED: True} if self.recording.dropped else {}
+            span = start_span(RECORDING_SPAN, self.root, at_ns or self._started.at_ns, facts, whole)
+            span.end(end_time_ns=at_ns)
+            self.recording = Recording()
 
     def _ended(self, record: RunEnded) -> None:
         self._stop_timers()
@@ -176,7 +204,7 @@ class RunSpans:
         outputs = None
         match record.outcome:
             case "completed" if record.stop_event is not None:
-                outputs = show(result_of(record.stop_event), policy.for_outputs())
+                outputs = show_result(record.stop_event, policy.for_outputs(), self._captures)
             case "cancelled" | "interrupted":
                 why = facts[names.CANCEL_REASON] = record.reason or record.outcome
                 self.root.add_event(span_event(names.SPAN_EVENT_CANCELLED, record.at_ns, {names.CANCEL_REASON: why}))
@@ -184,8 +212,8 @@ class RunSpans:
                 status = self._failed(record, facts)
             case _:
                 pass
-        self._conclude(record.outcome, preview(outputs))
-        self.root.end(outputs=outputs, attributes=facts, status=status, end_time_ns=record.at_ns)
+        self._conclude(record.outcome, preview(outputs) if status is None else short_reason(status.description))
+        self._end_root(facts, record.at_ns, outputs, status)
 
     def _failed(self, record: RunEnded, facts: dict[str, Any]) -> SpanStatus:
         error = record.error
@@ -201,8 +229,18 @@ class RunSpans:
 
     def _conclude(self, outcome: RunOutcome, shown: str | None = None) -> None:
         if self._owns_trace:
-            cut_short = outcome in ("cancelled", "suspended", "interrupted")
-            self._update_trace(tags={OUTCOME_TAG: outcome}, response_preview=f"({outcome})" if cut_short else shown)
+            if outcome != "completed":
+                shown = f"({outcome}) {shown}" if shown else f"({outcome})"
+            self._update_trace(tags={OUTCOME_TAG: outcome}, response_preview=shown)
+
+    def _end_root(
+        self, facts: dict[str, Any], at_ns: int | None, outputs: Shown | None = None, status: SpanStatus | None = None
+    ) -> None:
+        self._store_recording(at_ns)
+        end_span(self.root, at_ns, facts, outputs, status)
+        if self._owns_trace:
+            assert isinstance(self.root, LiveSpan), "only a live span begins a trace"
+            self._handover.hand_over(self.root)
 
     def _update_trace(self, **changes: Any) -> None:
         token = attach(self.root)  # MLflow updates the current trace, and this may be told in another context
@@ -215,7 +253,7 @@ class RunSpans:
         self._stop_timers()
         self._close_calls(record.at_ns, "suspended")
         self._conclude("suspended")
-        self.root.end(attributes={names.RUN_OUTCOME: "suspended", **count_facts(record)}, end_time_ns=record.at_ns)
+        self._end_root({names.RUN_OUTCOME: "suspended", **count_facts(record)}, record.at_ns)
 
     def _close_calls(self, at_ns: int | None, outcome: str) -> None:
         why = "cancelled: workflow timed out" if outcome == "timed_out" else None
@@ -259,7 +297,7 @@ class RunSpans:
         for call in self._calls.values():
             call.suspend(at_ns)
         self._conclude("suspended")
-        self.root.end(attributes={names.RUN_OUTCOME: "suspended"}, end_time_ns=at_ns)
+        self._end_root({names.RUN_OUTCOME: "suspended"}, at_ns)
 
     def _go_on(self, left: LeftTrace, at_ns: int) -> None:
         """Open the next trace of the run; in an empty context, or it would become a child in the one that ended."""
@@ -280,7 +318,7 @@ class RunSpans:
     def _step_started(self, record: StepStarted) -> None:
         call = self._calls.get(record.exec_id)
         if call is None:
-            call = self._calls[record.exec_id] = CallSpans(record, self.root, self._settings)
+            call = self._calls[record.exec_id] = CallSpans(record, self.root, self._settings, self._captures)
         call.start(record)
 
     def _step_ended(self, record: StepEnded) -> None:
@@ -318,9 +356,9 @@ class RunSpans:
         policy = self._settings.content
         asked = self._asked.pop(record.wait_id, None)
         question = asked.asked if asked is not None else None
-        inputs: dict[str, object] = {"waiting_for": record.event_type}
-        if question is not None:
-            inputs["request"] = show({type(question).__name__: question}, policy.for_inputs())
+        inputs = Shown({"waiting_for": record.event_type})
+        if question is not None and (asks := show({type(question).__name__: question}, policy.for_inputs())):
+            inputs = Shown({"waiting_for": record.event_type, "request": asks.value}, asks.may_hold_media)
         facts: dict[str, Any] = {
             names.WAIT_ID: record.wait_id,
             names.WAIT_EVENT_TYPE: record.event_type,
@@ -343,7 +381,7 @@ class RunSpans:
                 status = SpanStatus(SpanStatusCode.ERROR, f"no {record.event_type} came in {record.timeout:g} s")
             case _:
                 facts = {names.WAIT_OUTCOME: "cancelled"}
-        span.end(outputs=outputs, attributes=facts, status=status, end_time_ns=record.at_ns)
+        end_span(span, record.at_ns, facts, outputs, status)
 
     _drawn: ClassVar[Mapping[type[Record], Callable[..., None]]] = {
         RunEnded: _ended,

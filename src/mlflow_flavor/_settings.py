@@ -22,6 +22,7 @@ class AutologSettings:
         publish_after: Seconds after which an open run is shown in MLflow's list; None: not before its end.
         max_open: Seconds after which a run goes on in a new trace.
         record_inputs: Whether a run's whole input is stored beside its trace.
+        record_calls: Whether the answers of `recorded` functions are stored beside it.
         run_span_type: Type of the run's span, unless the workflow class says that it is an agent.
     """
 
@@ -31,3 +32,4 @@ class AutologSettings:
     max_open: float = 1800.0
     run_span_type: str = "WORKFLOW"
     record_inputs: bool = False
+    record_calls: bool = False

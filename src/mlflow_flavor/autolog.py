@@ -12,6 +12,7 @@ from mlflow_flavor._compat import (
     invalid,
     otlp_diverts_traces,
 )
+from mlflow_flavor._ownership import warn_if_mixed
 from mlflow_flavor._settings import MAX_STREAM_EVENTS, AutologSettings
 from mlflow_flavor.handler import MlflowHandler, ModelAttribution
 from workflows import Workflow
@@ -36,6 +37,7 @@ def autolog(
     max_open_seconds: float = 1800,
     run_span_type: str = "WORKFLOW",
     record_inputs: bool = False,
+    record_calls: bool = False,
 ) -> None:
     """Trace every workflow run that starts from now on; `disable=True` ends that, also for runs that are open.
 
@@ -51,10 +53,12 @@ def autolog(
         max_open_seconds: When a run that is still open goes on in a new, linked trace.
         run_span_type: Type of the run's span, unless the class says `__span_kind__ = "AGENT"`.
         record_inputs: Store each run's whole input, as it is, as an attachment of its trace, for `reproduce()`.
+        record_calls: Store what functions marked with `recorded` gave, as it is, in the same way.
 
     Raises:
         MlflowException: If a limit is out of range.
     """
+    warn_if_mixed()
     limit = DEFAULT_STREAM_EVENTS if log_stream_events is True else int(log_stream_events)
     if not 0 <= limit <= MAX_STREAM_EVENTS:
         raise invalid(f"log_stream_events={log_stream_events!r} is out of range. Use 0 to {MAX_STREAM_EVENTS}.")
@@ -69,6 +73,7 @@ def autolog(
         max_open=max_open_seconds,
         run_span_type=run_span_type,
         record_inputs=record_inputs,
+        record_calls=record_calls,
     )
     listen()
     if otlp_diverts_traces() and not silent:
@@ -83,10 +88,10 @@ def _configure(log_traces: bool = True, disable: bool = False, silent: bool = Fa
     """MLflow's decorator keeps the arguments, where `autologging_is_on` (and MLflow itself) finds them."""
 
 
-def mark_model(workflow: Workflow, model_id: str) -> None:
-    """Have the traces of this instance's runs name the logged model that it was loaded from."""
+def mark_model(workflow: Workflow, model_id: str, config: str) -> None:
+    """Have the traces of this instance's runs name the logged model it was loaded from, and its configuration."""
     workflow.__mlflow_model_id__ = model_id  # pyright: ignore[reportAttributeAccessIssue]  # ours, on a loaded model
-    add_handler(ModelAttribution(handler, model_id), workflow=workflow)
+    add_handler(ModelAttribution(handler, model_id, config), workflow=workflow)
 
 
 handler = MlflowHandler(is_on=autologging_is_on)

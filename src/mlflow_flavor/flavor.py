@@ -12,11 +12,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 import yaml
-from mlflow import pyfunc
-from mlflow.models import Model, ModelSignature
+from mlflow.models import Model
 from mlflow.models.model import ModelInfo
 from mlflow.tracing import context as tracing_context
 
@@ -28,15 +27,27 @@ from mlflow_flavor._artifact import (
     human_events,
     write_facts,
 )
-from mlflow_flavor._compat import FLAVOR_NAME, download, in_serving_process, invalid, save_example
+from mlflow_flavor._compat import FLAVOR_NAME, invalid
+from mlflow_flavor._compat_models import (
+    HAS_DATA_TYPES,
+    add_pyfunc_flavor,
+    download,
+    in_serving_process,
+    read_model,
+    save_example,
+)
+from mlflow_flavor._compat_models import log_model as log_saved_model
 from mlflow_flavor._environment import CONDA_FILE, PYTHON_FILE, PipRequirements, package_version, write_environment
 from mlflow_flavor._loading import StoredModel
 from mlflow_flavor._model_code import DIGEST_CHARS, MODULE_PREFIX, ModelCode
 from mlflow_flavor._source import model_source
 from mlflow_flavor.autolog import autolog as start_autolog
 from mlflow_flavor.pyfunc import WorkflowPyfunc
-from mlflow_flavor.signature import input_names, signature_of
+from mlflow_flavor.token_store import store_of_environment
 from workflows import Workflow
+
+if TYPE_CHECKING:  # not in mlflow-skinny
+    from mlflow.models import ModelSignature
 
 __all__ = ["load_model", "log_model", "save_model"]
 
@@ -45,7 +56,7 @@ AWAIT_REGISTRATION_SECONDS = 300
 PASSED_BY_MLFLOW = frozenset({"validate_serving_input", "serialization_format", "uv_project_path"})
 
 Source = str | os.PathLike[str]
-Signature = ModelSignature | Literal[False] | None
+Signature = Union["ModelSignature", Literal[False], None]
 
 logger = logging.getLogger("workflows.mlflow")
 
@@ -168,7 +179,7 @@ def log_model(
     with tempfile.TemporaryDirectory() as directory:
         saved = SavedModel(Path(directory) / "model")
         save_model(workflow, saved.directory, model_config=config, metadata=metadata, **saving)
-        return Model.log(
+        return log_saved_model(
             artifact_path=None,
             flavor=saved,
             flavor_name=FLAVOR_NAME,
@@ -216,7 +227,10 @@ def load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Wor
     workflow = stored.load(model_config)
     if in_serving_process() and stored.facts.get("autolog", True) and _may_autolog():
         start_autolog()
-    return WorkflowPyfunc(workflow, input_names(stored.meta.signature), stored.code.sha256)
+    from mlflow_flavor.signature import input_names  # not in mlflow-skinny
+
+    names = input_names(stored.meta.signature)
+    return WorkflowPyfunc(workflow, names, stored.code.sha256, store_of_environment())
 
 
 def _may_autolog() -> bool:
@@ -232,7 +246,7 @@ class SavedModel:
     def save_model(self, path: str, mlflow_model: Model, **_: Any) -> None:
         """Copy the saved model to `path`, and take over what MLflow has decided about it since."""
         shutil.copytree(self.directory, path, dirs_exist_ok=True)
-        saved = Model.load(str(self.directory))
+        saved: Model = read_model(str(self.directory))
         mlflow_model.flavors = saved.flavors
         mlflow_model.signature = saved.signature
         mlflow_model.saved_input_example_info = saved.saved_input_example_info  # pyright: ignore[reportAttributeAccessIssue]  # None is what a new model has
@@ -268,9 +282,18 @@ def _describe_inputs(
         if run_example and signature is None:
             output = _run_example(workflow, data, params)
     if signature is None:
-        model.signature = signature_of(workflow, data, output, resumable=asks)
+        model.signature = _signature(workflow, data, output, asks)
     elif signature is not False:
         model.signature = signature
+
+
+def _signature(workflow: Workflow, data: object, output: object, asks: bool) -> ModelSignature | None:
+    if not HAS_DATA_TYPES:
+        logger.warning("logged without signature, which needs numpy and pandas: mlflow-skinny brings neither")
+        return None
+    from mlflow_flavor.signature import signature_of
+
+    return signature_of(workflow, data, output, resumable=asks)
 
 
 def _run_example(workflow: Workflow, data: Any, params: dict[str, Any] | None) -> Any:
@@ -290,7 +313,7 @@ def _run_example(workflow: Workflow, data: Any, params: dict[str, Any] | None) -
 def _add_flavors(model: Model, workflow: Workflow, code: ModelCode, config: dict[str, Any], autolog: bool) -> None:
     helpers = code.code.name if code.code is not None else None
     digest = code.sha256
-    pyfunc.add_to_model(
+    add_pyfunc_flavor(
         model,
         loader_module="mlflow_flavor",
         code=helpers,

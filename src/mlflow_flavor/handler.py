@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from mlflow_flavor._compat import buffer_pressure
+from mlflow_flavor._handover import Handover
 from mlflow_flavor._limits import FULL, raise_limits
+from mlflow_flavor._recording import Recording
 from mlflow_flavor._runs import RunSpans
 from mlflow_flavor._settings import AutologSettings
+from mlflow_flavor._shared import drawn_on_shared_provider
 from workflows.instrumentation.records import Record, RunEnded, RunStarted, RunSuspended
+from workflows.instrumentation.scope import current_attempt
 
 __all__ = ["MlflowHandler", "ModelAttribution"]
 
@@ -39,20 +44,23 @@ class MlflowHandler:
         is_on: Callable[[], bool],
         settings: AutologSettings | None = None,
         pressure: Callable[[], float] = buffer_pressure,
+        drawn_elsewhere: Callable[[], bool] = drawn_on_shared_provider,
     ) -> None:
         self.settings = settings or AutologSettings()
         self.traced = 0
         self.untraced = 0
         self._is_on = is_on
         self._pressure = pressure
+        self._is_drawn_elsewhere = drawn_elsewhere
         self._warned = False
+        self._handover = Handover()
         self._runs: dict[str, RunSpans] = {}
         self._trace_ids: OrderedDict[str, str] = OrderedDict()
 
     def handle(self, record: Record) -> None:
         """Take one record; those of runs that are not drawn cost a dictionary look-up."""
         if isinstance(record, RunStarted):
-            if self._is_on():
+            if self._is_on() and not self._is_drawn_elsewhere():
                 self._start(record)
             return
         run = self._runs.get(record.run_id)
@@ -73,11 +81,23 @@ class MlflowHandler:
         """The trace of a run of this process, running or over; None where it was not traced (or is long ago)."""
         return self._trace_ids.get(run_id)
 
-    def attribute(self, run_id: str, model_id: str) -> None:
-        """Name the logged model that a run belongs to, whatever model MLflow thinks is active."""
+    def attribute(self, run_id: str, model_id: str, config: str) -> None:
+        """Name the logged model of a run, whatever model MLflow thinks is active, and the configuration it has."""
         run = self._runs.get(run_id)
         if run is not None:
-            run.attribute(model_id)
+            run.attribute(model_id, config)
+
+    def recording(self, run_id: str) -> Recording | None:
+        """Where answers of models and tools are kept for a run; None where they are not."""
+        run = self._runs.get(run_id)
+        return run.recording if run is not None else None
+
+    def note(self, name: str, fields: Mapping[str, Any]) -> None:
+        """Put what the current step says of itself (by llama-index's `dispatcher.event`, say) on its span."""
+        scope = current_attempt.get()
+        run = self._runs.get(scope.run_id) if scope is not None else None
+        if scope is not None and run is not None:
+            run.note(scope.exec_id, name, fields)
 
     def close(self) -> None:
         """End the spans of every open run, whose rest is not drawn."""
@@ -92,7 +112,7 @@ class MlflowHandler:
             self.untraced += 1
             return
         self.traced += 1
-        run = self._runs[record.run_id] = RunSpans(record, self.settings)
+        run = self._runs[record.run_id] = RunSpans(record, self.settings, self._handover)
         if run.trace_id is not None:
             self._trace_ids[record.run_id] = run.trace_id
             if len(self._trace_ids) > REMEMBERED_RUNS:
@@ -122,14 +142,15 @@ class ModelAttribution:
     name = "mlflow_model"
     destination = None
 
-    def __init__(self, drawer: MlflowHandler, model_id: str) -> None:
+    def __init__(self, drawer: MlflowHandler, model_id: str, config: str) -> None:
         self._drawer = drawer
         self._model_id = model_id
+        self._config = config
 
     def handle(self, record: Record) -> None:
         """Take the start of a run; nothing else matters."""
         if isinstance(record, RunStarted):
-            self._drawer.attribute(record.run_id, self._model_id)
+            self._drawer.attribute(record.run_id, self._model_id, self._config)
 
     def carrier(self, run_id: str) -> Mapping[str, str] | None:
         """Nothing to carry."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from mlflow_flavor import _daemon
-from mlflow_flavor._compat import in_requirement_capture, invalid
+from mlflow_flavor._compat import invalid
+from mlflow_flavor._compat_models import in_requirement_capture
 from mlflow_flavor._questions import Questions
 from mlflow_flavor._resume import PausedRun
 from mlflow_flavor._rows import Row, plain_chunk, plain_result, rows_of
+from mlflow_flavor.token_store import TokenStore
 from workflows import Workflow
 from workflows.events import Event, InternalDispatchEvent, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
@@ -54,12 +57,19 @@ class WorkflowPyfunc:
         workflow: What to run.
         names: Input names of the model's signature, for a start event that declares no field.
         source: Digest of the model's source; a resume token of other source is refused.
+        token_store: Where runs that wait for a person are kept; tokens then work once. None: in the token itself.
     """
 
-    def __init__(self, workflow: Workflow, names: Sequence[str] = (), source: str = "") -> None:
+    def __init__(
+        self,
+        workflow: Workflow,
+        names: Sequence[str] = (),
+        source: str = "",
+        token_store: TokenStore | None = None,
+    ) -> None:
         self._workflow = workflow
         self._names = tuple(names)
-        self._questions = Questions(workflow, source)
+        self._questions = Questions(workflow, source, token_store)
         add_handler(self._questions.open, workflow=workflow)
 
     def get_raw_model(self) -> Workflow:
@@ -84,7 +94,7 @@ class WorkflowPyfunc:
 
     async def apredict(self, data: Any, params: Params = None) -> Any:
         """As `predict`, for callers with an event loop of their own."""
-        jobs = self._jobs(data, params)
+        jobs = await self._jobs_off_loop(data, params)
         return await _daemon.call_async(lambda: self._run_all(jobs))
 
     def predict_stream(self, data: Any, params: Params = None, show: Show = plain_chunk) -> Iterator[Any]:
@@ -98,7 +108,7 @@ class WorkflowPyfunc:
         Yields:
             `{"type": event class, "data": fields}`; the last one is the stop event, or what a person is asked.
         """
-        chunks = self._stream(self._single_job(data, params), show)
+        chunks = self._stream(_single(self._jobs(data, params)), show)
         caller = copy_context()  # one context for every step of the iteration, or spans would not nest
         try:
             while (chunk := _daemon.call(lambda: anext(chunks, _END), caller)) is not _END:
@@ -108,7 +118,7 @@ class WorkflowPyfunc:
 
     async def apredict_stream(self, data: Any, params: Params = None) -> AsyncIterator[dict[str, Any]]:
         """As `predict_stream`, for callers with an event loop of their own."""
-        chunks = self._stream(self._single_job(data, params))
+        chunks = self._stream(_single(await self._jobs_off_loop(data, params)))
         caller = copy_context()
         try:
             while (chunk := await _daemon.call_async(lambda: anext(chunks, _END), caller)) is not _END:
@@ -118,14 +128,25 @@ class WorkflowPyfunc:
 
     async def predict_here(self, data: Any, params: Params = None) -> Any:
         """As `predict`, on the running event loop instead of the process's own: for a server that has one."""
-        return await self._run_all(self._jobs(data, params))
+        return await self._run_all(await self._jobs_off_loop(data, params))
 
-    def stream_here(self, data: Any, params: Params = None, show: Show = plain_chunk) -> AsyncGenerator[Any, None]:
+    async def stream_here(
+        self, data: Any, params: Params = None, show: Show = plain_chunk
+    ) -> AsyncGenerator[Any, None]:
         """As `predict_stream`, on the running event loop; `show` makes a chunk of an event, or None to leave it out.
 
         The last chunk is made of the stop event, unless a person is asked.
         """
-        return self._stream(self._single_job(data, params), show)
+        job = _single(await self._jobs_off_loop(data, params))
+        async with aclosing(self._stream(job, show)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _jobs_off_loop(self, data: Any, params: Params) -> list[Job]:
+        """The jobs, on a running event loop: what opens a token may read a file."""
+        if not (params or {}).get("resume"):
+            return self._jobs(data, params)
+        return await asyncio.to_thread(self._jobs, data, params)
 
     def _jobs(self, data: Any, params: Params) -> list[Job]:
         given = params or {}
@@ -135,12 +156,6 @@ class WorkflowPyfunc:
             return [Job(None, paused, answers, session or paused.session, user or paused.user)]
         rows = rows_of(data, self._workflow.start_event_class, self._names)
         return [Job(self._start_event(row, n), None, [], session, user) for n, row in enumerate(rows, 1)]
-
-    def _single_job(self, data: Any, params: Params) -> Job:
-        jobs = self._jobs(data, params)
-        if len(jobs) != 1:
-            raise invalid(f"predict_stream() takes one row, got {len(jobs)}. Call it once a row, or use predict().")
-        return jobs[0]
 
     def _start_event(self, row: Row, number: int) -> StartEvent:
         start = self._workflow.start_event_class
@@ -203,3 +218,9 @@ class WorkflowPyfunc:
             if job.paused is not None:
                 return self._questions.go_on(job.paused, job.answers)
             return self._workflow.run(start_event=job.start)
+
+
+def _single(jobs: list[Job]) -> Job:
+    if len(jobs) != 1:
+        raise invalid(f"predict_stream() takes one row, got {len(jobs)}. Call it once a row, or use predict().")
+    return jobs[0]

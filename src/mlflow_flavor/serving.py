@@ -13,6 +13,7 @@ from mlflow_flavor._requests import asks, checked, fields_of_messages, fields_of
 from mlflow_flavor._rows import plain_chunk
 from mlflow_flavor._stream import text_delta
 from mlflow_flavor.pyfunc import WorkflowPyfunc
+from mlflow_flavor.token_store import TokenStore
 from workflows import Workflow
 from workflows.events import Event
 
@@ -30,6 +31,7 @@ def register_agent(
     *,
     to_start: Callable[[Any], Fields] = fields_of_request,
     to_chunk: Callable[[Event], dict[str, Any] | None] = plain_chunk,
+    token_store: TokenStore | None = None,
 ) -> None:
     """Answer an `mlflow.genai.agent_server.AgentServer` with a workflow, whose runs live on the server's own loop.
 
@@ -42,6 +44,7 @@ def register_agent(
         workflow: What answers.
         to_start: Makes the start event's fields of a request, a dict (or a `ResponsesAgentRequest`).
         to_chunk: Makes a chunk of an event; None leaves the event out.
+        token_store: Where runs that wait for a person are kept; a token then works once. None: in the token itself.
 
     Raises:
         MlflowException: If an agent is registered already: MLflow holds one a process.
@@ -50,7 +53,7 @@ def register_agent(
 
     if agent_server.get_invoke_function() is not None or agent_server.get_stream_function() is not None:
         raise invalid("An agent is registered in this process already: start another process for another agent.")
-    model = WorkflowPyfunc(workflow, source=_source(workflow))
+    model = WorkflowPyfunc(workflow, source=_source(workflow), token_store=token_store)
 
     async def invoke(request: Any) -> dict[str, Any]:
         found = await model.predict_here([checked(to_start(request))], params_of(request))
@@ -76,6 +79,7 @@ def as_responses_agent(
     *,
     to_start: Callable[[ResponsesAgentRequest], Fields] = fields_of_messages,
     to_text: Callable[[Event], str | None] = text_of_event,
+    token_store: TokenStore | None = None,
 ) -> ResponsesAgent:
     """The workflow as an agent that speaks OpenAI's Responses, to serve or to evaluate with MLflow.
 
@@ -87,10 +91,12 @@ def as_responses_agent(
         workflow: What answers.
         to_start: Makes the start event's fields of a request.
         to_text: The text that a streamed event adds to the answer; None where it adds none.
+        token_store: As in `register_agent`.
     """
     from mlflow_flavor.responses import WorkflowResponsesAgent  # it loads most of MLflow
 
-    return WorkflowResponsesAgent(WorkflowPyfunc(workflow, source=_source(workflow)), to_start, to_text)
+    model = WorkflowPyfunc(workflow, source=_source(workflow), token_store=token_store)
+    return WorkflowResponsesAgent(model, to_start, to_text)
 
 
 def _source(workflow: Workflow) -> str:

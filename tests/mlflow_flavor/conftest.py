@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -12,6 +13,7 @@ import pytest
 from mlflow.entities import Trace
 
 import mlflow_flavor
+from tests.mlflow_flavor.fresh import Interpreter
 from tests.mlflow_flavor.trees import lines
 from workflows.instrumentation.dispatcher import process_dispatcher
 
@@ -31,6 +33,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     mlflow.set_tracking_uri(f"sqlite:///{directory / 'mlflow.db'}")
     yield directory
     environment.undo()
+
+
+@pytest.fixture(scope="session")
+def interpreter(store: Path) -> Iterator[Interpreter]:
+    """Runs programs in processes of their own, which trace into the store of the tests as they would anywhere."""
+    async_as_everywhere = os.environ.pop("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING")
+    found = Interpreter()
+    os.environ["MLFLOW_ENABLE_ASYNC_TRACE_LOGGING"] = async_as_everywhere
+    yield found
+    found.stop()
 
 
 @pytest.fixture

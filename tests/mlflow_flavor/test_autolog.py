@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -12,6 +11,7 @@ from mlflow.exceptions import MlflowException
 import mlflow_flavor
 from mlflow_flavor.handler import MlflowHandler
 from tests.mlflow_flavor.agents import Answer
+from tests.mlflow_flavor.fresh import Interpreter
 from workflows.instrumentation import add_handler
 
 SEQUENCE = """
@@ -39,11 +39,10 @@ mlflow_flavor.autolog(disable=True); print(traced())
 """
 
 
-def test_mlflows_autolog_decides_until_ours_is_called(experiment: str):
+def test_mlflows_autolog_decides_until_ours_is_called(interpreter: Interpreter, tmp_path: Path, experiment: str):
     environment = {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "MLFLOW_EXPERIMENT_ID": experiment}
-    environment |= {"PYTHONPATH": ":".join(sys.path), "PATH": ""}
-    done = subprocess.run([sys.executable, "-c", SEQUENCE], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.split() == ["False", "True", "False", "False", "True", "False"]
+    done = interpreter.run(SEQUENCE, tmp_path, environment=environment)
+    assert done.stdout.split() == ["False", "True", "False", "False", "True", "False"], done.stderr
 
 
 async def test_a_run_that_mlflow_has_no_room_for_is_not_traced_at_all(

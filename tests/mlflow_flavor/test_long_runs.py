@@ -14,6 +14,7 @@ import mlflow_flavor
 from mlflow_flavor import _live
 from tests.mlflow_flavor.agents import Answer, Ask, Flaky, Hang, Inquire, Plan
 from tests.mlflow_flavor.trees import lines, span_named
+from tests.mlflow_flavor.versions import needs_links
 from workflows import Workflow, step
 from workflows.events import HumanResponseEvent, StopEvent
 from workflows.instrumentation import context
@@ -87,10 +88,11 @@ async def test_a_store_that_cannot_show_open_runs_does_not_hurt_them(traces: Sto
     assert [t.info.state for t in traces()] == [TraceState.OK]
 
 
+@needs_links
 @pytest.mark.usefixtures("clock")
 async def test_a_long_run_goes_on_in_a_new_trace_between_two_attempts(traces: Stored):
     mlflow_flavor.autolog(publish_after_seconds=None, max_open_seconds=5)
-    with tracing_context(user="u-1"), context(session_id="s-1"):
+    with tracing_context(metadata={"mlflow.trace.user": "u-1"}), context(session_id="s-1"):
         handler = Slow().run(question="why")
     assert await handler == "why"
     first, second = traces()
@@ -115,6 +117,7 @@ async def test_a_long_backoff_is_cut(traces: Stored):
     assert span_named(first, "fetch").attributes["workflow.step.outcome"] == "suspended"
 
 
+@needs_links
 @pytest.mark.usefixtures("clock")
 async def test_a_step_that_waits_long_for_a_person_goes_on_in_a_new_trace(traces: Stored):
     mlflow_flavor.autolog(publish_after_seconds=None, max_open_seconds=5)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import mlflow
 import pytest
+
+from tests.mlflow_flavor.fresh import Interpreter
 
 RUNS = 1500
 BUFFER = 50
@@ -43,11 +43,10 @@ print(handler.traced, handler.untraced)
 
 
 @pytest.mark.server  # storing the traces of one limit of 5,000 takes a minute; a small one shows the same
-def test_every_run_has_a_finished_trace_or_none(tmp_path: Path, experiment: str):
-    environment = {"PYTHONPATH": ":".join(sys.path), "PATH": "", "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
-    environment |= {"MLFLOW_EXPERIMENT_ID": experiment, "MLFLOW_TRACE_BUFFER_MAX_SIZE": str(BUFFER)}
-    command = [sys.executable, "-c", PROGRAM]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=True)
+def test_every_run_has_a_finished_trace_or_none(interpreter: Interpreter, tmp_path: Path, experiment: str):
+    environment = {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "MLFLOW_EXPERIMENT_ID": experiment}
+    environment |= {"MLFLOW_TRACE_BUFFER_MAX_SIZE": str(BUFFER)}
+    done = interpreter.run(PROGRAM, tmp_path, environment=environment)
     traced, untraced = map(int, done.stdout.split())
     assert (traced, untraced) == (0.8 * BUFFER, RUNS - 0.8 * BUFFER)
     found = mlflow.search_traces(locations=[experiment], return_type="list", include_spans=False, max_results=RUNS)

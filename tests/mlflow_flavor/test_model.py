@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gc
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import get_model_info
 
 import mlflow_flavor
+from tests.mlflow_flavor.fresh import Interpreter
 from workflows import Workflow
 
 Write = Callable[..., Path]
@@ -91,11 +92,25 @@ async def test_a_logged_script_loads_as_its_workflow(experiment: str, write: Wri
     assert await loaded.run(name="Ann") == "Hello, Ann!"
 
 
-def test_a_model_answers_the_same_in_another_process(save: Save):
+FRESH = """
+import sys, mlflow
+print(mlflow.pyfunc.load_model(sys.argv[1]).predict({"name": "Ann"}))
+print([name for name in sys.modules if name.startswith("llama_index")])
+"""
+
+
+def test_a_model_answers_the_same_in_another_process_and_needs_no_llama_index(
+    save: Save, interpreter: Interpreter, tmp_path: Path
+):
+    done = interpreter.run(FRESH, tmp_path, str(save(GREETER)))
+    assert done.stdout.splitlines() == ["Hello, Ann!", "[]"], done.stderr
+
+
+def test_a_model_holds_its_own_files_and_no_settings_of_the_process(save: Save):
     model = save(GREETER)
-    script = f"import mlflow; print(mlflow.pyfunc.load_model({str(model)!r}).predict({{'name': 'Ann'}}))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "Hello, Ann!"
+    files = {path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_file()}
+    facts = {"workflows/events.schema.json", "workflows/graph.json", "workflows/graph.mmd"}
+    assert files == {"MLmodel", "workflow.py", "conda.yaml", "python_env.yaml", "requirements.txt", *facts}
 
 
 def test_no_file_of_a_model_holds_a_path_of_this_machine(experiment: str, write: Write, tmp_path: Path, store: Path):
@@ -142,9 +157,31 @@ async def test_a_helper_package_may_import_its_own_modules(save: Save, write: Wr
 def test_classes_of_a_model_name_a_module_that_any_process_agrees_on(save: Save):
     model = save(GREETER)
     facts = yaml.safe_load((model / "MLmodel").read_text())["flavors"]["workflows"]
-    names = [type(mlflow_flavor.load_model(str(model))).__module__ for _ in range(2)]
+    loaded = [mlflow_flavor.load_model(str(model)) for _ in range(2)]
+    names = [type(workflow).__module__ for workflow in loaded]
     assert names[0].startswith(facts["module"])
     assert names[0] != names[1]
+
+
+def test_loading_a_model_often_leaves_no_module_behind(save: Save):
+    model = str(save(GREETER))
+    kept = mlflow_flavor.load_model(model)
+    before = loaded_modules()
+    for _ in range(20):
+        assert mlflow.pyfunc.load_model(model).predict({"name": "A"}) == "Hello, A!"
+    gc.collect()
+    assert loaded_modules() == before
+    assert type(kept).__module__ in before
+
+
+def loaded_modules() -> set[str]:
+    return {name for name in sys.modules if name.startswith("workflows_model_")}
+
+
+async def test_a_script_may_use_its_own_workflow(save: Save):
+    script = GREETER.replace('f"{GREETING}, {ev.name}!"', 'f"{agent.start_event_class.__name__}"')
+    script = script.replace("mlflow.models.set_model(Greeter())", "agent = Greeter()\nmlflow.models.set_model(agent)")
+    assert await mlflow_flavor.load_model(str(save(script))).run(name="A") == "Name"
 
 
 def test_configuration_is_logged_and_can_be_overridden(save: Save, monkeypatch: pytest.MonkeyPatch):
@@ -196,10 +233,10 @@ def test_a_script_that_makes_no_model_is_refused(save: Save, text: str, message:
 
 
 def test_a_script_that_fails_leaves_no_module_behind(save: Save):
-    before = {name for name in sys.modules if name.startswith("workflows_model_")}
+    before = loaded_modules()
     with pytest.raises(ZeroDivisionError):
         save("1 / 0")
-    assert {name for name in sys.modules if name.startswith("workflows_model_")} == before
+    assert loaded_modules() == before
 
 
 def test_a_refused_script_leaves_no_model_in_mlflow(experiment: str, write: Write):
@@ -261,7 +298,7 @@ def test_requirements_are_what_the_source_imports(save: Save, write: Write):
     assert {"json", "helper", "numpy", "pandas"}.isdisjoint(names)
 
 
-def test_a_script_that_calls_our_set_model_is_a_program_as_well(write: Write, save: Save):
+def test_a_script_that_calls_our_set_model_is_a_program_as_well(save: Save, interpreter: Interpreter, tmp_path: Path):
     script = GREETER.replace("mlflow.models.set_model(", "import mlflow_flavor\nmlflow_flavor.set_model(")
-    subprocess.run([sys.executable, str(write(script))], check=True, capture_output=True)
+    assert interpreter.run(script, tmp_path).returncode == 0
     assert (save(script) / "MLmodel").is_file()

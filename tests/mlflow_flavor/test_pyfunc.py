@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Trace
 from mlflow.exceptions import MlflowException
+from mlflow.models.model import ModelInfo
 
 import mlflow_flavor
 from mlflow_flavor import WorkflowPyfunc
@@ -110,6 +111,14 @@ def test_a_prediction_nests_below_the_span_of_its_caller(traces: Callable[[], li
     assert [lines(t)[:2] for t in traces()] == [["request UNKNOWN OK", "  Answer.run WORKFLOW OK"]]
 
 
+async def test_a_prediction_below_a_running_event_loop_is_in_the_callers_trace(traces: Callable[[], list[Trace]]):
+    with mlflow.start_span("request"):
+        WorkflowPyfunc(Answer()).predict("x")
+        await WorkflowPyfunc(Answer()).apredict("x")
+    run = ["  Answer.run WORKFLOW OK", "    plan TASK OK", "    answer TASK OK"]
+    assert [lines(t) for t in traces()] == [["request UNKNOWN OK", *run, *run]]
+
+
 def test_session_and_user_are_parameters(trace: Callable[[], Trace]):
     WorkflowPyfunc(Answer()).predict("x", params={"session_id": "s", "user": "u"})
     metadata = trace().info.trace_metadata
@@ -140,17 +149,35 @@ def test_predict_fn_runs_a_workflow_with_plain_keywords():
     assert mlflow_flavor.predict_fn(Answer())(question="x") == "X!"
 
 
-def test_traces_name_the_model_that_ran_however_many_are_loaded(traces: Callable[[], list[Trace]], tmp_path: Path):
+@pytest.fixture
+def two_models(autolog: str, tmp_path: Path) -> list[ModelInfo]:
     script = tmp_path / "agent.py"
     script.write_text(
         "import mlflow\nfrom tests.mlflow_flavor.agents import Answer\nmlflow.models.set_model(Answer())\n"
     )
-    infos = [mlflow_flavor.log_model(script, name=name, pip_requirements=["mlflow"]) for name in ("a", "b")]
-    first, second = (mlflow.pyfunc.load_model(info.model_uri) for info in infos)
+    return [mlflow_flavor.log_model(script, name=name, pip_requirements=["mlflow"]) for name in ("a", "b")]
+
+
+def test_traces_name_the_model_that_ran_however_many_are_loaded(
+    two_models: list[ModelInfo], traces: Callable[[], list[Trace]]
+):
+    first, second = (mlflow.pyfunc.load_model(info.model_uri) for info in two_models)
     for model in (first, second, first):
         model.predict({"question": "x"})
-    ids = [info.model_id for info in infos]
+    ids = [info.model_id for info in two_models]
     assert [t.info.trace_metadata["mlflow.modelId"] for t in traces()] == [ids[0], ids[1], ids[0]]
+
+
+async def test_traces_name_the_model_that_ran_also_of_runs_at_the_same_time(
+    two_models: list[ModelInfo], traces: Callable[[], list[Trace]]
+):
+    first, second = (mlflow_flavor.load_model(info.model_uri) for info in two_models)
+    runs = [model.run(question=str(n)) for n, model in enumerate((first, second, first, second))]
+    for run in runs:
+        await run
+    ids = [info.model_id for info in two_models] * 2
+    found = {t.info.request_preview: t.info.trace_metadata["mlflow.modelId"] for t in traces()}
+    assert found == {str(n): model_id for n, model_id in enumerate(ids)}
 
 
 def test_retries_need_no_loop_of_the_caller():

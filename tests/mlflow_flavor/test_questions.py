@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,9 @@ from mlflow.models import get_model_info
 from mlflow.pyfunc import scoring_server
 
 import mlflow_flavor
-from mlflow_flavor import WorkflowPyfunc
+from mlflow_flavor import SqliteTokenStore, WorkflowPyfunc
 from tests.mlflow_flavor.agents import Approve, Inquire
+from tests.mlflow_flavor.fresh import Interpreter
 from workflows import Context, Workflow
 
 BUYER = """
@@ -90,13 +89,16 @@ def test_a_question_ends_a_stream():
     assert [chunk.get("type", chunk.get("status")) for chunk in chunks] == ["InputRequiredEvent", "input_required"]
 
 
-def test_the_answer_may_come_to_another_process(buyer: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("WORKFLOWS_MLFLOW_RESUME_KEY", Fernet.generate_key().decode())
+def test_the_answer_may_come_to_another_process(
+    buyer: str, interpreter: Interpreter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    key = {"WORKFLOWS_MLFLOW_RESUME_KEY": Fernet.generate_key().decode()}
+    monkeypatch.setenv(*next(iter(key.items())))
     asked = mlflow.pyfunc.load_model(buyer).predict({"item": "tea"})
     params = answered(asked, "Ans", ok=True)
     script = f"import mlflow; print(mlflow.pyfunc.load_model({buyer!r}).predict({{}}, params={params!r}))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "bought tea"
+    done = interpreter.run(script, tmp_path, environment=key)
+    assert done.stdout.strip() == "bought tea", done.stderr
 
 
 def test_a_second_load_of_the_model_takes_the_answer_of_the_first(buyer: str):
@@ -110,6 +112,18 @@ def test_a_model_that_asks_has_a_resume_parameter_and_no_required_input(buyer: s
     assert signature is not None
     assert json.loads(signature.to_dict()["inputs"]) == [{"type": "string", "name": "item", "required": False}]
     assert [p["name"] for p in json.loads(signature.to_dict()["params"])] == ["session_id", "user", "resume"]
+
+
+def test_an_example_that_asks_ends_at_once_and_leaves_a_whole_signature(
+    buyer: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    mlflow_flavor.save_model(
+        tmp_path / "agent.py", tmp_path / "other", input_example={"item": "tea"}, pip_requirements=["mlflow"]
+    )
+    assert "the input example stopped for human input (Ask); logged without output schema." in caplog.text
+    signature = get_model_info(str(tmp_path / "other")).signature
+    assert signature is not None
+    assert signature.to_dict().keys() >= {"inputs", "outputs", "params"}
 
 
 def test_a_tampered_token_is_refused():
@@ -183,6 +197,47 @@ def test_keys_can_be_rotated(monkeypatch: pytest.MonkeyPatch):
     asked = model.predict({"question": "a"})
     monkeypatch.setenv("WORKFLOWS_MLFLOW_RESUME_KEY", f"{new},{old}")
     assert model.predict({}, answered(asked, "HumanResponseEvent", response="yes")) == "yes"
+
+
+def test_a_token_of_a_store_works_once_in_whatever_process_it_comes_back(tmp_path: Path):
+    first, second = (WorkflowPyfunc(Approve(), token_store=SqliteTokenStore(tmp_path / "tokens")) for _ in range(2))
+    asked = first.predict({"question": "a"})
+    assert len(asked["resume"]) < 50
+    answer = answered(asked, "HumanResponseEvent", response="yes")
+    assert second.predict({}, answer) == "yes"
+    for model in (first, second):
+        with pytest.raises(MlflowException, match="was used already, or has expired: a token works once"):
+            model.predict({}, answer)
+
+
+def test_a_refused_answer_does_not_use_a_token_up(tmp_path: Path):
+    model = WorkflowPyfunc(Approve(), token_store=SqliteTokenStore(tmp_path / "tokens"))
+    asked = model.predict({"question": "a"})
+    with pytest.raises(MlflowException, match="names no event class"):
+        model.predict({}, answered(asked, "Typo"))
+    assert model.predict({}, answered(asked, "HumanResponseEvent", response="yes")) == "yes"
+
+
+def test_a_store_holds_no_token_that_could_be_used(tmp_path: Path):
+    asked = WorkflowPyfunc(Approve(), token_store=SqliteTokenStore(tmp_path / "tokens")).predict({"question": "a"})
+    assert asked["resume"].partition(".")[2].encode() not in (tmp_path / "tokens").read_bytes()
+
+
+def test_a_token_that_holds_its_run_is_refused_where_runs_are_stored(tmp_path: Path):
+    asked = WorkflowPyfunc(Approve()).predict({"question": "a"})
+    with pytest.raises(MlflowException, match="is no resume token of this server"):
+        WorkflowPyfunc(Approve(), token_store=SqliteTokenStore(tmp_path / "tokens")).predict(
+            {}, answered(asked, "HumanResponseEvent")
+        )
+
+
+def test_a_served_model_takes_its_store_from_the_environment(
+    buyer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "true")  # and no key: with a store it needs none
+    monkeypatch.setenv("WORKFLOWS_MLFLOW_TOKEN_STORE", str(tmp_path / "tokens"))
+    asked = mlflow.pyfunc.load_model(buyer).predict({"item": "tea"})
+    assert mlflow.pyfunc.load_model(buyer).predict({}, params=answered(asked, "Ans", ok=True)) == "bought tea"
 
 
 def test_an_answered_run_keeps_its_session(traces: Callable[[], list[Trace]]):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 
 import mlflow_flavor
 from tests.mlflow_flavor.agents import Answer
+from tests.mlflow_flavor.fresh import Interpreter
 from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
 
@@ -245,15 +246,18 @@ print(mlflow.pyfunc.load_model("model").predict({{"name": "Ann"}}))
 """
 
 
-def ran(program: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    (directory / "program.py").write_text(program)
-    command = [sys.executable, "program.py"]
-    environment = {"PYTHONPATH": ":".join(sys.path), "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "PATH": ""}
-    return subprocess.run(command, cwd=directory, capture_output=True, text=True, env=environment, check=False)
+Ran = Callable[[str], CompletedProcess[str]]
 
 
-def test_a_program_can_log_what_it_defines(store: Path, tmp_path: Path):
-    done = ran(PROGRAM, tmp_path)
+@pytest.fixture
+def ran(interpreter: Interpreter, tmp_path: Path) -> Ran:
+    """Runs a program in a process of its own."""
+    environment = {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+    return lambda program: interpreter.run(program, tmp_path, environment=environment)
+
+
+def test_a_program_can_log_what_it_defines(ran: Ran):
+    done = ran(PROGRAM)
     assert done.stdout.strip() == "Hello Ann", done.stderr
 
 
@@ -264,15 +268,15 @@ CELL = (
 )
 
 
-def test_a_notebook_logs_its_marked_cells(store: Path, tmp_path: Path):
+def test_a_notebook_logs_its_marked_cells(ran: Ran, tmp_path: Path):
     marker = "# [USE IN MODEL]"
     cells = [CELL.format(marker=marker), "noise = 1", f"{marker}\nagent = Echo()"]
-    done = ran(NOTEBOOK.format(cells=cells), tmp_path)
+    done = ran(NOTEBOOK.format(cells=cells))
     assert done.stdout.strip() == "Ann", done.stderr
     assert "noise" not in (tmp_path / "model" / "workflow.py").read_text()
 
 
-def test_a_notebook_cell_without_its_mark_is_refused(store: Path, tmp_path: Path):
+def test_a_notebook_cell_without_its_mark_is_refused(ran: Ran):
     cells = [CELL.format(marker="# a cell"), "# [USE IN MODEL]\nagent = Echo()"]
-    done = ran(NOTEBOOK.format(cells=cells), tmp_path)
+    done = ran(NOTEBOOK.format(cells=cells))
     assert "(the cell of its class does not begin with '# [USE IN MODEL]')" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 
@@ -11,8 +12,9 @@ from mlflow.entities import Trace
 from mlflow.tracing import context as tracing_context
 
 import mlflow_flavor
-from tests.mlflow_flavor.agents import Answer, Approve, Ask, Flaky, Hang, Inquire, Plan, Streaming
+from tests.mlflow_flavor.agents import Answer, Approve, Ask, Flaky, Hang, Inquire, Plan, Progress, Streaming
 from tests.mlflow_flavor.trees import lines, span_named
+from tests.mlflow_flavor.versions import needs_links
 from workflows import Context, Workflow, step
 from workflows.errors import WorkflowCancelledByUser, WorkflowTimeoutError
 from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
@@ -36,6 +38,7 @@ async def test_inputs_and_outputs_name_their_event_classes(trace: Only):
     assert (answer.inputs, answer.outputs) == ({"Plan": {"text": "WHY"}}, {"StopEvent": {"result": "WHY!"}})
 
 
+@needs_links
 async def test_a_step_names_the_span_that_caused_it(trace: Only):
     await Answer().run(question="why")
     plan, answer = span_named(trace(), "plan"), span_named(trace(), "answer")
@@ -64,6 +67,7 @@ async def test_a_failed_attempt_tells_the_delay_and_the_next_its_reason(clock: V
     assert second.start_time_ns - (first.end_time_ns or 0) == 30_000_000_000
 
 
+@needs_links
 async def test_an_attempt_links_to_the_one_it_repeats(clock: VirtualClockLoop, trace: Only):
     await Flaky(failures=1).run(question="x")
     first, second = sorted((s for s in trace().data.spans if s.name == "attempt fetch"), key=lambda s: s.start_time_ns)
@@ -87,6 +91,12 @@ async def test_a_timeout_marks_the_run_and_the_step_that_hung(clock: VirtualCloc
     run, hung = tree()
     assert run.startswith("Hang.run WORKFLOW ERROR workflows.errors.WorkflowTimeoutError: ")
     assert hung == "  hang TASK ERROR cancelled: workflow timed out"
+
+
+async def test_the_list_says_why_a_run_has_no_result(clock: VirtualClockLoop, trace: Only):
+    with pytest.raises(ConnectionError):
+        await Flaky(failures=9).run(question="x")
+    assert trace().info.response_preview == "(failed) ConnectionError: no route"
 
 
 async def test_a_cancelled_run_is_told_apart_from_success(trace: Only):
@@ -165,6 +175,7 @@ async def test_a_wait_of_an_idle_run_is_a_span_of_the_run(trace: Only):
     ]
 
 
+@needs_links
 async def test_a_resumed_run_is_a_new_trace_that_links_back(traces: Callable[[], list[Trace]]):
     workflow = Inquire()
     with context(session_id="s-1"):
@@ -181,6 +192,52 @@ async def test_a_resumed_run_is_a_new_trace_that_links_back(traces: Callable[[],
     assert (link.trace_id, link.span_id) == (first.info.trace_id, span_named(first, "Inquire.run").span_id)
 
 
+class Fan(Workflow):
+    """Two calls at once, of which both answers are needed."""
+
+    @step
+    async def spread(self, ev: Ask) -> list[Plan]:
+        return [Plan(text=f"{ev.question} {number}") for number in range(2)]
+
+    @step
+    async def look(self, ev: Plan) -> Progress:
+        return Progress(percent=len(ev.text))
+
+    @step
+    async def join(self, ctx: Context, ev: Progress) -> StopEvent | None:
+        found = ctx.collect_events(ev, [Progress, Progress])
+        return None if found is None else StopEvent(result=[event.percent for event in found])
+
+
+async def test_a_fan_out_is_a_span_a_call_and_its_inputs_are_the_members(trace: Only):
+    assert await Fan().run(question="why") == [5, 5]
+    assert [line.split()[0] for line in lines(trace())] == ["Fan.run", "spread", "look", "look", "join", "join"]
+    assert span_named(trace(), "spread").outputs == [{"Plan": {"text": "why 0"}}, {"Plan": {"text": "why 1"}}]
+    first, last = sorted((s for s in trace().data.spans if s.name == "join"), key=lambda s: s.start_time_ns)
+    assert (first.outputs, last.outputs) == (None, {"StopEvent": {"result": [5, 5]}})
+
+
+class Hurried(Workflow):
+    """Ends while one of its steps still works."""
+
+    @step
+    async def linger(self, ctx: Context, ev: Ask) -> Plan | StopEvent:
+        ctx.send_event(Plan(text=ev.question))
+        await asyncio.Event().wait()
+        return StopEvent()
+
+    @step
+    async def end(self, ev: Plan) -> StopEvent:
+        return StopEvent(result=ev.text)
+
+
+async def test_a_step_that_its_run_left_behind_is_told_apart_from_success(trace: Only):
+    assert await Hurried().run(question="x") == "x"
+    assert lines(trace()) == ["Hurried.run WORKFLOW OK", "  linger TASK OK", "  end TASK OK"]
+    outcomes = {s.name: s.attributes.get("workflow.step.outcome") for s in trace().data.spans}
+    assert (outcomes["linger"], outcomes["end"]) == ("abandoned", "completed")
+
+
 async def test_session_and_user_reach_the_trace(trace: Only):
     with context(session_id="s-1", user_id="u-1"):
         await Answer().run(question="why")
@@ -189,7 +246,7 @@ async def test_session_and_user_reach_the_trace(trace: Only):
 
 
 async def test_a_session_set_by_mlflows_own_context_wins(trace: Only):
-    with context(session_id="ours"), tracing_context(session_id="mlflow's"):
+    with context(session_id="ours"), tracing_context(metadata={"mlflow.trace.session": "mlflow's"}):
         await Answer().run(question="why")
     assert trace().info.trace_metadata["mlflow.trace.session"] == "mlflow's"
 

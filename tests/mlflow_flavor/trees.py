@@ -14,7 +14,7 @@ def lines(trace: Trace) -> list[str]:
         children.setdefault(span.parent_id, []).append(span)
 
     def walk(parent: str | None, depth: int) -> Iterator[str]:
-        for span in sorted(children.get(parent, []), key=lambda s: s.start_time_ns):
+        for span in sorted(children.get(parent, []), key=lambda s: (s.start_time_ns, s.end_time_ns or 0)):
             status = f"{span.status.status_code.value} {span.status.description}".strip()
             yield f"{'  ' * depth}{span.name} {span.span_type} {status}"
             yield from walk(span.span_id, depth + 1)

@@ -1,0 +1,171 @@
+"""Answers of models and tools that are kept with a trace, and found again by what was asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pydantic import BaseModel
+from pydantic_core import to_json, to_jsonable_python
+
+from workflows.context.serializers import JsonSerializer
+
+__all__ = ["RECORDING_SPAN", "Answer", "Playback", "Recording", "Request"]
+
+RECORDING_SPAN = "workflow.recording"
+
+MAX_RECORDING_BYTES = 16 * 1024 * 1024
+"""Of one run; what comes later is not kept."""
+
+# What a model's answer says of the call and not of its content: it differs each time.
+OF_THE_CALL = frozenset({"id", "created", "created_at", "request_id", "system_fingerprint"})
+
+_to_plain = JsonSerializer()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked, of whom; the same arguments have the same digest in every process."""
+
+    name: str
+    digest: str
+
+    @classmethod
+    def of(cls, name: str, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Request:
+        """The request that a call is; an argument that is no data (`self`, a client) counts by its class."""
+        plain = to_jsonable_python([arguments, keywords], fallback=_class_name)
+        text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+        return cls(name, hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call gave, as JSON-able data in which classes are named; `awaited`: it had to be awaited."""
+
+    value: Any
+    awaited: bool
+
+
+class Recording:
+    """The answers of one run (segment), in the order in which they came; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self._calls: list[dict[str, Any]] = []
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def keep(self, request: Request, answer: object, awaited: bool) -> None:
+        """Keep an answer, while there is room.
+
+        Raises:
+            ValueError: If it holds something that is neither data nor a pydantic model.
+        """
+        value = _to_plain.serialize_value(answer)
+        size = len(to_json(value))
+        with self._lock:
+            if self._bytes + size > MAX_RECORDING_BYTES:
+                self.dropped += 1
+                return
+            self._bytes += size
+            call = {"name": request.name, "request": request.digest, "awaited": awaited, "answer": value}
+            self._calls.append(call)
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def to_json(self) -> str:
+        """The recording as text; `Playback` reads it."""
+        return json.dumps(self._calls, separators=(",", ":"))
+
+
+class Playback:
+    """The recorded answers of a trace: the n-th time that something is asked has the n-th answer it got then.
+
+    Attributes:
+        given: How many answers were given in place of calls.
+        missing: Names of calls that had to be made, because nothing was recorded for them.
+        changed: `(call#n, answer then, answer now)` of calls that were made and answered otherwise.
+    """
+
+    def __init__(self, recordings: Iterable[str], serializer: JsonSerializer, *, gives: bool) -> None:
+        self.given = 0
+        self.missing: list[str] = []
+        self.changed: list[tuple[str, object, object]] = []
+        self._gives = gives
+        self._serializer = serializer
+        self._answers: dict[Request, deque[Answer]] = defaultdict(deque)
+        self._asked: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        for text in recordings:
+            for call in cast("list[dict[str, Any]]", json.loads(text)):
+                request = Request(str(call["name"]), str(call["request"]))
+                self._answers[request].append(Answer(call["answer"], bool(call["awaited"])))
+
+    def __len__(self) -> int:
+        return sum(len(answers) for answers in self._answers.values())
+
+    def next(self, request: Request) -> Answer | None:
+        """The recorded answer that a call gets in place of being made; None: make it."""
+        if not self._gives:
+            return None
+        with self._lock:
+            answers = self._answers.get(request)
+            if not answers:
+                self.missing.append(request.name)
+                return None
+            self.given += 1
+            return answers.popleft()
+
+    def rebuilt(self, answer: Answer) -> Any:
+        """The answer as the call gave it.
+
+        Raises:
+            ValueError: If it names a class that is not loaded.
+        """
+        return self._serializer.deserialize_value(answer.value)
+
+    def compare(self, request: Request, answer: object) -> None:
+        """Note a call that was made and gave something else than it did then."""
+        if self._gives:
+            return
+        with self._lock:
+            self._asked[request.name] += 1
+            where = f"{request.name}#{self._asked[request.name]}"
+            answers = self._answers.get(request)
+            then = answers.popleft() if answers else None
+        if then is None:
+            return
+        before, now = _content(then.value), _content(_serialized(answer))
+        if before != now:
+            self.changed.append((where, before, now))
+
+
+def _serialized(answer: object) -> object:
+    try:
+        return _to_plain.serialize_value(answer)
+    except ValueError:
+        return _class_name(answer)
+
+
+def _content(value: object) -> object:
+    """A plain answer without class names and without what is of the call alone."""
+    if isinstance(value, dict):
+        fields = cast("dict[str, object]", value)
+        if fields.get("__is_pydantic") is True and isinstance(fields["value"], dict):
+            inner = cast("dict[str, object]", fields["value"])
+            return {name: _content(item) for name, item in inner.items() if name not in OF_THE_CALL}
+        return {name: _content(item) for name, item in fields.items()}
+    if isinstance(value, list):
+        return [_content(item) for item in cast("list[object]", value)]
+    return value
+
+
+def _class_name(value: object) -> str:
+    kind = type(value)
+    return f"<{kind.__qualname__}>" if not isinstance(value, BaseModel) else kind.__qualname__

@@ -1,0 +1,192 @@
+"""Answers of models and tools that are kept with a trace, compared with what they are now, or given again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Trace
+from mlflow.exceptions import MlflowException
+
+import mlflow_flavor
+from mlflow_flavor import Difference
+from tests.mlflow_flavor.trees import lines
+
+# A model that answers with what the variable SAID holds, and a tool that counts how often it is called.
+ASSISTANT = """
+import os
+from pathlib import Path
+from pydantic import BaseModel
+from mlflow_flavor import config, recorded, set_model
+from workflows import Workflow, step
+from workflows.events import Event, StartEvent, StopEvent
+
+POLITE = config({"polite": False})["polite"]
+
+class Question(StartEvent):
+    text: str
+
+class Draft(Event):
+    text: str
+
+class Completion(BaseModel):
+    id: str
+    text: str
+
+class Client:
+    async def complete(self, prompt: str) -> Completion:
+        with Path(os.environ["CALLS"]).open("a") as calls:
+            calls.write("m")
+        return Completion(id=os.urandom(4).hex(), text=f"{prompt}: {os.environ['SAID']}")
+
+@recorded(name="search")
+def search(words: str) -> list[str]:
+    with Path(os.environ["CALLS"]).open("a") as calls:
+        calls.write("t")
+    return [words, os.environ["FOUND"]]
+
+complete = recorded(Client().complete)
+
+class Assistant(Workflow):
+    @step
+    async def draft(self, ev: Question) -> Draft:
+        first = await complete(ev.text)
+        second = await complete(prompt=ev.text)
+        return Draft(text=f"{first.text} / {second.text}")
+
+    @step
+    def polish(self, ev: Draft) -> StopEvent:
+        text = ", ".join(search(ev.text))
+        return StopEvent(result=f"{text}, please" if POLITE else text)
+
+set_model(Assistant())
+"""
+
+ANSWER = "hi: yes / hi: yes, a page"
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """What was called since: `m` for the model, `t` for the tool."""
+    for name, value in (("SAID", "yes"), ("FOUND", "a page"), ("CALLS", str(tmp_path / "calls"))):
+        monkeypatch.setenv(name, value)
+
+    def made() -> str:
+        text = (tmp_path / "calls").read_text() if (tmp_path / "calls").exists() else ""
+        (tmp_path / "calls").write_text("")
+        return text
+
+    return made
+
+
+@pytest.fixture
+def uri(autolog: str, calls: Callable[[], str], tmp_path: Path) -> str:
+    mlflow_flavor.autolog(record_calls=True, publish_after_seconds=None)
+    (tmp_path / "agent.py").write_text(ASSISTANT)
+    return mlflow_flavor.log_model(
+        tmp_path / "agent.py", name="assistant", pip_requirements=["mlflow"], model_config={"polite": False}
+    ).model_uri
+
+
+Traced = Callable[[], Awaitable[str]]
+
+
+@pytest.fixture
+def traced(uri: str) -> Traced:
+    """Runs the model once; gives the trace."""
+
+    async def run() -> str:
+        handler = mlflow_flavor.load_model(uri).run(text="hi")
+        assert await handler == ANSWER
+        return str(mlflow_flavor.trace_id(handler))
+
+    return run
+
+
+async def test_recorded_answers_are_given_again_and_nobody_is_called(traced: Traced, calls: Callable[[], str]):
+    trace_id = await traced()
+    assert calls() == "mmt"
+    os.environ["SAID"], os.environ["FOUND"] = "no", "nothing"
+    again = mlflow_flavor.reproduce(trace_id, recorded=True)
+    assert (again.result, again.differences) == (ANSWER, [])
+    assert (again.replayed, again.made, calls()) == (3, (), "")
+
+
+async def test_a_model_that_answers_otherwise_is_told_apart_from_the_code(traced: Traced):
+    trace_id = await traced()
+    os.environ["SAID"] = "no"
+    found = mlflow_flavor.reproduce(trace_id).differences
+    assert [(d.kind, d.where) for d in found] == [
+        ("call", "Client.complete#1"),
+        ("call", "Client.complete#2"),
+        ("output", "draft#1"),
+        ("result", "Assistant.run"),
+    ]
+    assert found[0] == Difference("call", "Client.complete#1", {"text": "hi: yes"}, {"text": "hi: no"})
+
+
+async def test_the_same_answers_with_other_ids_are_no_difference(traced: Traced):
+    assert mlflow_flavor.reproduce(await traced()).differences == []
+
+
+async def test_what_was_not_asked_then_is_called_and_named(traced: Traced, calls: Callable[[], str]):
+    trace_id = await traced()
+    calls()
+    again = mlflow_flavor.reproduce(trace_id, input={"text": "other"}, recorded=True)
+    assert (again.replayed, again.made, calls()) == (0, ("Client.complete", "Client.complete", "search"), "mmt")
+
+
+async def test_a_recording_of_a_recording_is_none(traced: Traced):
+    again = mlflow_flavor.reproduce(await traced(), recorded=True)
+    with pytest.raises(MlflowException, match=r"holds no recorded answers\. Mark what asks models and tools"):
+        mlflow_flavor.reproduce(str(again.new_trace_id), recorded=True)
+
+
+async def test_a_recording_is_one_span_of_its_run(traced: Traced, trace: Callable[[], Trace]):
+    await traced()
+    assert lines(trace()) == [
+        "Assistant.run WORKFLOW OK",
+        "  draft TASK OK",
+        "  polish TASK OK",
+        "  workflow.recording TASK OK",
+    ]
+
+
+async def test_nothing_is_recorded_unless_asked_for(uri: str, trace: Callable[[], Trace]):
+    mlflow_flavor.autolog(publish_after_seconds=None)
+    await mlflow_flavor.load_model(uri).run(text="hi")
+    assert "workflow.recording" not in str(lines(trace()))
+
+
+async def test_another_configuration_is_told(uri: str):
+    handler = mlflow_flavor.load_model(uri, model_config={"polite": True}).run(text="hi")
+    await handler
+    found = mlflow_flavor.reproduce(str(mlflow_flavor.trace_id(handler)), recorded=True).differences
+    assert [d.kind for d in found] == ["configuration", "output", "result"]
+
+
+async def test_another_version_of_a_package_is_told(autolog: str, calls: Callable[[], str], tmp_path: Path):
+    (tmp_path / "agent.py").write_text(ASSISTANT)
+    pins = ["mlflow", "pydantic==1.0", "no-such-package==2"]
+    info = mlflow_flavor.log_model(tmp_path / "agent.py", name="assistant", pip_requirements=pins)
+    handler = mlflow_flavor.load_model(info.model_uri).run(text="hi")
+    await handler
+    found = mlflow_flavor.reproduce(str(mlflow_flavor.trace_id(handler))).differences
+    assert [(d.kind, d.where, d.then) for d in found] == [
+        ("environment", "pydantic", "1.0"),
+        ("environment", "no-such-package", "2"),
+    ]
+
+
+def test_a_recorded_function_is_as_it_was_outside_of_runs():
+    assert mlflow_flavor.recorded(str.upper)("x") == "X"
+
+
+def test_a_stream_cannot_be_recorded():
+    def words():
+        yield "a"
+
+    with pytest.raises(MlflowException, match=r"words is a generator, and a stream cannot be recorded"):
+        mlflow_flavor.recorded(words)

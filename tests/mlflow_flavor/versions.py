@@ -1,0 +1,10 @@
+"""What older versions of MLflow do not have; the flavor supports 3.11 and later."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlflow_flavor._compat import HAS_LINKS
+
+from_3_15 = pytest.mark.skipif(not HAS_LINKS, reason="MLflow's server and its exporter do less before 3.15")
+needs_links = pytest.mark.skipif(not HAS_LINKS, reason="span links came with MLflow 3.15")
