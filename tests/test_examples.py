@@ -37,7 +37,9 @@ each_example = pytest.mark.parametrize(
 def run_example(example: Path) -> str:
     warnings = "default" if example.stem in LINES_OF_MLFLOW_EXAMPLES else "error"
     timeout = 300 if example.stem in LINES_OF_MLFLOW_EXAMPLES else 60
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONWARNINGS": warnings}
+    # MLflow hands its active experiment to child processes, and other tests have one.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    environment = {**inherited, "PYTHONPATH": str(ROOT / "src"), "PYTHONWARNINGS": warnings}
     done = subprocess.run(
         [sys.executable, str(example)], env=environment, capture_output=True, text=True, timeout=timeout, check=False
     )

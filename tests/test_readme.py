@@ -42,7 +42,9 @@ def blocks(*languages: str) -> list[Block]:
 
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.where)
 def test_python_block_runs_and_prints_what_the_page_says(block: Block, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # MLflow hands its active experiment to child processes, and other tests have one.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    environment = {**inherited, "PYTHONPATH": str(ROOT / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment["OTEL_EXPORTER_OTLP_TIMEOUT"] = "0.2"  # no back end of the pages is there
     done = subprocess.run(
         [sys.executable, "-c", block.code],
