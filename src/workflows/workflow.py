@@ -7,7 +7,6 @@ import logging
 import secrets
 import string
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from functools import partial
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -17,7 +16,7 @@ from workflows._engine.live import Checkpoint, RunPlan
 from workflows._engine.state import RunState
 from workflows._run_resources import RunResources, check_resources
 from workflows._spec import StepSpec, WorkflowSpec
-from workflows.context.context import Context
+from workflows.context.context import Context, context_inside
 from workflows.context.serializers import BaseSerializer, JsonSerializer, model_types
 from workflows.errors import ContextStateError, WorkflowRuntimeError, WorkflowValidationError
 from workflows.events import Event, StartEvent, StopEvent
@@ -36,7 +35,7 @@ from workflows.runtime.runtime import Runtime
 
 __all__ = ["Workflow", "WorkflowMeta"]
 
-_ALPHABET = string.ascii_letters + string.digits
+_LETTER_OF_BYTE = bytes((string.ascii_letters + string.digits).encode()[byte % 62] for byte in range(256))
 _GRAPH_CHECKS = frozenset({"reachability", "terminal_event", "dead_end"})
 
 logger = logging.getLogger("workflows.run")
@@ -323,8 +322,10 @@ class Workflow(metaclass=WorkflowMeta):
                 spec=self._spec,
                 run_id=run_id,
                 start_event=event,
-                bind=self._bind,
-                make_context=partial(Context._inside, self, context._home),  # pyright: ignore[reportPrivateUsage]
+                workflow=self,
+                home=context._home,  # pyright: ignore[reportPrivateUsage]
+                bind=Workflow._bind,
+                make_context=context_inside,
                 dispatcher=self._dispatcher.awake(self),
                 identity=current_identity(),
                 timeout=self._timeout,
@@ -457,10 +458,5 @@ def _check_new_step(where: str, func: Callable[..., Any], known: Iterable[str]) 
 
 
 def _new_run_id() -> str:
-    """Ten letters and digits, 59 random bits: one draw from the system, not ten."""
-    number = secrets.randbits(64)
-    letters: list[str] = []
-    for _ in range(10):
-        number, index = divmod(number, len(_ALPHABET))
-        letters.append(_ALPHABET[index])
-    return "".join(letters)
+    """Ten letters and digits, 59 random bits; of one draw, since one for each letter took a tenth of a small run."""
+    return secrets.token_bytes(10).translate(_LETTER_OF_BYTE).decode()

@@ -12,7 +12,7 @@ from workflows._spec import StepSpec
 from workflows.events import Event, InputRequiredEvent
 from workflows.instrumentation.records import Envelope
 
-__all__ = ["Call", "CallPhase", "OpenWaits", "RunWait", "Wait"]
+__all__ = ["NO_WAITS", "Call", "CallPhase", "OpenWaits", "RunWait", "Wait"]
 
 # What equals a value of these classes has its hash, so waits are listed by it; any other value is compared with each.
 _LISTED = frozenset({str, int, bool, bytes, type(None)})
@@ -196,6 +196,10 @@ class OpenWaits:
                     found = tuple(by_value.values())
                 for waits in found:
                     yield from waits.values()
+
+
+NO_WAITS = OpenWaits()
+"""What every run begins with, and most end with; a run gets its own with its first wait."""
 
 
 def _first_requirement(wait: Wait) -> tuple[str, object]:

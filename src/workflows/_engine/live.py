@@ -49,7 +49,9 @@ class RunPlan:
     """What a run is started with; everything in it is decided before its first tick, and nothing changes it after.
 
     Attributes:
-        bind: Gives the callable of a step: a bound method, or a free function.
+        workflow: The instance that runs.
+        home: What the contexts of the run share.
+        bind: Gives the callable of a step of `workflow`: a bound method, or a free function.
         make_context: Builds what a step gets as its `Context` parameter, from its attempt.
         resolve: Gives the resource arguments of a step; None where the workflow has none.
         teardown: Lets go of what `resolve` opened, within a bounded time; awaited when no step runs any more.
@@ -66,7 +68,9 @@ class RunPlan:
     spec: WorkflowSpec
     run_id: str
     start_event: Event | None
-    bind: Callable[[StepSpec], Callable[..., Any]]
+    workflow: Any
+    home: Any
+    bind: Callable[[Any, StepSpec], Callable[..., Any]]
     make_context: Callable[[Any], Any]
     dispatcher: Dispatcher
     identity: Identity
@@ -158,7 +162,7 @@ class LiveRun(ABC):
             self.stream.put(event)
         self.attempts: dict[str, Any] = {}
         self.root_run_id = plan.run_id
-        self.children: dict[LiveRun, ParentAttempt] = {}
+        self.children: dict[LiveRun, ParentAttempt] | None = None
         self.parent: ParentAttempt | None = None
         self.end: EndRun | None = None
         self.is_over = False
@@ -167,8 +171,8 @@ class LiveRun(ABC):
         self.journal = plan.journal
         self.sender_outside = plan.stepwise
         self.loop = loop
-        self._waiters: list[asyncio.Future[None]] = []
-        self._when_over: list[Callable[[Any], None]] = []
+        self._waiters: list[asyncio.Future[None]] | None = None
+        self._when_over: tuple[Callable[[Any], None], ...] = ()
         self.functions: dict[str, Callable[..., Any]] = {}
 
     @abstractmethod
@@ -181,7 +185,7 @@ class LiveRun(ABC):
 
     def when_over(self, function: Callable[[Any], None]) -> None:
         """Call a function, with the run, when the run is over."""
-        self._when_over.append(function)
+        self._when_over = (*self._when_over, function)
 
     async def until_over(self) -> None:
         """Wait for the end; to be cancelled does the run no harm.
@@ -198,6 +202,8 @@ class LiveRun(ABC):
                 run_id=self.run_id,
             )
         waiter: asyncio.Future[None] = self.loop.create_future()
+        if self._waiters is None:
+            self._waiters = []
         self._waiters.append(waiter)
         try:
             await waiter
@@ -209,11 +215,10 @@ class LiveRun(ABC):
         """Wake everybody who waits for the end, and let go of what would hold the run in a circle."""
         self.is_over = True
         self.mailbox.close()
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+        for waiter in self._waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
-        functions, self._when_over = self._when_over, []
+        functions, self._when_over = self._when_over, ()
         for function in functions:
             function(self)
 
@@ -221,7 +226,7 @@ class LiveRun(ABC):
         """What a call of a step calls; bound once a run."""
         found = self.functions.get(step.name)
         if found is None:
-            found = self.functions[step.name] = self.plan.bind(step)
+            found = self.functions[step.name] = self.plan.bind(self.plan.workflow, step)
         return found
 
     @abstractmethod

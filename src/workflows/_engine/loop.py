@@ -91,7 +91,13 @@ class Spawn(Protocol):
     """Makes a task; the run keeps it in `attempts` until it is over, and waits for those that are left at its end."""
 
     def __call__(
-        self, coroutine: Coroutine[Any, Any, None], /, *, name: str, context: contextvars.Context
+        self,
+        coroutine: Coroutine[Any, Any, None],
+        /,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        name: str,
+        context: contextvars.Context,
     ) -> asyncio.Task[None]: ...
 
 
@@ -124,7 +130,7 @@ class Run(LiveRun):
         self._timers = Timers(loop, self.mailbox.put)
         self._asked_at = loop.time() if plan.gate is not None else 0.0
         self._began = self._took_first = False
-        self._stopped_children: list[LiveRun] = []
+        self._stopped_children: tuple[LiveRun, ...] = ()
         self._decided: asyncio.Future[None] | None = None
         self._main: asyncio.Task[None] | None = None
         self._warned: frozenset[type[Event]] = frozenset()
@@ -132,7 +138,8 @@ class Run(LiveRun):
         if isinstance(parent := current_attempt.get(), Attempt):
             self.parent = parent
             self.root_run_id = parent.run.root_run_id
-            parent.run.children[self] = parent
+            siblings = parent.run.children = parent.run.children or {}
+            siblings[self] = parent
             above = parent.run.stream
             self.stream.internal = above.internal and above.children
 
@@ -308,9 +315,9 @@ class Run(LiveRun):
 
     def stop_children(self, attempt: ParentAttempt | None = None) -> None:
         """Cancel the child runs, those of one attempt or all; `_close` waits for them."""
-        for child, parent in list(self.children.items()):
+        for child, parent in (self.children or {}).items():
             if (attempt is None or parent is attempt) and child not in self._stopped_children:
-                self._stopped_children.append(child)
+                self._stopped_children = (*self._stopped_children, child)
                 reason = f"step {parent.step}, which started it, was stopped"
                 self.loop.call_soon(child.cancel, reason)  # not at once: children may be nested hundreds deep
 
@@ -341,7 +348,7 @@ class Run(LiveRun):
         except Exception as error:  # noqa: BLE001  # only a strict dispatcher raises: the test must see it
             if self.end is not None and self.end.error is None:
                 self.end.error = error
-        if self.parent is not None:
+        if self.parent is not None and self.parent.run.children is not None:
             self.parent.run.children.pop(self, None)
         self.is_over_now()
 
@@ -403,7 +410,9 @@ class Run(LiveRun):
     def _start(self, call: Call) -> None:
         attempt = Attempt(self, call)
         self.attempts[call.exec_id] = attempt
-        attempt.task = self._spawn(run_attempt(attempt), name=call.step.name, context=self.context.copy())
+        attempt.task = self._spawn(
+            run_attempt(attempt), loop=self.loop, name=call.step.name, context=self.context.copy()
+        )
 
     def _sent(self, sent: TellSent) -> None:
         if self.dispatcher.handlers:

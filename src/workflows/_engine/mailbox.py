@@ -33,11 +33,11 @@ class Mailbox:
         self._consuming = True
         self._loop = loop
         self._thread = get_ident()
-        self._ticks: list[Tick] = []
+        self._ticks: list[Tick] | tuple[()] = ()
 
     def open(self, first: Tick) -> None:
         """Let the run take its first tick, then those that came before it was ready."""
-        waiting, self._ticks = self._ticks, []
+        waiting, self._ticks = self._ticks, ()
         self._consuming = False
         self.put(first)
         for tick in waiting:
@@ -50,13 +50,13 @@ class Mailbox:
     def put(self, tick: Tick) -> None:
         """Let the run take a tick; one that comes while another is being taken waits for its turn."""
         if self._consuming:
-            self._ticks.append(tick)
+            self._ticks = [*self._ticks, tick]
             return
         self._consuming = True
         try:
             self._consume(tick)
             while self._ticks:
-                ticks, self._ticks = self._ticks, []
+                ticks, self._ticks = self._ticks, ()
                 for following in ticks:
                     self._consume(following)
         finally:
@@ -65,7 +65,7 @@ class Mailbox:
     def close(self) -> None:
         """Take nothing any more, and let go of the run."""
         self._consume = _ignore
-        self._ticks.clear()
+        self._ticks = ()
 
     def is_here(self) -> bool:
         """Whether this is the thread of the run's loop."""

@@ -128,7 +128,8 @@ def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -
         effects.append(HandOver(call, returned))
     elif len(returned) > DELIVERED_AT_ONCE:
         state.busy += 1
-        state.undelivered.append(Undelivered(call.exec_id, call.attempt, call.scope, tick.fan_out, deque(returned)))
+        rest = Undelivered(call.exec_id, call.attempt, call.scope, tick.fan_out, deque(returned))
+        state.undelivered = (*state.undelivered, rest)
         _deliver_more(state, effects)
         return
     else:
@@ -158,7 +159,7 @@ def _deliver_more(state: RunState, effects: list[Effect]) -> None:
     for _ in range(min(DELIVERED_AT_ONCE, len(rest.envelopes))):
         _give(state, rest.envelopes.popleft(), rest.attempt, effects)
     if not rest.envelopes:
-        del state.undelivered[0]
+        state.undelivered = state.undelivered[1:]
         state.busy -= 1
         alive(state, (rest.exec_id,) if rest.fan_out else rest.scope, -1, effects)
     if state.undelivered:
@@ -276,7 +277,7 @@ def _end(state: RunState, end: EndRun, effects: list[Effect]) -> None:
     if end.outcome == "completed":
         state.calls.clear()
         state.collected.clear()
-        state.undelivered.clear()
+        state.undelivered = ()
     state.queues.clear()
     effects.append(end)
 

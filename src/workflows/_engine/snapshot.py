@@ -64,12 +64,12 @@ def load_run(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerial
         if saved["step"] in spec.steps:
             call = _load_call(saved, spec, serializer)
             state.calls[call.exec_id] = call
-    state.kept.extend(_load_envelopes(data["kept"], serializer))
+    state.kept = _load_envelopes(data["kept"], serializer)
     for saved in data["collected"]:
         gathered = state.collected[saved["step"], saved["group"]] = Gathered()
         for envelope in _load_envelopes(saved["events"], serializer):
             gathered.add(envelope)
-    state.undelivered.extend(_load_undelivered(saved, serializer) for saved in data.get("undelivered", ()))
+    state.undelivered = [_load_undelivered(saved, serializer) for saved in data.get("undelivered", ())]
     for saved in data["fan_outs"]:
         members = {step: _load_envelopes(events, serializer) for step, events in saved["members"].items()}
         state.fan_outs[saved["id"]] = FanOut(

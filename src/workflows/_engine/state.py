@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from workflows._engine.calls import Call, OpenWaits, RunWait
+from workflows._engine.calls import NO_WAITS, Call, OpenWaits, RunWait
 from workflows._spec import StepSpec, WorkflowSpec
 from workflows.events import Event, InputRequiredEvent, StopEvent
 from workflows.instrumentation.records import Envelope, RunOutcome
@@ -140,8 +140,8 @@ class RunState:
     run_id: str
     calls: dict[str, Call] = field(default_factory=dict[str, Call])
     queues: dict[str, StepQueue] = field(default_factory=dict[str, StepQueue])
-    waits: OpenWaits = field(default_factory=OpenWaits)
-    kept: list[Envelope] = field(default_factory=list[Envelope])
+    waits: OpenWaits = NO_WAITS
+    kept: Sequence[Envelope] = ()
     collected: dict[tuple[str, str], Gathered] = field(default_factory=dict[tuple[str, str], Gathered])
     fan_outs: dict[str, FanOut] = field(default_factory=dict[str, FanOut])
     now_ns: int = 0
@@ -152,7 +152,7 @@ class RunState:
     open_to_outside: bool = False
     busy: int = 0
     arrived: int = 0
-    undelivered: list[Undelivered] = field(default_factory=list["Undelivered"])
+    undelivered: Sequence[Undelivered] = ()
     handed: frozenset[str] = frozenset()
     watched: bool = False
     ended: RunOutcome | None = None
@@ -165,9 +165,7 @@ class RunState:
 
     def keep(self, envelope: Envelope) -> None:
         """Keep an event that nobody took for a wait that may begin later."""
-        self.kept.append(envelope)
-        if len(self.kept) > EVENTS_KEPT:
-            del self.kept[0]
+        self.kept = (*self.kept[1 - EVENTS_KEPT :], envelope)
 
     def queue(self, step: StepSpec) -> StepQueue:
         """The queue of a step."""

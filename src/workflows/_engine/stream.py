@@ -52,8 +52,8 @@ class EventStream:
         self._first = 0
         self._resume_at: int | None = None
         self._read = 0
-        self._waiters: list[asyncio.Future[None]] = []
-        self._cursors: list[ReferenceType[StreamCursor]] = []
+        self._waiters: tuple[asyncio.Future[None], ...] = ()
+        self._cursors: tuple[ReferenceType[StreamCursor], ...] = ()
 
     def put(self, event: Event | OfChild) -> None:
         """Append an event, and wake the readers that wait."""
@@ -87,7 +87,7 @@ class EventStream:
         if start is None:
             start, self._resume_at = self._resume_at or 0, None
         cursor = StreamCursor(self, start, internal, children, types)
-        self._cursors = [ref(c) for c in self._attached()] + [ref(cursor)]
+        self._cursors = (*(ref(c) for c in self._attached()), ref(cursor))
         return cursor
 
     @property
@@ -114,15 +114,15 @@ class EventStream:
 
     async def _changed(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+        self._waiters = (*self._waiters, waiter)
         try:
             await waiter
         finally:
             if waiter in self._waiters:
-                self._waiters.remove(waiter)
+                self._waiters = tuple(w for w in self._waiters if w is not waiter)
 
     def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -5,7 +5,7 @@ Between calls one event resolves every matching wait; within one call, waits tak
 
 from __future__ import annotations
 
-from workflows._engine.calls import Call, CallPhase, Wait
+from workflows._engine.calls import NO_WAITS, Call, CallPhase, OpenWaits, Wait
 from workflows._engine.effects import Effect, EndWait, ResumeCall, StartWait
 from workflows._engine.routing import give_back_worker, take_worker
 from workflows._engine.state import RunState
@@ -33,6 +33,8 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
         wait.answer = call.answers[wait.wait_id]
         effects.append(ResumeCall(wait))
         return
+    if state.waits is NO_WAITS:
+        state.waits = OpenWaits()
     state.waits.add(wait)
     call.open_waits += 1
     if call.phase is CallPhase.RUNNING:
@@ -43,7 +45,7 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
     effects.append(StartWait(wait, left, ask=since is None))
     for envelope in state.kept:
         if wait.matches(envelope.event):
-            state.kept.remove(envelope)
+            state.kept = tuple(e for e in state.kept if e is not envelope)
             wait.answer = envelope
             end_wait(state, wait, effects)
             return

@@ -31,7 +31,7 @@ from workflows.retry_policy import RetryInfo
 if TYPE_CHECKING:
     from workflows.context.external_context import ExternalContext
 
-__all__ = ["Context"]
+__all__ = ["Context", "context_inside"]
 
 StateT = TypeVar("StateT", bound=BaseModel)
 EventT = TypeVar("EventT", bound=Event)
@@ -110,10 +110,10 @@ class Context(Generic[StateT]):
         return cls(workflow, data, serializer)
 
     @classmethod
-    def _inside(cls, workflow: HasSpec, home: Home, attempt: Attempt) -> Context[Any]:
-        """The context of one attempt: same run, same store."""
+    def _inside(cls, attempt: Attempt) -> Context[Any]:
         context: Context[Any] = cls.__new__(cls)
-        context._workflow, context._run, context._home = workflow, cast("Run", attempt.run), home
+        run = cast("Run", attempt.run)
+        context._workflow, context._run, context._home = run.plan.workflow, run, run.plan.home
         context._attempt = attempt
         return context
 
@@ -358,3 +358,8 @@ def _check_target(spec: WorkflowSpec, message: Event, step: str) -> None:
 
 def _deprecated(old: str, new: str) -> None:
     warnings.warn(f"{old}() is the name of older versions; use {new}() instead.", DeprecationWarning, stacklevel=3)
+
+
+def context_inside(attempt: Attempt) -> Context[Any]:
+    """The context of one attempt: same run, same store."""
+    return Context._inside(attempt)  # pyright: ignore[reportPrivateUsage]  # of this module

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -51,6 +51,7 @@ class BasicRuntime(Runtime):
     def __init__(self) -> None:
         super().__init__()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._live: dict[asyncio.Task[None], Run] = {}
         self._runs: WeakValueDictionary[str, Run] = WeakValueDictionary()
 
     def is_live(self, run_id: str) -> bool:
@@ -77,8 +78,8 @@ class BasicRuntime(Runtime):
             run.context.run(run.begin)
         if not run.is_over:
             task = loop.create_task(run.main(), name=plan.run_id, context=run.context)
-            self._tasks.add(task)
-            task.add_done_callback(partial(self._gone, run))
+            self._live[task] = run
+            task.add_done_callback(self._gone)
         return run
 
     @property
@@ -128,7 +129,7 @@ class BasicRuntime(Runtime):
             RuntimeError: If nobody holds a run with this id.
         """
         run = self._found(run_id)
-        return run.plan.make_context(_Outside(run)).store.checkpoint()
+        return run.plan.home.store.checkpoint()
 
     def keep(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
         """Run a coroutine to its end on the running event loop, though nobody awaits it."""
@@ -145,15 +146,25 @@ class BasicRuntime(Runtime):
             )
         return run
 
-    def _gone(self, run: Run, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        run.main_is_gone()
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        self._live.pop(task).main_is_gone()
 
 
 def _spawner(loop: asyncio.AbstractEventLoop) -> Spawn:
     """How attempts become tasks: straight, as `create_task` would do, where the loop does nothing else with them."""
     plain = type(loop).create_task is asyncio.BaseEventLoop.create_task and loop.get_task_factory() is None
-    return partial(asyncio.Task, loop=loop) if plain else loop.create_task
+    return asyncio.Task if plain else _by_the_loop
+
+
+def _by_the_loop(
+    coroutine: Coroutine[Any, Any, None],
+    /,
+    *,
+    loop: asyncio.AbstractEventLoop,
+    name: str,
+    context: contextvars.Context,
+) -> asyncio.Task[None]:
+    return loop.create_task(coroutine, name=name, context=context)
 
 
 basic_runtime = BasicRuntime()
@@ -189,10 +200,3 @@ def __getattr__(name: str) -> Any:
 
         return JournalRecord
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-class _Outside:
-    """What making a context needs of an attempt, where there is none."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
