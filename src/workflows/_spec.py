@@ -108,6 +108,7 @@ class WorkflowSpec:
         stop_event: The one StopEvent class that is returned.
         state_type: Most derived state class of the steps' `Context[T]`; None means free-form state.
         joins_of: Step that returns a list to the steps that gather its branches.
+        uses_resources: A step has a parameter that is filled from a resource.
         takes_from_outside: A step accepts events that no step produces, so an idle run may still be woken.
         fingerprint: Hash of steps, accepted and produced classes: what a snapshot must still fit.
     """
@@ -119,14 +120,10 @@ class WorkflowSpec:
     stop_event: type[StopEvent] | None
     state_type: type[Any] | None
     joins_of: Mapping[str, tuple[StepSpec, ...]] = field(default_factory=dict[str, "tuple[StepSpec, ...]"])
+    uses_resources: bool = False
     takes_from_outside: bool = False
     error_handlers: Mapping[str, StepSpec] = field(default_factory=dict[str, StepSpec])
     fingerprint: str = ""
-
-    @property
-    def uses_resources(self) -> bool:
-        """Whether a step has a parameter that is filled from a resource."""
-        return any(step.resources for step in self.steps.values())
 
     def route(self, event_class: type[Event]) -> Route:
         """Where events of exactly this class go: to these steps, in definition order.

@@ -232,7 +232,8 @@ class StopEvent(Event):
 
     def _get_result(self) -> Any:
         """Override to compute the result from declared fields."""
-        return self._result
+        private = self.__pydantic_private__
+        return private["_result"] if private is not None else None
 
     @model_serializer(mode="wrap")
     def _keep_result(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

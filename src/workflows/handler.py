@@ -41,7 +41,8 @@ class WorkflowHandler(Awaitable[Any]):
         run.when_over(self._failure.note)
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return self._result().__await__()
+        stop = yield from self.stop_event_result().__await__()
+        return _result_of(stop)
 
     @property
     def run_id(self) -> str:
@@ -239,9 +240,6 @@ class WorkflowHandler(Awaitable[Any]):
         stop = self.get_stop_event()
         name = self._ctx._workflow.workflow_name  # pyright: ignore[reportPrivateUsage]  # two halves of one run
         return f"WorkflowHandler(workflow={name}, run_id={self.run_id}, result={stop})"
-
-    async def _result(self) -> Any:
-        return _result_of(await self.stop_event_result())
 
 
 def _result_of(stop: StopEvent) -> Any:

@@ -314,9 +314,7 @@ class Workflow(metaclass=WorkflowMeta):
         kept = resume.state.run_id if resume and not self._runtime.is_live(resume.state.run_id) else None
         run_id = str(named or kept or _new_run_id())
         cls = type(self)
-        resources = (
-            RunResources(self._resource_manager) if any(s.resources for s in self._spec.steps.values()) else None
-        )
+        resources = RunResources(self._resource_manager) if self._spec.uses_resources else None
         run = self._runtime.start(
             RunPlan(
                 spec=self._spec,

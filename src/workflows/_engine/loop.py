@@ -176,7 +176,8 @@ class Run(LiveRun):
         except Exception as error:  # noqa: BLE001  # as in `take`
             self._break(error)
         finally:
-            await self._close()
+            if not self.is_over:
+                await self._close()
 
     def main_is_gone(self) -> None:
         """The task of `main` is over; one that was cancelled before its first turn has done nothing at all."""
@@ -277,8 +278,6 @@ class Run(LiveRun):
 
     async def _close(self) -> None:
         """Wait for the attempts that the end has stopped, let go of the resources, and tell."""
-        if self.is_over:
-            return
         try:
             await self._stop_attempts()
         finally:

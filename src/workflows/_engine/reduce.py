@@ -168,12 +168,11 @@ def _deliver_more(state: RunState, effects: list[Effect]) -> None:
 
 def _arrived(state: RunState, tick: EventArrived, effects: list[Effect]) -> None:
     envelope = tick.envelope
-    number = int(envelope.event_id.rpartition(".")[2].lstrip("x")) + 1
     if envelope.sender is None:
-        state.arrived = max(state.arrived, number)
+        state.arrived = max(state.arrived, int(envelope.event_id[1:]) + 1)
         came_from_outside(state, envelope, effects)
     elif (sender := state.calls.get(envelope.sender)) is not None:
-        sender.emitted = max(sender.emitted, number)
+        sender.emitted = max(sender.emitted, int(envelope.event_id[len(envelope.sender) + 1 :]) + 1)
     if envelope.event_id in state.handed:
         state.handed -= {envelope.event_id}  # it has been alive in its fan-out since it was returned
     elif envelope.scope:
@@ -272,8 +271,10 @@ def _take_up(state: RunState, tick: RunTakenUp, effects: list[Effect]) -> None:
 def _end(state: RunState, end: EndRun, effects: list[Effect]) -> None:
     state.ended = end.outcome
     state.stop_event = end.stop_event
-    cancel_waits(state, effects)
-    end_run_wait(state, effects)
+    if state.waits.by_id:
+        cancel_waits(state, effects)
+    if state.run_wait is not None:
+        end_run_wait(state, effects)
     if end.outcome == "completed":
         state.calls.clear()
         state.collected.clear()

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from workflows._engine.calls import NO_WAITS, Call, OpenWaits, RunWait
+from workflows._engine.calls import NO_WAITS, Call, RunWait
 from workflows._spec import StepSpec, WorkflowSpec
 from workflows.events import Event, InputRequiredEvent, StopEvent
 from workflows.instrumentation.records import Envelope, RunOutcome
@@ -111,7 +111,6 @@ class StepQueue:
             self.calls.remove(call)
 
 
-@dataclass(slots=True, eq=False)
 class RunState:
     """Everything that is true of a run now.
 
@@ -136,32 +135,53 @@ class RunState:
         ended: The outcome, once decided.
     """
 
-    spec: WorkflowSpec
-    run_id: str
-    calls: dict[str, Call] = field(default_factory=dict[str, Call])
-    queues: dict[str, StepQueue] = field(default_factory=dict[str, StepQueue])
-    waits: OpenWaits = NO_WAITS
-    kept: Sequence[Envelope] = ()
-    collected: dict[tuple[str, str], Gathered] = field(default_factory=dict[tuple[str, str], Gathered])
-    fan_outs: dict[str, FanOut] = field(default_factory=dict[str, FanOut])
-    now_ns: int = 0
-    asked: InputRequiredEvent | None = None
-    run_wait: RunWait | None = None
-    idle: bool = False
-    stepwise: bool = False
-    open_to_outside: bool = False
-    busy: int = 0
-    arrived: int = 0
-    undelivered: Sequence[Undelivered] = ()
-    handed: frozenset[str] = frozenset()
-    watched: bool = False
-    ended: RunOutcome | None = None
-    stop_event: StopEvent | None = None
-    steps: int = 0
-    retries: int = 0
-    events: int = 0
-    handled_errors: int = 0
-    unhandled: int = 0
+    __slots__ = (
+        "arrived",
+        "asked",
+        "busy",
+        "calls",
+        "collected",
+        "ended",
+        "events",
+        "fan_outs",
+        "handed",
+        "handled_errors",
+        "idle",
+        "kept",
+        "now_ns",
+        "open_to_outside",
+        "queues",
+        "retries",
+        "run_id",
+        "run_wait",
+        "spec",
+        "steps",
+        "stepwise",
+        "stop_event",
+        "undelivered",
+        "unhandled",
+        "waits",
+        "watched",
+    )
+
+    def __init__(self, spec: WorkflowSpec, run_id: str) -> None:
+        self.spec = spec
+        self.run_id = run_id
+        self.calls: dict[str, Call] = {}
+        self.queues: dict[str, StepQueue] = {}
+        self.waits = NO_WAITS
+        self.kept: Sequence[Envelope] = ()
+        self.collected: dict[tuple[str, str], Gathered] = {}
+        self.fan_outs: dict[str, FanOut] = {}
+        self.undelivered: Sequence[Undelivered] = ()
+        self.handed: frozenset[str] = frozenset()
+        self.asked: InputRequiredEvent | None = None
+        self.run_wait: RunWait | None = None
+        self.ended: RunOutcome | None = None
+        self.stop_event: StopEvent | None = None
+        self.idle = self.stepwise = self.open_to_outside = self.watched = False
+        self.now_ns = self.busy = self.arrived = 0
+        self.steps = self.retries = self.events = self.handled_errors = self.unhandled = 0
 
     def keep(self, envelope: Envelope) -> None:
         """Keep an event that nobody took for a wait that may begin later."""

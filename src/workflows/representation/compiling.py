@@ -30,6 +30,7 @@ def compiled(name: str, functions: Mapping[str, Callable[..., Any]]) -> Workflow
         stop_event=stop,
         state_type=_state_type(steps.values()),
         joins_of=joins_of(steps.values()),
+        uses_resources=any(step.resources for step in steps.values()),
         takes_from_outside=takes_from_outside(steps.values()),
         error_handlers=_error_handlers(steps.values()),
         fingerprint=fingerprint(steps),
