@@ -22,7 +22,7 @@ events errors
 instrumentation.scope instrumentation.records instrumentation.history instrumentation.attributes
 instrumentation.redaction instrumentation.encoder instrumentation.content instrumentation.backlog
 instrumentation.dispatcher
-instrumentation.recorder instrumentation.log_handler instrumentation.llama_index_events
+instrumentation.recorder instrumentation.log_handler instrumentation.watchdog instrumentation.llama_index_events
 instrumentation.llama_index_handlers instrumentation.llama_index_notes instrumentation.llama_index_spans
 instrumentation.llama_index
 

@@ -153,7 +153,8 @@ class WorkflowHandler(Awaitable[Any]):
     async def suspend(self) -> dict[str, Any]:
         """Let go of the run where it stands, and give the snapshot that it goes on from.
 
-        Steps that run are stopped, and run again from the top when a run goes on with `Context.from_dict(...)`.
+        Streamed events that no reader has got are in the snapshot and come again, so an attached reader may get them
+        twice. Steps that run are stopped, and run again from the top when a run goes on with `Context.from_dict(...)`.
         Awaiting the handler then gives an `IdleReleasedEvent`.
 
         Raises:

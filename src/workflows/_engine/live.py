@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakSet
@@ -112,6 +113,7 @@ class LiveRun(ABC):
         inside: Contexts of attempts; one that is alive when nothing runs is held by a task that a step left behind.
         streamed: How many events were published to the stream.
         functions: What the steps' calls call, by step name, as far as it was needed.
+        executor: Gives what runs the sync steps.
         history: The last attempts that are over, without payloads; goes on living when the run is gone.
     """
 
@@ -128,6 +130,7 @@ class LiveRun(ABC):
         "clock",
         "dispatcher",
         "end",
+        "executor",
         "functions",
         "history",
         "inside",
@@ -146,8 +149,9 @@ class LiveRun(ABC):
         "streamed",
     )
 
-    def __init__(self, plan: RunPlan, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, plan: RunPlan, loop: asyncio.AbstractEventLoop, executor: Callable[[], Executor]) -> None:
         self.plan = plan
+        self.executor = executor
         self.run_id = plan.run_id
         self.spec = plan.spec
         self.dispatcher = plan.dispatcher
@@ -157,7 +161,7 @@ class LiveRun(ABC):
         self.clock = Clock(loop)
         self.mailbox = Mailbox(self.take, loop)
         self.history = RunHistory(plan.run_id, plan.spec.name)
-        self.stream = EventStream(plan.stream_buffer)
+        self.stream = EventStream(plan.stream_buffer, loop)
         for event in plan.resume.streamed if plan.resume else ():
             self.stream.put(event)
         self.attempts: dict[str, Any] = {}

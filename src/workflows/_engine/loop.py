@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
 from itertools import islice
 from typing import Any, Protocol, assert_never
 
@@ -123,8 +124,10 @@ class Run(LiveRun):
         "stepper",
     )
 
-    def __init__(self, plan: RunPlan, loop: asyncio.AbstractEventLoop, spawn: Spawn) -> None:
-        super().__init__(plan, loop)
+    def __init__(
+        self, plan: RunPlan, loop: asyncio.AbstractEventLoop, spawn: Spawn, executor: Callable[[], Executor]
+    ) -> None:
+        super().__init__(plan, loop, executor)
         self._spawn = spawn
         self.context = contextvars.copy_context()
         self._timers = Timers(loop, self.mailbox.put)

@@ -7,13 +7,14 @@ import contextvars
 import hashlib
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
 
 from workflows._engine.attempt import Attempt
 from workflows._engine.calls import Call
+from workflows._engine.clock import a_turn
 from workflows._engine.internal_events import show_ended, show_started
 from workflows._engine.ticks import AttemptCompleted, AttemptFailed
 from workflows.errors import StepCancelledError, StepTimeoutError, WorkflowRuntimeError
@@ -24,6 +25,8 @@ from workflows.instrumentation.scope import current_attempt
 from workflows.retry_policy import policy_name
 
 __all__ = ["run_attempt"]
+
+ENVELOPED_AT_ONCE = 1000  # elements of a returned list that are taken in one turn of the event loop: about 1 ms
 
 
 async def run_attempt(attempt: Attempt) -> None:
@@ -48,7 +51,8 @@ async def run_attempt(attempt: Attempt) -> None:
             result = await _call(attempt)
         if run.plan.checkpoint is not None:
             await run.plan.checkpoint(attempt, _input_event(attempt.call), result)
-        tick = _completed(attempt, result)
+        many = type(result) is list
+        tick = await _fanned_out(attempt, cast("list[Event]", result)) if many else _completed(attempt, result)
     except asyncio.CancelledError as error:
         if _was_stopped(attempt):
             _tell_stopped(attempt)
@@ -106,14 +110,15 @@ async def _call(attempt: Attempt) -> Any:
     function = run.function(step)
     if step.timeout is not None:
         return await _within(attempt, step.timeout, function, arguments)
-    return await (function(**arguments) if step.is_async else _in_thread(function, arguments))
+    return await (function(**arguments) if step.is_async else _in_thread(attempt, function, arguments))
 
 
 async def _within(attempt: Attempt, timeout: float, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     limit = asyncio.timeout(timeout)
+    is_async = attempt.call.step.is_async
     try:
         async with limit:
-            return await (function(**arguments) if attempt.call.step.is_async else _in_thread(function, arguments))
+            return await (function(**arguments) if is_async else _in_thread(attempt, function, arguments))
     except TimeoutError as error:
         if not limit.expired():
             raise
@@ -125,7 +130,7 @@ async def _within(attempt: Attempt, timeout: float, function: Callable[..., Any]
         ) from error
 
 
-async def _in_thread(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+async def _in_thread(attempt: Attempt, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     context = contextvars.copy_context()
 
     def call() -> Any:
@@ -134,7 +139,7 @@ async def _in_thread(function: Callable[..., Any], arguments: dict[str, Any]) ->
         except StopIteration as error:  # which no future can carry: the step would hang
             raise RuntimeError("a step raised StopIteration") from error
 
-    return await asyncio.get_running_loop().run_in_executor(None, call)
+    return await asyncio.get_running_loop().run_in_executor(attempt.run.executor(), call)
 
 
 def _completed(attempt: Attempt, result: Any) -> AttemptCompleted:
@@ -150,9 +155,22 @@ def _completed(attempt: Attempt, result: Any) -> AttemptCompleted:
             _check_bare(attempt, event_class)
         stop = result if route.ends_run else None
         return AttemptCompleted(now, attempt.exec_id, (attempt.envelope(result, now),), False, stop)
+    raise _no_event(attempt, result)
+
+
+async def _fanned_out(attempt: Attempt, result: list[Event]) -> AttemptCompleted:
+    """What a list does: each element starts a branch. A long one is taken in pieces, so that the loop stays free."""
+    # By class, not by element: to ask `isinstance` of a pydantic model takes a microsecond.
+    if not attempt.call.step.list_returns or not all(issubclass(kind, Event) for kind in set(map(type, result))):
+        raise _no_event(attempt, result)
+    now = attempt.run.clock.now_ns()
     scope = (*attempt.call.scope, attempt.exec_id)
-    events = [attempt.envelope(event, now, n, scope) for n, event in enumerate(_listed(attempt, result))]
-    return AttemptCompleted(now, attempt.exec_id, tuple(events), fan_out=True)
+    events: list[Envelope] = []
+    for number, event in enumerate(result):
+        events.append(attempt.envelope(event, now, number, scope))
+        if number % ENVELOPED_AT_ONCE == ENVELOPED_AT_ONCE - 1:
+            await a_turn()
+    return AttemptCompleted(attempt.run.clock.now_ns(), attempt.exec_id, tuple(events), fan_out=True)
 
 
 def _check_bare(attempt: Attempt, event_class: type[Event]) -> None:
@@ -166,12 +184,13 @@ def _check_bare(attempt: Attempt, event_class: type[Event]) -> None:
         )
 
 
-def _listed(attempt: Attempt, result: Any) -> Iterable[Event]:
-    kind = result.__class__
-    if attempt.call.step.list_returns and kind is list and all(isinstance(event, Event) for event in result):
-        return result
-    raise WorkflowRuntimeError(
-        f"Step function {attempt.step} returned {kind.__name__} instead of an Event instance. Return an event "
+def _no_event(attempt: Attempt, result: object) -> WorkflowRuntimeError:
+    wrong = type(result).__name__
+    if isinstance(result, list) and attempt.call.step.list_returns:
+        strangers = {type(e).__name__ for e in cast("list[object]", result) if not isinstance(e, Event)}
+        wrong = f"a list with {', '.join(sorted(strangers))} in it"
+    return WorkflowRuntimeError(
+        f"Step function {attempt.step} returned {wrong} instead of an Event instance. Return an event "
         f"(StopEvent(result=...) to end the run), None, or a list of events where the annotation says list.",
         step=attempt.step,
         run_id=attempt.run_id,

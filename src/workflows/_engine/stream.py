@@ -34,6 +34,7 @@ class EventStream:
         "_events",
         "_first",
         "_limit",
+        "_loop",
         "_read",
         "_resume_at",
         "_waiters",
@@ -43,7 +44,8 @@ class EventStream:
         "internal",
     )
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self.internal = False
         self.children = False
         self.closed = False
@@ -113,6 +115,11 @@ class EventStream:
         return [cursor for cursor in cursors if cursor is not None and not cursor.ended]
 
     async def _changed(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise WorkflowRuntimeError(
+                "A stream can be read on the event loop that its run lives on. From another thread use "
+                "asyncio.run_coroutine_threadsafe(...)."
+            )
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters = (*self._waiters, waiter)
         try:
@@ -142,7 +149,7 @@ class StreamCursor:
         position: How many events of the stream it has passed; a reader with this `start` goes on behind them.
     """
 
-    __slots__ = ("__weakref__", "_children", "_finished", "_internal", "_stream", "_types", "position")
+    __slots__ = ("__weakref__", "_children", "_finished", "_internal", "_stream", "_types", "_wanted", "position")
 
     def __init__(
         self, stream: EventStream, position: int, internal: bool, children: bool, types: tuple[type[Event], ...]
@@ -151,6 +158,7 @@ class StreamCursor:
         self._internal = internal
         self._children = children
         self._types = types
+        self._wanted: dict[type[Event], bool] = {}
         self._finished = False
         self.position = position
 
@@ -188,7 +196,12 @@ class StreamCursor:
         raise StopAsyncIteration
 
     def _wants(self, event: Event) -> bool:
-        return isinstance(event, self._types) and (self._internal or not isinstance(event, InternalDispatchEvent))
+        kind = type(event)
+        wanted = self._wanted.get(kind)
+        if wanted is None:
+            shown = self._internal or not issubclass(kind, InternalDispatchEvent)
+            wanted = self._wanted[kind] = shown and issubclass(kind, self._types)
+        return wanted
 
     async def aclose(self) -> None:
         """Stop reading; the next `stream_events()` goes on from here."""

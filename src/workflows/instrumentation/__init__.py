@@ -3,6 +3,7 @@
 from workflows.instrumentation.dispatcher import Dispatcher, RecordHandler, add_handler
 from workflows.instrumentation.recorder import RunRecorder
 from workflows.instrumentation.scope import Identity, context, current_attempt, current_identity
+from workflows.instrumentation.watchdog import watch_loop
 
 __all__ = [
     "Dispatcher",
@@ -13,4 +14,5 @@ __all__ = [
     "context",
     "current_attempt",
     "current_identity",
+    "watch_loop",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Mapping
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -46,10 +47,17 @@ class Resumable(Protocol):
 
 
 class BasicRuntime(Runtime):
-    """Owns the tasks of the runs of this process; a run goes on though its handler was dropped."""
+    """Owns the tasks of the runs of this process; a run goes on though its handler was dropped.
 
-    def __init__(self) -> None:
+    Args:
+        executor: Where plain `def` steps run; by default threads of its own, as many as Python's default executor has,
+            so that other users of that one and the steps do not wait for each other.
+    """
+
+    def __init__(self, executor: Executor | None = None) -> None:
         super().__init__()
+        self._executor = executor
+        self._threads = self._made_when_needed
         self._tasks: set[asyncio.Task[None]] = set()
         self._live: dict[asyncio.Task[None], Run] = {}
         self._runs: WeakValueDictionary[str, Run] = WeakValueDictionary()
@@ -72,7 +80,7 @@ class BasicRuntime(Runtime):
                 f"Workflow run with run_id '{plan.run_id}' already exists. Ids are free again when nobody holds the "
                 f"run's handler or context any more; leave run_id out to get a new one."
             )
-        run = Run(plan, loop, _spawner(loop))
+        run = Run(plan, loop, _spawner(loop), self._threads)
         self._runs[plan.run_id] = run
         if plan.gate is None:
             run.context.run(run.begin)
@@ -145,6 +153,17 @@ class BasicRuntime(Runtime):
                 f"or context any more."
             )
         return run
+
+    def __deepcopy__(self, memo: object) -> BasicRuntime:
+        """Itself: a copy of a workflow runs in the same place."""
+        return self
+
+    def _made_when_needed(self) -> Executor:
+        if self._executor is None:
+            from concurrent.futures.thread import ThreadPoolExecutor  # few workflows have sync steps
+
+            self._executor = ThreadPoolExecutor(thread_name_prefix="workflows-step")
+        return self._executor
 
     def _gone(self, task: asyncio.Task[None]) -> None:
         self._live.pop(task).main_is_gone()
