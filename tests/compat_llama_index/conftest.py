@@ -4,4 +4,4 @@ from __future__ import annotations
 
 import importlib.util
 
-collect_ignore_glob = [] if importlib.util.find_spec("llama_index") else ["inside/*"]
+collect_ignore_glob = [] if importlib.util.find_spec("llama_index") else ["inside"]
