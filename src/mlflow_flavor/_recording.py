@@ -6,7 +6,8 @@ import hashlib
 import json
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -37,10 +38,13 @@ class Request:
 
     @classmethod
     def of(cls, name: str, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Request:
-        """The request that a call is; an argument that is no data (`self`, a client) counts by its class."""
-        plain = to_jsonable_python([arguments, keywords], fallback=_class_name)
-        text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
-        return cls(name, hashlib.sha256(text.encode()).hexdigest()[:16])
+        """The request that a call is; an argument that is no data (`self`, a client) counts by its class.
+
+        Raises:
+            ValueError: If an argument cannot be told from others.
+            RecursionError: If an argument holds itself.
+        """
+        return cls(name, hashlib.sha256(_as_text([arguments, keywords]).encode()).hexdigest()[:16])
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,12 @@ class Playback:
             self.given += 1
             return answers.popleft()
 
+    def note_made(self, name: str) -> None:
+        """Note a call that is made because its arguments cannot be looked up."""
+        if self._gives:
+            with self._lock:
+                self.missing.append(name)
+
     def rebuilt(self, answer: Answer) -> Any:
         """The answer as the call gave it.
 
@@ -149,7 +159,7 @@ class Playback:
 def _serialized(answer: object) -> object:
     try:
         return _to_plain.serialize_value(answer)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _class_name(answer)
 
 
@@ -164,6 +174,26 @@ def _content(value: object) -> object:
     if isinstance(value, list):
         return [_content(item) for item in cast("list[object]", value)]
     return value
+
+
+def _as_text(value: object) -> str:
+    plain = to_jsonable_python(_in_order(value), fallback=_class_name, bytes_mode="base64")
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"))
+
+
+def _in_order(value: object) -> object:
+    """The same data with sets in one order, and iterators as they are: writing one would leave nothing to its reader."""
+    match value:
+        case dict():
+            return {key: _in_order(item) for key, item in cast("dict[object, object]", value).items()}
+        case list() | tuple():
+            return [_in_order(item) for item in cast("list[object]", value)]
+        case AbstractSet():
+            return sorted(map(_as_text, cast("AbstractSet[object]", value)))
+        case Iterator():
+            return _class_name(cast("object", value))
+        case _:
+            return value
 
 
 def _class_name(value: object) -> str:

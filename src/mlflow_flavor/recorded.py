@@ -79,7 +79,13 @@ def _answered(label: str, function: Callable[..., Any], args: tuple[Any, ...], k
     recording = drawer.recording(scope.run_id) if scope is not None else None
     if playback is None and recording is None:
         return function(*args, **kwargs)
-    request = Request.of(label, args, kwargs)
+    try:
+        request = Request.of(label, args, kwargs)
+    except (ValueError, RecursionError):
+        _warn(label, "calls of %s cannot be recorded: its arguments are no data", label)
+        if playback is not None:
+            playback.note_made(label)
+        return function(*args, **kwargs)
     if playback is not None and (answer := playback.next(request)) is not None:
         return _given(playback, answer)
 
@@ -114,11 +120,16 @@ async def _kept_when_there(result: Awaitable[Any], keep: Callable[[object, bool]
 def _keep(keep: Callable[[Request, object, bool], None], request: Request, result: object, awaited: bool) -> None:
     try:
         keep(request, result, awaited)
-    except ValueError:
-        if request.name not in _warned:
-            _warned.add(request.name)
-            kind = type(result).__qualname__
-            logger.warning("answers of %s cannot be recorded: %s is neither data nor a model", request.name, kind)
+    except (ValueError, RecursionError):
+        kind = type(result).__qualname__
+        _warn(request.name, "answers of %s cannot be recorded: %s is neither data nor a model", request.name, kind)
+
+
+def _warn(name: str, message: str, *about: object) -> None:
+    """Warn once of a function that is not recorded."""
+    if name not in _warned:
+        _warned.add(name)
+        logger.warning(message, *about)
 
 
 def _name_of(function: Any) -> str:

@@ -10,15 +10,17 @@ from contextlib import suppress
 from contextvars import Context as Variables
 from contextvars import copy_context
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from workflows._engine.effects import EndRun
-from workflows._engine.loop import Run
-from workflows._engine.stream import StreamCursor
 from workflows.context.context import Context
 from workflows.errors import RunInterruptedError, WorkflowRuntimeError
 from workflows.events import Event, StopEvent, WorkflowFailedEvent
 from workflows.instrumentation.history import RunHistory
+
+if TYPE_CHECKING:  # see Context
+    from workflows._engine.effects import EndRun
+    from workflows._engine.loop import Run
+    from workflows._engine.stream import StreamCursor
 
 __all__ = ["WorkflowHandler"]
 

@@ -7,13 +7,11 @@ import logging
 import secrets
 import string
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
 
-from workflows._engine.live import Checkpoint, RunPlan
-from workflows._engine.state import RunState
 from workflows._run_resources import RunResources, check_resources
 from workflows._spec import StepSpec, WorkflowSpec
 from workflows.context.context import Context, context_inside
@@ -32,6 +30,10 @@ from workflows.representation.validation import (
 )
 from workflows.resource import ResourceManager
 from workflows.runtime.runtime import Runtime
+
+if TYPE_CHECKING:  # see Context
+    from workflows._engine.live import Checkpoint
+    from workflows._engine.state import RunState
 
 __all__ = ["Workflow", "WorkflowMeta"]
 
@@ -290,6 +292,8 @@ class Workflow(metaclass=WorkflowMeta):
             RuntimeError: If no event loop runs, or the run id is taken.
         """
         asyncio.get_running_loop()
+        from workflows._engine.live import RunPlan  # the engine is loaded with the first run
+
         self._validate()
         self._locked = True
         named = kwargs.pop("run_id", None)

@@ -9,9 +9,10 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from typing import Literal
+from http.client import HTTPException
+from typing import Any, Literal
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # pyright: ignore[reportPrivateUsage]  # no public name
@@ -112,13 +113,23 @@ def _send(judgement: Judgement, presets: Sequence[Preset]) -> tuple[str, ...]:
     return tuple(taken)
 
 
+class _NoRedirects(HTTPRedirectHandler):
+    """Leaves a redirect an error: followed, it would send the key to another host, and by GET, which judges nothing."""
+
+    def redirect_request(self, *about: Any) -> None:
+        """Follow none."""
+
+
+_opener = build_opener(_NoRedirects)
+
+
 def _refused(request: Request) -> str | None:
     """Why a request was refused; None where it was not."""
     try:
-        with urlopen(request, timeout=SECONDS):
+        with _opener.open(request, timeout=SECONDS):
             return None
     except HTTPError as error:
         with error:
             return f"{error.code} {error.reason}"
-    except (URLError, OSError) as error:
+    except (URLError, OSError, HTTPException) as error:
         return type(getattr(error, "reason", error)).__name__

@@ -66,6 +66,10 @@ class OwnSpan(sdk.Span):
     readable span: once it has ended, nothing of it changes.
     """
 
+    # What the SDK's span does with an exception that leaves `with span:`.
+    _record_exception = True
+    _set_status_on_exception = True
+
     def __init__(
         self,
         name: str,

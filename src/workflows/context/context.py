@@ -11,22 +11,20 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from pydantic import BaseModel
 
-from workflows._engine.attempt import Attempt
-from workflows._engine.calls import CallPhase
-from workflows._engine.live import ResumePoint
-from workflows._engine.loop import Run
-from workflows._engine.snapshot import revive
-from workflows._engine.state import RunState
-from workflows._engine.stream import StreamCursor
 from workflows._spec import WorkflowSpec, takes
 from workflows.context.serializers import BaseSerializer
-from workflows.context.snapshots import carriers_of, dump_context, load_context
 from workflows.context.state_store import DictState, InMemoryStateStore
 from workflows.errors import ContextStateError, WorkflowRuntimeError
 from workflows.events import Event, StopEvent
 from workflows.instrumentation.scope import current_attempt
-from workflows.plugins.basic import basic_runtime
 from workflows.retry_policy import RetryInfo
+
+if TYPE_CHECKING:  # the engine is loaded with the first run: for a quick `import workflows`
+    from workflows._engine.attempt import Attempt
+    from workflows._engine.live import ResumePoint
+    from workflows._engine.loop import Run
+    from workflows._engine.state import RunState
+    from workflows._engine.stream import StreamCursor
 
 if TYPE_CHECKING:
     from workflows.context.external_context import ExternalContext
@@ -95,6 +93,8 @@ class Context(Generic[StateT]):
         if previous_context is None:
             self._home = Home(workflow._spec.state_type)  # pyright: ignore[reportPrivateUsage]  # HasSpec names it
         else:
+            from workflows.context.snapshots import load_context
+
             store, self._resume = load_context(previous_context, workflow._spec, self._serializer)  # pyright: ignore[reportPrivateUsage]
             self._home = Home(None, store)
 
@@ -130,6 +130,8 @@ class Context(Generic[StateT]):
 
     def _go_on_from(self, state: RunState) -> None:
         """The next run takes up this state."""
+        from workflows._engine.live import ResumePoint
+
         self._resume = ResumePoint(state, 1, {})
 
     def _resume_point(self) -> ResumePoint | None:
@@ -138,6 +140,10 @@ class Context(Generic[StateT]):
         if run is None or run.end is None or run.end.outcome not in ("cancelled", "suspended", "interrupted"):
             return self._resume
         segment = run.plan.resume.segment if run.plan.resume else 0
+        from workflows._engine.live import ResumePoint
+        from workflows._engine.snapshot import revive
+        from workflows.context.snapshots import carriers_of
+
         return ResumePoint(revive(run.standing()), segment + 1, carriers_of(run))
 
     # every phase
@@ -174,6 +180,8 @@ class Context(Generic[StateT]):
             raise ContextStateError("to_dict is only available from handler code, not from within steps.")
         serializer = serializer or self._serializer
         state = self._home.store.to_dict(serializer) if include_state else None
+        from workflows.context.snapshots import dump_context
+
         return dump_context(self._run, self._resume, state, serializer)
 
     async def get(self, key: str, default: Any = _MISSING) -> Any:
@@ -271,9 +279,10 @@ class Context(Generic[StateT]):
     def get_step_context() -> Context[Any]:
         """The context of the step that is running; for code that a step calls."""
         attempt = current_attempt.get()
-        if not isinstance(attempt, Attempt):
+        context = getattr(attempt, "context", None)  # a run may have been named without a step of it running
+        if context is None:
             raise WorkflowRuntimeError("Context.get_step_context() may only be called from within a step function")
-        return attempt.context
+        return context
 
     # outside
 
@@ -288,6 +297,8 @@ class Context(Generic[StateT]):
         run = self._outside("streaming_queue")
         if self._queue is None:
             self._queue = asyncio.Queue()
+            from workflows.plugins.basic import basic_runtime
+
             basic_runtime.keep(_pump(run.stream.cursor(internal=True), self._queue), name=f"queue of {run.run_id}")
         return self._queue
 
@@ -306,6 +317,8 @@ class Context(Generic[StateT]):
     async def running_steps(self) -> list[str]:
         """Names of the steps that have a running call, in definition order."""
         run = self._running("running_steps")
+        from workflows._engine.calls import CallPhase
+
         active = {c.step.name for c in run.state.calls.values() if c.phase is CallPhase.RUNNING}
         return [name for name in run.spec.steps if name in active]
 

@@ -11,9 +11,6 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
-from workflows._engine.live import RunPlan
-from workflows._engine.loop import Run, Spawn
-from workflows._engine.state import RunState
 from workflows._spec import WorkflowSpec
 from workflows.context.serializers import BaseSerializer, JsonSerializer
 from workflows.context.state_patch import StateCheckpoint
@@ -21,6 +18,9 @@ from workflows.instrumentation.scope import AttemptScope, current_attempt
 from workflows.runtime.runtime import Runtime, current_runtime
 
 if TYPE_CHECKING:
+    from workflows._engine.live import RunPlan
+    from workflows._engine.loop import Run, Spawn
+    from workflows._engine.state import RunState
     from workflows.plugins.journal import JournalRecord
 
 __all__ = [
@@ -73,6 +73,8 @@ class BasicRuntime(Runtime):
         Raises:
             RuntimeError: If a run with this id is still referenced, or no event loop runs.
         """
+        from workflows._engine.loop import Run  # the engine is loaded with the first run
+
         loop = asyncio.get_running_loop()
         earlier = self._runs.get(plan.run_id)
         if earlier is not None and not (plan.resume and earlier.is_over):

@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 from weakref import WeakValueDictionary
 
-from workflows._engine.live import RunPlan
-from workflows._engine.loop import Run
 from workflows._spec import WorkflowSpec
 from workflows.context.serializers import BaseSerializer
+
+if TYPE_CHECKING:
+    from workflows._engine.live import RunPlan
+    from workflows._engine.loop import Run
 
 __all__ = ["Runtime", "current_runtime"]
 
