@@ -314,11 +314,11 @@ async def test_a_step_that_returns_no_event_fails_the_run() -> None:
 async def test_a_failure_that_nobody_awaits_is_logged_once(
     clock: VirtualClockLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Flaky(failures=9, timeout=None).run(run_id="unseen")
+    Flaky(failures=9, timeout=None).run(run_id="never awaited")
     await asyncio.sleep(100)
     gc.collect()  # which may also find runs that other tests dropped
-    told = [r.message for r in caplog.records if getattr(r, "run_id", None) == "unseen"]
-    assert told == ["run unseen of Flaky failed in step fetch and nobody awaited it"]
+    told = [r.message for r in caplog.records if getattr(r, "run_id", None) == "never awaited"]
+    assert told == ["run never awaited of Flaky failed in step fetch and nobody awaited it"]
 
 
 async def test_a_stream_may_show_what_the_engine_does(clock: VirtualClockLoop) -> None:
