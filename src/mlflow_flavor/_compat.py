@@ -259,9 +259,11 @@ class TraceExporter:
     def take(self, root: LiveSpan) -> Callable[[], FinishedTrace] | None:
         """Take a finished trace out of MLflow's buffer, which then exports it no more; what it gives makes the trace.
 
-        None where MLflow has exported it already, must do so at once (evaluation), or waits for spans that are open.
+        None where MLflow has exported it already, must do so at once (evaluation), waits for spans that are open, or
+        flushes its queue, which meanwhile does what it is given in the thread that gives it.
         """
-        if maybe_get_request_id(is_evaluate=True) or self._exporter._async_queue._queue.full():
+        queue: Any = self._exporter._async_queue
+        if maybe_get_request_id(is_evaluate=True) or queue._queue.full() or queue._stop_event.is_set():
             return None
         manager: Any = InMemoryTraceManager.get_instance()
         otel_span: Any = root._span

@@ -182,7 +182,7 @@ def _as_text(value: object) -> str:
 
 
 def _in_order(value: object) -> object:
-    """The same data with sets in one order, and iterators as they are: writing one would leave nothing to its reader."""
+    """The same data with sets in one order and no iterators: writing one would leave nothing to its reader."""
     match value:
         case dict():
             return {key: _in_order(item) for key, item in cast("dict[object, object]", value).items()}

@@ -38,7 +38,8 @@ class TokenStore(Protocol):
 class SqliteTokenStore:
     """A `TokenStore` in a SQLite file, which several processes of one machine may share.
 
-    The file holds the runs as they are, but only digests of their tokens: who can read it cannot answer for a person.
+    The file holds the runs as they are, so it is made for its owner's eyes only, and only digests of their tokens: who
+    can read it cannot answer for a person.
 
     Args:
         path: The file; made if it is not there.
@@ -46,6 +47,7 @@ class SqliteTokenStore:
 
     def __init__(self, path: str | Path) -> None:
         self._path = str(path)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite would let everybody read it
         with self._open() as database:
             database.execute(
                 "CREATE TABLE IF NOT EXISTS paused_runs (token TEXT PRIMARY KEY, run TEXT NOT NULL, expires REAL)"

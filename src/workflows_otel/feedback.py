@@ -116,7 +116,7 @@ def _send(judgement: Judgement, presets: Sequence[Preset]) -> tuple[str, ...]:
 class _NoRedirects(HTTPRedirectHandler):
     """Leaves a redirect an error: followed, it would send the key to another host, and by GET, which judges nothing."""
 
-    def redirect_request(self, *about: Any) -> None:
+    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
         """Follow none."""
 
 

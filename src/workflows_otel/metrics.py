@@ -70,6 +70,7 @@ class _Run:
     started_ns: int
     loop: AbstractEventLoop | None
     started: dict[str, int] = field(default_factory=dict[str, int])
+    waits: dict[str, Labels] = field(default_factory=dict[str, Labels])
 
 
 class MetricsHandler:
@@ -149,6 +150,8 @@ class MetricsHandler:
     def _forget(self, made: Instruments, run: _Run, run_id: str) -> None:
         del self._runs[run_id]
         made.run_active.add(-1, run.labels)
+        for waiting in run.waits.values():  # of a suspended run: they end in another segment, maybe in another process
+            made.wait_active.add(-1, waiting)
         if run.loop is not None:
             self._lag.run_ended(run.loop)
 
@@ -197,11 +200,12 @@ class MetricsHandler:
         made.retry_delay.record(record.delay, labels)
 
     def _wait_started(self, made: Instruments, run: _Run, record: WaitStarted) -> None:
-        made.wait_active.add(1, {**run.labels, at.WAIT_EVENT_TYPE: record.event_type})
+        labels = run.waits[record.wait_id] = {**run.labels, at.WAIT_EVENT_TYPE: record.event_type}
+        made.wait_active.add(1, labels)
 
     def _wait_ended(self, made: Instruments, run: _Run, record: WaitRecord) -> None:
         labels: Labels = {**run.labels, at.WAIT_EVENT_TYPE: record.event_type}
-        if record.started_at_ns >= run.started_ns:  # else it was counted in the process where it began
+        if run.waits.pop(record.wait_id, None) is not None:  # else it was counted in the segment where it began
             made.wait_active.add(-1, labels)
         outcome = _ENDED_WAITS[type(record)]
         made.wait_duration.record(_seconds(record.started_at_ns, record.at_ns), {**labels, at.WAIT_OUTCOME: outcome})

@@ -13,19 +13,21 @@ from typing import Any, cast
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.content import Mode
 from workflows_otel.batching import BatchProcessor, DirectProcessor, FlushResult
 from workflows_otel.exporting import RedactingExporter
+from workflows_otel.own_scope import SCOPE
 from workflows_otel.presets import Preset
 
 __all__ = ["Feeding", "tell_of_refused_providers"]
 
 PROJECT_HEADER = "x-project-name"
 NOT_ABOUT_THE_PLACE = frozenset(("x-langfuse-ingestion-version", "user-agent", "content-type", "content-encoding"))
+NOT_TOLD = frozenset((PROJECT_HEADER, "authorization"))
 DEEPEST_WRAPPING = 5
 
 logger = logging.getLogger("workflows.otel")
@@ -40,7 +42,8 @@ class Feeding(SpanProcessor):
         preset: The back end.
         processor: Our way there.
         exporter: What stands at its end.
-        providers: The tracer providers on which runs are drawn.
+        provider: The tracer provider whose spans pass here.
+        drawn: The tracer providers on which runs are drawn.
     """
 
     def __init__(
@@ -48,19 +51,21 @@ class Feeding(SpanProcessor):
         preset: Preset,
         processor: BatchProcessor | DirectProcessor,
         exporter: RedactingExporter,
-        providers: Callable[[], Iterable[trace.TracerProvider]],
+        provider: TracerProvider,
+        drawn: Callable[[], Iterable[trace.TracerProvider]],
     ) -> None:
         self._preset = preset
         self._processor = processor
         self._exporter = exporter
-        self._providers = providers
+        self._provider = provider
+        self._drawn = drawn
         self._seen: list[object] = []
         self._other: _Other | None = None
         self.on_end = processor.on_end  # without a call between: every span passes here
 
     def look(self) -> None:
         """See whether somebody else has come, or gone, since the last look."""
-        providers = [one for one in self._providers() if isinstance(one, TracerProvider)]
+        providers = [one for one in self._drawn() if isinstance(one, TracerProvider)]
         seen = [_processors_of(provider) for provider in providers]
         if len(seen) == len(self._seen) and all(map(_is, seen, self._seen)):
             return
@@ -72,7 +77,7 @@ class Feeding(SpanProcessor):
             for processor in _processors_of(provider):
                 if self._other is None and _feeds(processor, self._preset, about):
                     self._other = _Other(processor, self._exporter)
-                    self.on_end = super().on_end
+                    self.on_end = super().on_end if provider is self._provider else self._end_of_others
                     logger.info(
                         "%s gets its spans by the application's own %s", self._preset.name, type(processor).__name__
                     )
@@ -87,6 +92,12 @@ class Feeding(SpanProcessor):
         """Look around when a trace begins."""
         if span.parent is None or span.parent.is_remote:
             self.look()
+
+    def _end_of_others(self, span: ReadableSpan) -> None:
+        """Pass on a span of another library, which the other provider's processor does not get; runs it does."""
+        scope = span.instrumentation_scope
+        if scope is None or scope.name != SCOPE:
+            self._processor.on_end(span)
 
     def counts(self) -> FlushResult:
         """What became of the spans so far; what another processor dropped, it does not tell."""
@@ -165,7 +176,13 @@ def _feeds(processor: SpanProcessor, preset: Preset, resource: Mapping[str, Any]
     if PROJECT_HEADER not in theirs and (project := resource.get(at.OPENINFERENCE_PROJECT)):
         theirs[PROJECT_HEADER] = str(project)
     ours = {name: value for name, value in preset.headers.items() if name not in NOT_ABOUT_THE_PLACE}
-    return all(theirs.get(name) == value for name, value in ours.items())
+    # A header that only they send may name a tenant; a key or a project that we were not told is no other place.
+    more = [name for name in theirs if not (name in ours or name in NOT_TOLD or _is_not_about_the_place(name))]
+    return not more and all(theirs.get(name) == value for name, value in ours.items())
+
+
+def _is_not_about_the_place(header: str) -> bool:
+    return header in NOT_ABOUT_THE_PLACE or header.startswith("x-langfuse-")
 
 
 def _exporter_of(processor: SpanProcessor) -> object:

@@ -172,7 +172,7 @@ def setup(
     exporters = [preset.make_exporter() for preset in presets]  # before anything is changed: this may raise
     tail = sampler if isinstance(sampler, KeepErrorsAndSlow) else None
     provider = _provider(presets, None if isinstance(sampler, KeepErrorsAndSlow) else sampler)
-    feeds = [_feed(*parts, debug=debug) for parts in zip(presets, policies, exporters, strict=True)]
+    feeds = [_feed(*parts, provider, debug=debug) for parts in zip(presets, policies, exporters, strict=True)]
     holding = TailProcessor(tail, [feed.processor for feed in feeds]) if tail is not None else None
     for processor in [feed.processor for feed in feeds] if holding is None else [holding]:
         provider.add_span_processor(processor)
@@ -190,7 +190,9 @@ def setup(
     return made
 
 
-def _feed(preset: Preset, policy: ContentPolicy, exporter: SpanExporter, *, debug: bool) -> _Feed:
+def _feed(
+    preset: Preset, policy: ContentPolicy, exporter: SpanExporter, provider: TracerProvider, *, debug: bool
+) -> _Feed:
     shown = RedactingExporter(
         exporter,
         policy,
@@ -200,7 +202,7 @@ def _feed(preset: Preset, policy: ContentPolicy, exporter: SpanExporter, *, debu
         renew=preset.make_exporter,
     )
     own = DirectProcessor(shown) if debug else BatchProcessor(shown)
-    return _Feed(preset, policy, Feeding(preset, own, shown, drawn_providers))
+    return _Feed(preset, policy, Feeding(preset, own, shown, provider, drawn_providers))
 
 
 def active_presets() -> list[Preset]:

@@ -111,3 +111,35 @@ def test_a_run_inside_the_users_own_span_is_stored_with_it(interpreter: Interpre
     mine, *others = sorted(stored(experiment), key=lambda trace: len(trace.data.spans), reverse=True)
     assert lines(mine) == ["mine UNKNOWN OK", *(f"  {line}" for line in TREE)]
     assert [lines(trace) for trace in others] == [TREE] * 2
+
+
+FLUSH = """
+import threading
+from mlflow_flavor._compat import TraceExporter
+
+asyncio.run(answer(2))
+mlflow.flush_trace_async_logging()
+late, gate = [], threading.Event()
+
+def hold(*found):  # the store answers when the gate opens
+    if threading.current_thread() is not threading.main_thread() and not gate.wait(10):
+        late.append(True)
+
+sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", hold)
+asyncio.run(answer(1))
+flushing = threading.Thread(target=mlflow.flush_trace_async_logging)
+flushing.start()
+TraceExporter.current()._exporter._async_queue._stop_event.wait(30)
+asyncio.run(answer(1))
+gate.set()
+flushing.join()
+print(bool(late))
+"""
+
+
+@pytest.mark.server
+def test_a_run_that_ends_while_the_queue_is_flushed_waits_for_no_store(
+    interpreter: Interpreter, tmp_path: Path, experiment: str
+):
+    assert run_program(interpreter, FLUSH, experiment, tmp_path).strip() == "False"
+    assert [lines(trace) for trace in stored(experiment)] == [TREE] * 4

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -221,6 +223,12 @@ def test_a_refused_answer_does_not_use_a_token_up(tmp_path: Path):
 def test_a_store_holds_no_token_that_could_be_used(tmp_path: Path):
     asked = WorkflowPyfunc(Approve(), token_store=SqliteTokenStore(tmp_path / "tokens")).predict({"question": "a"})
     assert asked["resume"].partition(".")[2].encode() not in (tmp_path / "tokens").read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX files have modes")
+def test_a_store_is_readable_by_its_owner_alone(tmp_path: Path):
+    SqliteTokenStore(tmp_path / "tokens")
+    assert stat.S_IMODE((tmp_path / "tokens").stat().st_mode) == 0o600
 
 
 def test_a_token_that_holds_its_run_is_refused_where_runs_are_stored(tmp_path: Path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from mlflow.exceptions import MlflowException
 import mlflow_flavor
 from mlflow_flavor import Difference
 from tests.mlflow_flavor.trees import lines
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
 
 # A model that answers with what the variable SAID holds, and a tool that counts how often it is called.
 ASSISTANT = """
@@ -190,3 +194,38 @@ def test_a_stream_cannot_be_recorded():
 
     with pytest.raises(MlflowException, match=r"words is a generator, and a stream cannot be recorded"):
         mlflow_flavor.recorded(words)
+
+
+async def test_arguments_of_any_kind_reach_a_recorded_function_as_they_are(autolog: str):
+    mlflow_flavor.autolog(record_calls=True)
+    itself: list[object] = []
+    itself.append(itself)
+    taken: list[object] = []
+
+    @mlflow_flavor.recorded
+    def take(*given: object) -> None:
+        taken.extend(list(item) if isinstance(item, Iterator) else item for item in given)
+
+    class Taking(Workflow):
+        @step
+        async def work(self, ev: StartEvent) -> StopEvent:
+            take(b"\xff", iter("ab"))
+            take(itself)
+            return StopEvent()
+
+    await Taking().run()
+    assert taken == [b"\xff", ["a", "b"], itself]
+
+
+ASKED = """
+from mlflow_flavor import _recording
+print(_recording.Request.of("ask", ({"tags": {"red", "green", "blue"}},), {}).digest)
+"""
+
+
+def test_a_set_is_the_same_argument_in_every_process():
+    def digest(seed: str) -> bytes:
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        return subprocess.run([sys.executable, "-c", ASKED], env=environment, check=True, capture_output=True).stdout
+
+    assert digest("1") == digest("2")

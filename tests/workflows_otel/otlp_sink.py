@@ -58,6 +58,7 @@ class OtlpSink:
 
     Attributes:
         retry_after: Seconds that a refusal asks for.
+        location: Where a redirect leads.
         raw: Everything that came, uncompressed, for searching secrets.
     """
 
@@ -67,6 +68,7 @@ class OtlpSink:
     replies: list[int] = field(default_factory=list[int])
     hold: threading.Event = field(default_factory=threading.Event)
     retry_after: int | None = None
+    location: str | None = None
     raw: bytes = b""
 
     def __post_init__(self) -> None:
@@ -107,6 +109,8 @@ def http_sink() -> Generator[OtlpSink]:
             self.send_header("content-length", "0")
             if status != 200 and sink.retry_after is not None:
                 self.send_header("retry-after", str(sink.retry_after))
+            if status != 200 and sink.location is not None:
+                self.send_header("location", sink.location)
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import workflows_otel
 from tests.workflows_otel.flows import Echo
-from tests.workflows_otel.otlp_sink import OtlpSink
+from tests.workflows_otel.otlp_sink import OtlpSink, http_sink
 from workflows_otel import Setup, TelemetrySetupError, TraceRef, feedback, langfuse, otlp, phoenix, trace_of
 
 pytestmark = pytest.mark.usefixtures("no_provider")
@@ -119,6 +119,14 @@ def test_what_a_back_end_refuses_is_the_results_exception(sink: OtlpSink) -> Non
         feedback(REF, "helpful", True).result(10)
     telemetry.shutdown()
     assert "sk-lf-2" not in str(caught.value)
+
+
+def test_a_redirect_is_refused_and_sees_no_key(sink: OtlpSink) -> None:
+    with http_sink() as foreign:
+        sink.replies, sink.location = [302], f"{foreign.endpoint}/elsewhere"
+        to = langfuse("pk-lf-1", "sk-lf-2", base_url=sink.endpoint)
+        with pytest.raises(TelemetrySetupError, match=r"langfuse \(302"):
+            feedback(REF, "helpful", True, to=to).result(10)
 
 
 def test_a_dead_back_end_is_the_results_exception_and_blocks_nobody() -> None:

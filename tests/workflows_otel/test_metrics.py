@@ -103,6 +103,13 @@ async def test_waits_are_timed_by_outcome(clock: VirtualClockLoop, metrics: Metr
     assert metrics.read("workflow.wait.active") == [(labels, 0)]
 
 
+async def test_a_suspended_run_has_no_wait_under_way(clock: VirtualClockLoop, metrics: Metrics) -> None:
+    handler = AskPerson().run()
+    await asyncio.sleep(1)
+    await handler.suspend()
+    assert [count for _, count in metrics.read("workflow.wait.active")] == [0]
+
+
 async def test_events_are_counted_by_type(clock: VirtualClockLoop, metrics: Metrics) -> None:
     await Streaming().run(n=3)
     assert ({"name": "Streaming", "event.type": "Progress", "event.source": "tell"}, 3) in metrics.read(

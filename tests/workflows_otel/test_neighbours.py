@@ -14,6 +14,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 import workflows_otel
 from tests.workflows_otel.flows import Echo, Failing
 from tests.workflows_otel.otlp_sink import OtlpSink, http_sink
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
 from workflows_otel import TelemetrySetupError, otlp, phoenix
 from workflows_otel.instrumentor import WorkflowsInstrumentor
 
@@ -69,6 +71,15 @@ async def test_a_place_is_another_one_under_another_key(mine: TracerProvider, si
     assert sorted(sink.names()) == sorted(ONE_MARKED_RUN * 2)
 
 
+async def test_a_place_is_another_one_under_another_tenant(mine: TracerProvider, sink: OtlpSink) -> None:
+    mine.add_span_processor(BatchSpanProcessor(to(sink, **{"X-Scope-OrgID": "theirs"})))
+    telemetry = workflows_otel.setup(otlp(sink.endpoint))
+    await Echo().run()
+    mine.force_flush()
+    telemetry.shutdown()
+    assert sorted(sink.names()) == sorted(ONE_MARKED_RUN * 2)
+
+
 async def test_another_place_gets_its_own_spans(mine: TracerProvider, sink: OtlpSink) -> None:
     with http_sink() as other:
         mine.add_span_processor(BatchSpanProcessor(to(other)))
@@ -100,6 +111,23 @@ async def test_a_second_provider_that_draws_runs_for_the_same_place_makes_no_sec
     telemetry.shutdown()
     WorkflowsInstrumentor().uninstrument()
     assert sorted(sink.names()) == ONE_RUN
+
+
+async def test_spans_of_other_libraries_still_arrive_where_a_second_provider_draws_the_runs(sink: OtlpSink) -> None:
+    class Calling(Workflow):
+        @step
+        async def call(self, ev: StartEvent) -> StopEvent:
+            with trace.get_tracer("library").start_as_current_span("call"):
+                return StopEvent()
+
+    theirs = TracerProvider(shutdown_on_exit=False)
+    theirs.add_span_processor(SimpleSpanProcessor(to(sink)))
+    workflows_otel.instrument(theirs, start_marker=False)
+    telemetry = workflows_otel.setup(otlp(sink.endpoint), start_marker=False)
+    await Calling().run()
+    telemetry.shutdown()
+    workflows_otel.uninstrument(theirs)
+    assert sorted(sink.names()) == ["call", "invoke_workflow Calling", "run_step call"]
 
 
 @pytest.mark.parametrize("first", ["register", "setup"])

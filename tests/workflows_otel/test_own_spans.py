@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Sequence
 from itertools import count
@@ -216,3 +217,15 @@ async def test_spans_below_a_step_have_it_as_their_parent(spans: SpanLog) -> Non
     await Calling().run()
     assert spans.parent(spans.named("call")) == "run_step call"
     assert spans.named("call").links == ()
+
+
+async def test_an_error_that_leaves_the_span_of_a_step_is_recorded_and_passes(spans: SpanLog) -> None:
+    class Entering(Workflow):
+        @step
+        async def work(self, ev: StartEvent) -> StopEvent:
+            with contextlib.suppress(KeyError), trace.get_current_span():
+                raise KeyError("gone")
+            return StopEvent()
+
+    await Entering().run()
+    assert [event.name for event in spans.named("run_step work").events] == ["exception"]
