@@ -7,6 +7,7 @@ import logging
 import secrets
 import string
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -377,6 +378,13 @@ class Workflow(metaclass=WorkflowMeta):
 
     async def _run_to_end(self, *args: Any, **kwargs: Any) -> Any:
         return await self.run(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Workflow:
+        """A copy has gates of its own: a place that a live run holds is never given back to the copy."""
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        for name, value in vars(self).items():
+            setattr(copied, name, WeakKeyDictionary() if name == "_gates" else deepcopy(value, memo))
+        return copied
 
     @property
     def _spec(self) -> WorkflowSpec:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 
 import pytest
 
 from workflows import Context, Workflow, step
+from workflows.checkpointer import WorkflowCheckpointer
 from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowRuntimeError
-from workflows.events import Event, HumanResponseEvent, StartEvent, StopEvent
+from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 from workflows.instrumentation.records import RunEnded, StepEnded
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.testing import RecordLog, VirtualClockLoop
@@ -25,6 +27,10 @@ class Done(Event):
 
 class Reply(HumanResponseEvent):
     key: int = 0
+
+
+class Ask(InputRequiredEvent):
+    pass
 
 
 async def test_a_step_that_ignores_its_cancellation_is_left_behind(
@@ -255,3 +261,64 @@ async def test_what_is_no_exception_is_told_once(caplog: pytest.LogCaptureFixtur
         await Odd().run()
     await asyncio.sleep(0)
     assert "never retrieved" not in caplog.text
+
+
+async def test_sync_steps_that_run_workflows_do_not_take_the_threads_of_those() -> None:
+    class Inner(Workflow):
+        @step
+        def work(self, ev: StartEvent) -> StopEvent:
+            return StopEvent(result=1)
+
+    class Outer(Workflow):
+        @step
+        def work(self, ev: StartEvent) -> StopEvent:
+            return StopEvent(result=Inner(timeout=5).run_sync())
+
+    runs = [Outer(timeout=20).run() for _ in range(40)]  # more than a pool has threads
+    assert sum(await asyncio.gather(*runs)) == 40
+
+
+async def test_a_child_run_in_a_sync_step_is_cancelled_in_its_own_thread(caplog: pytest.LogCaptureFixture) -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Inner(Workflow):
+        @step
+        async def work(self, ev: StartEvent) -> StopEvent:
+            loop.call_soon_threadsafe(began.set)
+            await asyncio.Event().wait()
+            return StopEvent()
+
+    class Outer(Workflow):
+        @step
+        def work(self, ev: StartEvent) -> StopEvent:
+            try:
+                return StopEvent(result=Inner(timeout=20).run_sync())
+            finally:
+                loop.call_soon_threadsafe(ended.set)
+
+    handler = Outer().run()
+    await began.wait()
+    await handler.cancel_run()
+    async with asyncio.timeout(10):
+        await ended.wait()
+    gc.collect()
+    assert not caplog.records, "no task of the engine failed"
+
+
+async def test_a_run_that_goes_on_only_to_end_tells_nothing_after_its_end(
+    clock: VirtualClockLoop, records: RecordLog
+) -> None:
+    class Asks(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            ctx.write_event_to_stream(Ask())
+            return StopEvent(result="done")
+
+    workflow = Asks()
+    checkpointer = WorkflowCheckpointer(workflow=workflow)
+    await checkpointer.run()
+    (checkpoints,) = checkpointer.checkpoints.values()
+    records.records.clear()
+    assert await workflow.run_from(checkpoints[-1]) == "done"
+    assert isinstance(records.records[-1], RunEnded)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from workflows import Context, Workflow, step
 from workflows.errors import ContextStateError, WorkflowDeadlockError, WorkflowRuntimeError, WorkflowTimeoutError
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
+from workflows.handler import WorkflowHandler
+from workflows.instrumentation.records import EventSent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
-from workflows.testing import VirtualClockLoop
+from workflows.testing import RecordLog, VirtualClockLoop
 
 ONCE_MORE = retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(2))
 
@@ -288,3 +291,201 @@ async def test_a_deadlock_says_what_a_join_still_needs(clock: VirtualClockLoop) 
         await Stuck(timeout=None).run()
     assert caught.value.last_events[-2:] == ("start -> A", "start -> A")
     assert [fan_in.step for fan_in in caught.value.fan_ins] == ["gather"]
+
+
+class Branch(Event):
+    n: int = 0
+
+
+class Result(Event):
+    n: int = 0
+
+
+class Split(Workflow):
+    @step
+    async def start(self, ctx: Context, ev: StartEvent) -> B | None:
+        ctx.send_event(B(n=600))
+        ctx.send_event(B(n=300))
+
+    @step
+    async def split(self, ev: B) -> list[Branch]:
+        return [Branch(n=n) for n in range(ev.n)]
+
+    @step
+    async def work(self, ev: Branch) -> Result:
+        return Result(n=ev.n)
+
+    @step
+    async def join(self, ctx: Context, ev: list[Result]) -> StopEvent | None:
+        async with ctx.store.edit_state() as state:
+            sizes = state.sizes = [*state.get("sizes", []), len(ev)]
+        return StopEvent(result=sorted(sizes)) if len(sizes) == 2 else None
+
+
+async def test_two_long_lists_at_once_are_both_delivered(clock: VirtualClockLoop) -> None:
+    assert await Split(timeout=60).run() == [300, 600]
+
+
+class TwoWaits(Workflow):
+    """Waits for two answers at once, gives the first up after 10 s; another call has the worker when they come."""
+
+    @step
+    async def start(self, ctx: Context, ev: StartEvent) -> A | None:
+        ctx.send_event(A(n=1))
+        await asyncio.sleep(1)
+        ctx.send_event(A(n=2))
+
+    @step(num_workers=1)
+    async def work(self, ctx: Context, ev: A) -> StopEvent | None:
+        if ev.n == 2:
+            await asyncio.sleep(100)
+            return None
+        return StopEvent(result=await asyncio.gather(self.given_up(ctx), self.answered(ctx)))
+
+    async def given_up(self, ctx: Context) -> int | None:
+        try:
+            async with asyncio.timeout(10):
+                return (await ctx.wait_for_event(Reply, requirements={"n": 1})).n
+        except TimeoutError:
+            return None
+
+    async def answered(self, ctx: Context) -> int:
+        return (await ctx.wait_for_event(Reply, requirements={"n": 2})).n
+
+
+async def test_an_answer_is_not_lost_when_another_wait_of_the_call_is_given_up(clock: VirtualClockLoop) -> None:
+    handler = TwoWaits(timeout=400).run()
+    await asyncio.sleep(5)
+    await handler.send_event(Reply(n=1))
+    await handler.send_event(Reply(n=2))
+    assert await handler == [None, 2]
+
+
+async def test_a_snapshot_of_a_resumed_run_at_its_gate_does_not_change_it(clock: VirtualClockLoop) -> None:
+    seen: list[int] = []
+
+    class Gated(Workflow):
+        @step
+        async def start(self, ev: StartEvent) -> StopEvent:
+            await asyncio.sleep(50)
+            return StopEvent(result=seen)
+
+        @step
+        async def replied(self, ev: Reply) -> None:
+            seen.append(ev.n)
+
+    workflow = Gated(timeout=None, num_concurrent_runs=1)
+    interrupted = workflow.run()
+    await asyncio.sleep(1)
+    snapshot = await interrupted.suspend()
+    first = workflow.run()
+    await asyncio.sleep(1)
+    queued = workflow.run(ctx=Context.from_dict(workflow, snapshot))
+    await asyncio.sleep(1)
+    await queued.send_event(Reply(n=1))
+    assert queued.ctx.to_dict() == queued.ctx.to_dict()
+    await first.cancel_run()
+    assert await queued == [1]
+
+
+async def test_a_copy_of_a_workflow_does_not_wait_for_the_runs_of_the_original(clock: VirtualClockLoop) -> None:
+    class Slow(Workflow):
+        @step
+        async def start(self, ev: StartEvent) -> StopEvent:
+            await asyncio.sleep(5)
+            return StopEvent(result=clock.time())
+
+    workflow = Slow(num_concurrent_runs=1)
+    began = clock.time()
+    original = workflow.run()
+    await asyncio.sleep(1)
+    copy = deepcopy(workflow).run()
+    assert [await original - began, await copy - began] == [5, 6]
+
+
+async def test_a_task_that_sends_while_a_long_list_is_returned_gets_ids_of_its_own(
+    clock: VirtualClockLoop, records: RecordLog
+) -> None:
+    class Chatty(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> list[A] | A:
+            self.chatter = asyncio.create_task(self.chat(ctx))
+            return [A(n=n) for n in range(3000)]
+
+        async def chat(self, ctx: Context) -> None:
+            for _ in range(5):
+                ctx.send_event(A(n=-1))
+                await asyncio.sleep(0)
+
+        @step
+        async def work(self, ev: A) -> B | None:
+            return B() if ev.n >= 0 else None
+
+        @step
+        async def join(self, ev: list[B]) -> StopEvent:
+            return StopEvent(result=len(ev))
+
+    assert await Chatty(timeout=60).run() == 3000
+    ids = [record.envelope.event_id for record in records.records if isinstance(record, EventSent)]
+    assert len(ids) == len(set(ids))
+
+
+async def by_hand(handler: WorkflowHandler) -> Any:
+    while (events := await handler.run_step()) is not None:
+        for event in events:
+            handler.ctx.send_event(event)
+    return await handler
+
+
+async def test_by_hand_an_object_that_a_step_returned_twice_counts_twice(clock: VirtualClockLoop) -> None:
+    class Twice(Workflow):
+        @step
+        async def start(self, ev: StartEvent) -> list[Branch]:
+            return [Branch()] * 2
+
+        @step
+        async def work(self, ev: Branch) -> Result:
+            return Result()
+
+        @step
+        async def join(self, ev: list[Result]) -> StopEvent:
+            return StopEvent(result=len(ev))
+
+    assert await by_hand(Twice(timeout=20).run(stepwise=True)) == 2
+
+
+async def test_a_run_that_was_stopped_in_a_second_attempt_goes_on_by_hand(clock: VirtualClockLoop) -> None:
+    class Retried(Workflow):
+        @step(retry_policy=ONCE_MORE)
+        async def start(self, ctx: Context, ev: StartEvent) -> A:
+            if ctx.retry_info().retry_number == 0:
+                raise ValueError("once")
+            await asyncio.sleep(20)
+            return A()
+
+        @step
+        async def end(self, ev: A) -> StopEvent:
+            return StopEvent(result="done")
+
+    workflow = Retried(timeout=30)
+    handler = workflow.run()
+    await asyncio.sleep(5)
+    context = Context.from_dict(workflow, await handler.suspend())
+    assert await by_hand(workflow.run(ctx=context, stepwise=True)) == "done"
+
+
+async def test_what_was_sent_to_a_run_at_its_gate_is_there_when_that_goes_on(clock: VirtualClockLoop) -> None:
+    class Gated(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            return StopEvent(result=(await ctx.wait_for_event(Reply, timeout=20)).n)
+
+    workflow = Gated(num_concurrent_runs=1)
+    first = workflow.run()
+    await asyncio.sleep(1)
+    context = Context(workflow)
+    queued = workflow.run(ctx=context)
+    await queued.send_event(Reply(n=7))
+    await queued.cancel_run()
+    await first.cancel_run()
+    assert await workflow.run(ctx=context) == 7

@@ -84,9 +84,9 @@ class Attempt(AttemptScope):
             self.run.inside.add(self._context)
         return self._context
 
-    def envelope(self, event: Event, now: int, offset: int = 0, scope: tuple[str, ...] | None = None) -> Envelope:
-        """An event of this attempt on its way; `offset` counts those that are made before any of them is sent."""
-        event_id = f"{self.exec_id}.{self.call.emitted + offset}"
+    def envelope(self, event: Event, now: int, scope: tuple[str, ...] | None = None) -> Envelope:
+        """An event of this attempt on its way; the caller counts it in `call.emitted`, before another one is made."""
+        event_id = f"{self.exec_id}.{self.call.emitted}"
         call = self.call
         made = Envelope(event_id, event, self.exec_id, self.step, now, None, call.scope, call.recoveries)
         if scope is not None:

@@ -35,6 +35,7 @@ from workflows._engine.effects import (
 from workflows._engine.internal_events import show_queued, show_unhandled
 from workflows._engine.live import LiveRun, ParentAttempt, RunPlan
 from workflows._engine.reduce import reduce
+from workflows._engine.snapshot import apart
 from workflows._engine.state import RunState
 from workflows._engine.step_attempt import run_attempt
 from workflows._engine.stepper import Stepper
@@ -192,7 +193,7 @@ class Run(LiveRun):
         """The state to take a snapshot of; that of a run which still queues at its gate has its start event."""
         if self._took_first:
             return self.state
-        queued = self.plan.resume.state if self.plan.resume else RunState(self.spec, self.run_id)
+        queued = apart(self.plan.resume.state) if self.plan.resume else RunState(self.spec, self.run_id)
         if self.plan.resume is None:
             reduce(queued, self._first_tick())
         for tick in self.mailbox.waiting():
@@ -304,8 +305,8 @@ class Run(LiveRun):
                     logger.error(LEFT_BEHIND, names, self.run_id, extra={"run_id": self.run_id})
             for attempt in left:
                 attempt.stop()
-        for child in self._stopped_children:  # each gives up on its own steps in bounded time
-            await child.until_over()
+        for child in [c for c in self._stopped_children if c.loop is self.loop]:
+            await child.until_over()  # it gives up on its own steps in bounded time
 
     async def _stop_in_pieces(self) -> None:
         """Stop attempts that are too many for one turn: each that is cancelled runs in the next one."""
@@ -317,11 +318,12 @@ class Run(LiveRun):
 
     def stop_children(self, attempt: ParentAttempt | None = None) -> None:
         """Cancel the child runs, those of one attempt or all; `_close` waits for them."""
-        for child, parent in (self.children or {}).items():
+        for child, parent in list((self.children or {}).items()):
             if (attempt is None or parent is attempt) and child not in self._stopped_children:
                 self._stopped_children = (*self._stopped_children, child)
-                reason = f"step {parent.step}, which started it, was stopped"
-                self.loop.call_soon(child.cancel, reason)  # not at once: children may be nested hundreds deep
+                why = f"step {parent.step}, which started it, was stopped"
+                # Not at once: they may be nested hundreds deep. By `post`: those of a sync step live in its thread.
+                self.loop.call_soon(lambda run=child, why=why: run.mailbox.post(run.cancel, why))
 
     def _still_there(self) -> list[Attempt]:
         for attempt in list(self.attempts.values()):
@@ -364,7 +366,7 @@ class Run(LiveRun):
     def _do(self, effect: Effect) -> None:  # noqa: C901  # one flat table
         match effect:
             case StartCall():
-                if self.stepper is not None and effect.call.attempt == 1:
+                if self.stepper is not None:
                     self.stepper.hold(effect.call)
                 else:
                     self._start(effect.call)

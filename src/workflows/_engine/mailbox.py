@@ -50,7 +50,8 @@ class Mailbox:
     def put(self, tick: Tick) -> None:
         """Let the run take a tick; one that comes while another is being taken waits for its turn."""
         if self._consuming:
-            self._ticks = [*self._ticks, tick]
+            if self._consume is not _ignore:
+                self._ticks = [*self._ticks, tick]
             return
         self._consuming = True
         try:
@@ -63,9 +64,8 @@ class Mailbox:
             self._consuming = False
 
     def close(self) -> None:
-        """Take nothing any more, and let go of the run."""
+        """Take nothing any more, and let go of the run; what came to one that never began is kept, to go on with."""
         self._consume = _ignore
-        self._ticks = ()
 
     def is_here(self) -> bool:
         """Whether this is the thread of the run's loop."""

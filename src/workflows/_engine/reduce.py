@@ -104,7 +104,7 @@ def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one fl
             _end(state, EndRun("failed", stop, tick.error), effects)
         case _:
             assert_never(tick)
-    if state.busy == 0 or state.idle:
+    if (state.busy == 0 or state.idle) and state.ended is None:
         note_idle(state, effects)
     return effects
 
@@ -118,7 +118,6 @@ def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -
         return
     forget_call(state, call, effects)
     returned = tick.returned
-    call.emitted += len(returned)
     if tick.fan_out:
         open_fan_out(state, call, len(returned) + 1)  # one more until all are delivered, so that it cannot close
     elif call.scope:
@@ -127,10 +126,7 @@ def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -
         state.handed |= {e.event_id for e in returned}
         effects.append(HandOver(call, returned))
     elif len(returned) > DELIVERED_AT_ONCE:
-        state.busy += 1
-        rest = Undelivered(call.exec_id, call.attempt, call.scope, tick.fan_out, deque(returned))
-        state.undelivered = (*state.undelivered, rest)
-        _deliver_more(state, effects)
+        _deliver_in_pieces(state, call, tick, effects)
         return
     else:
         for envelope in returned:
@@ -151,6 +147,14 @@ def _give(state: RunState, envelope: Envelope, attempt: int, effects: list[Effec
         asked(state, cast("InputRequiredEvent", envelope.event))
         effects.append(PublishEvent(envelope, attempt))
     _deliver(state, envelope, route, effects)
+
+
+def _deliver_in_pieces(state: RunState, call: Call, tick: AttemptCompleted, effects: list[Effect]) -> None:
+    state.busy += 1
+    rest = Undelivered(call.exec_id, call.attempt, call.scope, tick.fan_out, deque(tick.returned))
+    state.undelivered = (*state.undelivered, rest)
+    if len(state.undelivered) == 1:  # else the next piece is under way already
+        _deliver_more(state, effects)
 
 
 def _deliver_more(state: RunState, effects: list[Effect]) -> None:

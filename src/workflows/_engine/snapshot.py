@@ -16,7 +16,7 @@ from workflows.context.serializers import BaseSerializer
 from workflows.events import Event
 from workflows.instrumentation.records import Envelope
 
-__all__ = ["VERSION", "dump_run", "load_run", "revive"]
+__all__ = ["VERSION", "apart", "dump_run", "load_run", "revive"]
 
 VERSION = "spanflow-1"
 
@@ -94,6 +94,17 @@ def revive(ended: RunState) -> RunState:
         call.phase = CallPhase.RETRYING if retrying else CallPhase.QUEUED
         call.worker, call.open_waits, call.to_resume = -1, 0, None
         state.calls[call.exec_id] = call
+    return state
+
+
+def apart(loaded: RunState) -> RunState:
+    """A state like one that no run has taken up yet, which can take events from outside without changing that one."""
+    state = revive(loaded)
+    state.collected = {}
+    for key, gathered in loaded.collected.items():
+        kept = state.collected[key] = Gathered(expected=gathered.expected)
+        for envelope in gathered:
+            kept.add(envelope)
     return state
 
 

@@ -154,7 +154,9 @@ def _completed(attempt: Attempt, result: Any) -> AttemptCompleted:
         if attempt.call.step.list_returns:
             _check_bare(attempt, event_class)
         stop = result if route.ends_run else None
-        return AttemptCompleted(now, attempt.exec_id, (attempt.envelope(result, now),), False, stop)
+        returned = (attempt.envelope(result, now),)
+        attempt.call.emitted += 1
+        return AttemptCompleted(now, attempt.exec_id, returned, False, stop)
     raise _no_event(attempt, result)
 
 
@@ -167,7 +169,8 @@ async def _fanned_out(attempt: Attempt, result: list[Event]) -> AttemptCompleted
     scope = (*attempt.call.scope, attempt.exec_id)
     events: list[Envelope] = []
     for number, event in enumerate(result):
-        events.append(attempt.envelope(event, now, number, scope))
+        events.append(attempt.envelope(event, now, scope))
+        attempt.call.emitted += 1  # at once: a task that the body left behind may send something in between
         if number % ENVELOPED_AT_ONCE == ENVELOPED_AT_ONCE - 1:
             await a_turn()
     return AttemptCompleted(attempt.run.clock.now_ns(), attempt.exec_id, tuple(events), fan_out=True)

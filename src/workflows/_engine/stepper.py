@@ -22,12 +22,15 @@ class Stepper:
         self._held: list[Call] = []
         self._running: set[str] = set()
         self._produced: list[Envelope] = []
-        self._handed: dict[int, Envelope] = {}
+        self._handed: dict[int, list[Envelope]] = {}  # a step may return one object twice
         self._changed: asyncio.Event = asyncio.Event()
         run.when_over(lambda _: self._changed.set())
 
     def hold(self, call: Call) -> None:
-        """Keep a call for the next step."""
+        """Keep a call for the next step; one that was let go already, and is tried again, starts at once."""
+        if call.exec_id in self._running:
+            self._start(call)
+            return
         self._held.append(call)
         self._changed.set()
 
@@ -48,12 +51,18 @@ class Stepper:
         while self._running and not self._run.is_over:
             await self._wait()
         produced, self._produced = self._produced, []
-        self._handed.update((id(e.event), e) for e in produced)
+        for envelope in produced:
+            self._handed.setdefault(id(envelope.event), []).append(envelope)
         return None if self._run.is_over else [e.event for e in produced]
 
     def taken_back(self, event: Event) -> Envelope | None:
-        """The envelope in which a step returned this event, the first time that the caller sends it on."""
-        return self._handed.pop(id(event), None)
+        """The envelope in which a step returned this event, once for each time that one returned it."""
+        envelopes = self._handed.get(id(event))
+        if not envelopes:
+            return None
+        if len(envelopes) == 1:
+            del self._handed[id(event)]
+        return envelopes.pop(0)
 
     async def _wait(self) -> None:
         self._changed.clear()

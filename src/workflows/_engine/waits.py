@@ -75,7 +75,7 @@ def cancel_waits(state: RunState, effects: list[Effect], call: Call | None = Non
         wait.call.open_waits -= 1
         effects.append(EndWait(wait))
     if call is not None:
-        _run_on(state, call)
+        _run_on(state, call, effects)
 
 
 def abandon_wait(state: RunState, tick: WaitAbandoned, effects: list[Effect]) -> None:
@@ -85,21 +85,22 @@ def abandon_wait(state: RunState, tick: WaitAbandoned, effects: list[Effect]) ->
         state.waits.remove(wait)
         wait.call.open_waits -= 1
         effects.append(EndWait(wait))
-        _run_on(state, wait.call)
+        _run_on(state, wait.call, effects)
         return
     for call in state.calls.values():  # it was answered, and its call queues for a worker
         if call.to_resume and any(w.wait_id == tick.wait_id for w in call.to_resume):
-            _run_on(state, call)
+            _run_on(state, call, effects)
             return
 
 
-def _run_on(state: RunState, call: Call) -> None:
+def _run_on(state: RunState, call: Call, effects: list[Effect]) -> None:
     """A call whose body goes on without having been resumed counts as running again."""
     queue = state.queue(call.step)
     if call.phase is CallPhase.WAITING:
         state.busy += 1
     elif call.phase is CallPhase.QUEUED and call.to_resume is not None:
         queue.remove(call)
+        effects.extend([ResumeCall(wait) for wait in call.to_resume])  # what else of it was answered meanwhile
         call.to_resume = None
     else:
         return

@@ -53,7 +53,8 @@ class _Watch:
                 self._loop.call_soon_threadsafe(self._answered.set)
             except RuntimeError:  # the loop is closed
                 return
-            if not self._answered.wait(self._seconds):
+            answered = self._answered.wait(self._seconds)
+            if not answered and self._loop.is_running():  # one that stands still is not blocked
                 self._tell()
                 while not (self._answered.wait(self._seconds) or self.ended.is_set() or self._loop.is_closed()):
                     continue  # still the same block

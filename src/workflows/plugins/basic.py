@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from workflows._spec import WorkflowSpec
 from workflows.context.serializers import BaseSerializer, JsonSerializer
@@ -50,14 +50,14 @@ class BasicRuntime(Runtime):
     """Owns the tasks of the runs of this process; a run goes on though its handler was dropped.
 
     Args:
-        executor: Where plain `def` steps run; by default threads of its own, as many as Python's default executor has,
-            so that other users of that one and the steps do not wait for each other.
+        executor: Where plain `def` steps run; by default threads of its own for each event loop, as many as Python's
+            default executor has, so that other users of that one and the steps do not wait for each other.
     """
 
     def __init__(self, executor: Executor | None = None) -> None:
         super().__init__()
         self._executor = executor
-        self._threads = self._made_when_needed
+        self._of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Executor] = WeakKeyDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._live: dict[asyncio.Task[None], Run] = {}
         self._runs: WeakValueDictionary[str, Run] = WeakValueDictionary()
@@ -160,12 +160,17 @@ class BasicRuntime(Runtime):
         """Itself: a copy of a workflow runs in the same place."""
         return self
 
-    def _made_when_needed(self) -> Executor:
-        if self._executor is None:
+    def _threads(self) -> Executor:
+        """One for each loop: sync steps that run workflows themselves must not take the threads that those need."""
+        if self._executor is not None:
+            return self._executor
+        loop = asyncio.get_running_loop()
+        made = self._of_loop.get(loop)
+        if made is None:
             from concurrent.futures.thread import ThreadPoolExecutor  # few workflows have sync steps
 
-            self._executor = ThreadPoolExecutor(thread_name_prefix="workflows-step")
-        return self._executor
+            made = self._of_loop[loop] = ThreadPoolExecutor(thread_name_prefix="workflows-step")
+        return made
 
     def _gone(self, task: asyncio.Task[None]) -> None:
         self._live.pop(task).main_is_gone()

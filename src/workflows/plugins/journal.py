@@ -101,7 +101,7 @@ def fold(
 def _standing(run: Run, serializer: JsonSerializer) -> list[str]:
     state = run.state
     lines: list[Any] = [{"state": dump_run(state, serializer), "ended": state.ended}]
-    if state.ended is None and state.calls:
+    if state.ended is None and (state.calls or state.undelivered):
         lines.append(_plain(RunTakenUp(state.now_ns), serializer))
         waits = [
             WaitBegan(
