@@ -170,7 +170,7 @@ def test_loading_a_model_often_leaves_no_module_behind(save: Save):
     for _ in range(20):
         assert mlflow.pyfunc.load_model(model).predict({"name": "A"}) == "Hello, A!"
     gc.collect()
-    assert loaded_modules() == before
+    assert loaded_modules() <= before  # of another test's models some may be gone by now
     assert type(kept).__module__ in before
 
 
