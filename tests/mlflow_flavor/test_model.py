@@ -236,7 +236,7 @@ def test_a_script_that_fails_leaves_no_module_behind(save: Save):
     before = loaded_modules()
     with pytest.raises(ZeroDivisionError):
         save("1 / 0")
-    assert loaded_modules() == before
+    assert loaded_modules() <= before
 
 
 def test_a_refused_script_leaves_no_model_in_mlflow(experiment: str, write: Write):
