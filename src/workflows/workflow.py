@@ -11,10 +11,9 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
-from pydantic import ValidationError
-
 from workflows._run_resources import RunResources, check_resources
 from workflows._spec import StepSpec, WorkflowSpec
+from workflows._step_functions import WorkflowMeta, check_new_step, start_event_from, steps_of_class
 from workflows.context.context import Context, context_inside
 from workflows.context.serializers import BaseSerializer, JsonSerializer, model_types
 from workflows.errors import ContextStateError, WorkflowRuntimeError, WorkflowValidationError
@@ -55,14 +54,6 @@ class SnapshotAndEvent(Protocol):
 
     @property
     def output_event(self) -> Event | None: ...
-
-
-class WorkflowMeta(type):
-    """Gives every workflow class its own list of attached free-function steps."""
-
-    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(name, bases, namespace, **kwargs)
-        cls._step_functions: dict[str, Callable[..., Any]] = {}
 
 
 class Workflow(metaclass=WorkflowMeta):
@@ -139,7 +130,7 @@ class Workflow(metaclass=WorkflowMeta):
         Raises:
             WorkflowValidationError: If it is not decorated with `@step`, or a step of that name exists.
         """
-        _check_new_step(cls.__name__, func, cls._get_steps_from_class())
+        check_new_step(cls.__name__, func, cls._get_steps_from_class())
         vars(cls)["_step_functions"][func.__name__] = func
 
     def _attach_step(self, func: Callable[..., Any]) -> None:
@@ -152,22 +143,14 @@ class Workflow(metaclass=WorkflowMeta):
             raise WorkflowValidationError(
                 f"{type(self).__name__} has run already; attach step {getattr(func, '__name__', func)!r} before run()."
             )
-        _check_new_step(type(self).__name__, func, self._get_steps())
+        check_new_step(type(self).__name__, func, self._get_steps())
         self._attached_steps[func.__name__] = func
         self._compiled = None
 
     @classmethod
     def _get_steps_from_class(cls) -> dict[str, Callable[..., Any]]:
         """Every step function by name: base classes first, each in definition order."""
-        steps: dict[str, Callable[..., Any]] = {}
-        for base in reversed(cls.__mro__):
-            for name, member in vars(base).items():
-                if hasattr(member, "_step_config"):
-                    steps[name] = member
-                elif name in steps:
-                    del steps[name]  # a subclass overrode the step with something that is none
-            steps.update(vars(base).get("_step_functions", {}))
-        return steps
+        return steps_of_class(cls)
 
     def _get_steps(self) -> dict[str, Callable[..., Any]]:
         return {**type(self)._get_steps_from_class(), **self._attached_steps}
@@ -429,15 +412,7 @@ class Workflow(metaclass=WorkflowMeta):
             if kwargs:
                 logger.warning("run() got a start_event, so these keywords are ignored: %s", ", ".join(kwargs))
             return start_event
-        cls = self.start_event_class
-        try:
-            return cls(**kwargs)
-        except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise WorkflowRuntimeError(
-                f"Failed creating a start event of type '{cls.__name__}' with the keyword arguments: "
-                f"{', '.join(kwargs) or 'none'}. {wrong}. Pass these to run()."
-            ) from error
+        return start_event_from(self.start_event_class, kwargs)
 
 
 def _checkpoint(context: Context[Any], callback: CheckpointCallback | None) -> Checkpoint | None:
@@ -457,14 +432,6 @@ def _checked(checks: Iterable[str] | None) -> frozenset[str]:
             f"Unknown graph check {', '.join(sorted(unknown))}; known are {', '.join(sorted(_GRAPH_CHECKS))}."
         )
     return names
-
-
-def _check_new_step(where: str, func: Callable[..., Any], known: Iterable[str]) -> None:
-    name = getattr(func, "__name__", repr(func))
-    if not hasattr(func, "_step_config"):
-        raise WorkflowValidationError(f"{name} is no step: decorate it with @step before it is added to {where}.")
-    if name in known:
-        raise WorkflowValidationError(f"{where} has a step named {name} already; give the function another name.")
 
 
 def _new_run_id() -> str:

@@ -104,6 +104,7 @@ class LiveRun(ABC):
 
     Attributes:
         children: Runs that its steps started and that are not over, and the attempts that did.
+        stopped_children: Those that were cancelled with it; it is over when they are.
         attempts: Attempts whose task is not over, by exec_id.
         root_run_id: The run that no step started: this one, or the outermost parent.
         parent: The attempt that started this run as its child.
@@ -145,6 +146,7 @@ class LiveRun(ABC):
         "sender_outside",
         "spec",
         "state",
+        "stopped_children",
         "stream",
         "streamed",
     )
@@ -167,6 +169,7 @@ class LiveRun(ABC):
         self.attempts: dict[str, Any] = {}
         self.root_run_id = plan.run_id
         self.children: dict[LiveRun, ParentAttempt] | None = None
+        self.stopped_children: tuple[LiveRun, ...] = ()
         self.parent: ParentAttempt | None = None
         self.end: EndRun | None = None
         self.is_over = False

@@ -12,7 +12,7 @@ from typing import Any, Protocol, assert_never
 
 from workflows._engine.attempt import Attempt
 from workflows._engine.calls import Call
-from workflows._engine.clock import a_turn
+from workflows._engine.closing import STOPPED_AT_ONCE, leave, stop_all
 from workflows._engine.effects import (
     BufferEvent,
     DeliverLater,
@@ -41,7 +41,6 @@ from workflows._engine.step_attempt import run_attempt
 from workflows._engine.stepper import Stepper
 from workflows._engine.telling import (
     tell_buffered,
-    tell_left,
     tell_released,
     tell_retry,
     tell_run_ended,
@@ -77,15 +76,6 @@ __all__ = ["Run", "Spawn"]
 # How long a run must have been idle before it is called a deadlock: time for whoever reads its stream to answer.
 IDLE_SECONDS = 0.1
 
-# How often steps that do not end are cancelled, `grace` seconds apart, before their run ends without them.
-STOP_ROUNDS = 10
-
-# Attempts that are cancelled in one turn of the event loop when a run ends (about 4 ms, with their own last turns).
-STOPPED_AT_ONCE = 200
-
-STUBBORN = "steps %s did not end within %s s after their run was over; cancelling them again"
-LEFT_BEHIND = "steps %s go on although they were cancelled again and again; run %s ends without them"
-
 logger = logging.getLogger("workflows.run")
 
 
@@ -117,7 +107,6 @@ class Run(LiveRun):
         "_decided",
         "_main",
         "_spawn",
-        "_stopped_children",
         "_timers",
         "_took_first",
         "_warned",
@@ -134,7 +123,6 @@ class Run(LiveRun):
         self._timers = Timers(loop, self.mailbox.put)
         self._asked_at = loop.time() if plan.gate is not None else 0.0
         self._began = self._took_first = False
-        self._stopped_children: tuple[LiveRun, ...] = ()
         self._decided: asyncio.Future[None] | None = None
         self._main: asyncio.Task[None] | None = None
         self._warned: frozenset[type[Event]] = frozenset()
@@ -283,7 +271,7 @@ class Run(LiveRun):
     async def _close(self) -> None:
         """Wait for the attempts that the end has stopped, let go of the resources, and tell."""
         try:
-            await self._stop_attempts()
+            await stop_all(self)
         finally:
             try:
                 if self.plan.teardown is not None:
@@ -291,52 +279,14 @@ class Run(LiveRun):
             finally:
                 self._finish()
 
-    async def _stop_attempts(self) -> None:
-        await self._stop_in_pieces()
-        for rounds in range(STOP_ROUNDS):
-            if not (left := self._still_there()):
-                break
-            await asyncio.wait([a.task for a in left if a.task is not None], timeout=self.plan.grace)
-            if left := self._still_there():
-                names = ", ".join(sorted({a.step for a in left}))
-                if rounds == 0:
-                    logger.warning(STUBBORN, names, self.plan.grace, extra={"run_id": self.run_id})
-                if rounds == STOP_ROUNDS - 1:
-                    logger.error(LEFT_BEHIND, names, self.run_id, extra={"run_id": self.run_id})
-            for attempt in left:
-                attempt.stop()
-        for child in [c for c in self._stopped_children if c.loop is self.loop]:
-            await child.until_over()  # it gives up on its own steps in bounded time
-
-    async def _stop_in_pieces(self) -> None:
-        """Stop attempts that are too many for one turn: each that is cancelled runs in the next one."""
-        for number, attempt in enumerate(list(self.attempts.values())):
-            if not attempt.stopped:
-                attempt.stop()
-            if number % STOPPED_AT_ONCE == STOPPED_AT_ONCE - 1:
-                await a_turn()
-
     def stop_children(self, attempt: ParentAttempt | None = None) -> None:
         """Cancel the child runs, those of one attempt or all; `_close` waits for them."""
         for child, parent in list((self.children or {}).items()):
-            if (attempt is None or parent is attempt) and child not in self._stopped_children:
-                self._stopped_children = (*self._stopped_children, child)
+            if (attempt is None or parent is attempt) and child not in self.stopped_children:
+                self.stopped_children = (*self.stopped_children, child)
                 why = f"step {parent.step}, which started it, was stopped"
                 # Not at once: they may be nested hundreds deep. By `post`: those of a sync step live in its thread.
                 self.loop.call_soon(lambda run=child, why=why: run.mailbox.post(run.cancel, why))
-
-    def _still_there(self) -> list[Attempt]:
-        for attempt in list(self.attempts.values()):
-            if not attempt.started and attempt.task is not None and attempt.task.done():
-                self._leave(attempt)
-        return list(self.attempts.values())
-
-    def _leave(self, attempt: Attempt) -> None:
-        """The run ends without an attempt: it was cancelled before its first turn, or will not stop."""
-        self.attempts.pop(attempt.exec_id, None)
-        attempt.left = True
-        if self.dispatcher.handlers:
-            tell_left(self, attempt)
 
     def _finish(self) -> None:
         """Nothing of the run is left: say so to whoever listens, then to whoever waits."""
@@ -344,7 +294,7 @@ class Run(LiveRun):
             return
         self._timers.clear()
         for attempt in list(self.attempts.values()):
-            self._leave(attempt)
+            leave(self, attempt)
         try:
             if self.dispatcher.handlers and self.end is not None:
                 self._tell_started()
@@ -496,5 +446,5 @@ class Run(LiveRun):
             self.stop_children()
         if not self._began and self._main is not None:
             self._main.cancel()  # still queued at the gate
-        elif not (self.attempts or self._stopped_children or self.plan.teardown is not None):
+        elif not (self.attempts or self.stopped_children or self.plan.teardown is not None):
             self._finish()  # there is nothing that `main` would have to wait for
