@@ -36,8 +36,9 @@ _engine.ticks _engine.calls _engine.state _engine.effects _engine.routing _engin
 _engine.retries _engine.idle _engine.snapshot _engine.reduce
 
 _engine.clock _engine.mailbox _engine.timers _engine.stream _engine.live _engine.attempt _engine.internal_events
-_engine.telling _engine.step_attempt _engine.stepper _engine.closing _engine.loop runtime.runtime plugins.journal
-plugins.basic
+_engine.senders
+_engine.telling _engine.closing _engine.step_attempt _engine.stepper _engine.loop runtime.runtime plugins.journal
+plugins.runs_of_loop plugins.basic
 runtime.types.plugin
 
 context.context_types context.version_two context.snapshots context.context handler representation.levels

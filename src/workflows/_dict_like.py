@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, SerializerFunctionWrapHandler, model_serializer
 
-__all__ = ["DictLikeModel"]
+__all__ = ["DictLikeModel", "PostInit", "unpacks"]
 
 _MISSING: Any = object()
 _UNPACKS = "unpacks_dynamic_fields"
 
 PostInit = Callable[..., None]
+"""What pydantic calls when the fields are in place."""
 
 
-def _unpacks(function: PostInit) -> PostInit:
+def unpacks(function: PostInit) -> PostInit:
+    """Mark a `model_post_init` that finds dynamic and private fields by itself."""
     vars(function)[_UNPACKS] = True  # pydantic's own wrapper around it copies this
     return function
 
@@ -24,7 +26,7 @@ def _unpacks(function: PostInit) -> PostInit:
 def _unpacking_first(own: PostInit) -> PostInit:
     """A `model_post_init` that need not call `super()` to find its dynamic and private fields in place."""
 
-    @_unpacks
+    @unpacks
     @wraps(own)
     def model_post_init(self: DictLikeModel, context: Any, /) -> None:
         unpack = _WithPrivate if self.__private_attributes__ else DictLikeModel
@@ -45,7 +47,7 @@ class DictLikeModel(BaseModel):
     # Ours are built when the first one is made, for a quick `import workflows`; those of users at once, see below.
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True, defer_build=True)
 
-    @_unpacks
+    @unpacks
     def model_post_init(self, context: Any, /) -> None:
         """Unpack the `_data` key of a dump, and hand keywords that name a private attribute to it."""
         extra = self.__pydantic_extra__

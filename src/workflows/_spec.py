@@ -14,7 +14,7 @@ from workflows._signature import JoinKind, ResourceParameter
 from workflows.events import Event, InputRequiredEvent, StartEvent, StopEvent
 from workflows.retry_policy import RetryPolicy
 
-__all__ = ["Route", "StepRole", "StepSpec", "WorkflowSpec", "fingerprint", "takes"]
+__all__ = ["Route", "StepRole", "StepSpec", "WorkflowSpec", "fingerprint", "taken_as", "takes"]
 
 StepRole = Literal["step", "catch_error"]
 
@@ -149,6 +149,11 @@ def takes(step: StepSpec, event_class: type[Event]) -> bool:
     if event_class in step.accepted_events:
         return True
     return step.accept_event_subclasses and issubclass(event_class, step.accepted_events)
+
+
+def taken_as(step: StepSpec, event_class: type[Event]) -> type[Event]:
+    """Which of the classes that trigger a step events of this class count for: its own, else the nearest above it."""
+    return next((c for c in event_class.__mro__ if c in step.accepted_events), event_class)
 
 
 def fingerprint(steps: Mapping[str, StepSpec]) -> str:

@@ -18,7 +18,7 @@ from pydantic import (
     model_serializer,
 )
 
-from workflows._dict_like import DictLikeModel
+from workflows._dict_like import DictLikeModel, PostInit, unpacks
 
 __all__ = [
     "CollectionReleaseEvent",
@@ -111,6 +111,22 @@ class StopEvent(Event):
     def __repr__(self) -> str:
         shown = {**({} if self._result is None else {"result": self._result}), **self.__dict__, **self._data}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+_set_up: PostInit = StopEvent.model_post_init
+
+
+@unpacks
+def _set_up_at_once(self: StopEvent, context: Any, /) -> None:
+    """What pydantic does for private attributes, without looking for them: every run makes a StopEvent."""
+    if type(self) is StopEvent:
+        object.__setattr__(self, "__pydantic_private__", {"_result": None})
+        DictLikeModel.model_post_init(self, context)
+    else:
+        _set_up(self, context)
+
+
+StopEvent.model_post_init = _set_up_at_once
 
 
 def _lone_required_field(cls: type[BaseModel]) -> str | None:
@@ -249,7 +265,7 @@ class StepFailedEvent(Event):
 class CollectionReleaseEvent(Event):
     """Stands for the events of a join that failed, as the `input_event` of its `StepFailedEvent`."""
 
-    events: list[SerializableEvent] = Field(default_factory=list)
+    events: list[SerializableEvent] = Field(default_factory=list[Event])
     stream_id: str = ""
     binding_id: str = ""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import suppress
 from contextvars import Context as Variables
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from workflows.context.context import Context
 from workflows.errors import RunInterruptedError, WorkflowRuntimeError
@@ -38,13 +39,20 @@ class WorkflowHandler(Awaitable[Any]):
     def __init__(self, run: Run, ctx: Context[Any]) -> None:
         self._run = run
         self._ctx = ctx
-        self._failure = _Failure()
-        self._callbacks: list[tuple[Callable[[WorkflowHandler], object], Variables]] = []
-        run.when_over(self._failure.note)
+        self._seen = False
+        self._callbacks: Sequence[tuple[Callable[[WorkflowHandler], object], Variables]] = ()
+        run.handler = ref(self)
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        stop = yield from self.stop_event_result().__await__()
-        return _result_of(stop)
+        run = self._run
+        run.awaited += 1
+        run.check_idle()
+        try:
+            if not run.is_over:
+                yield from run.until_over().__await__()
+        finally:
+            run.awaited -= 1
+        return _result_of(self._stop_event())
 
     @property
     def run_id(self) -> str:
@@ -68,13 +76,11 @@ class WorkflowHandler(Awaitable[Any]):
 
     async def stop_event_result(self) -> StopEvent:
         """Wait for the end and give the event that ended the run; raises as awaiting does."""
-        self._run.awaited += 1
-        self._run.check_idle()
-        try:
-            await self._run.until_over()
-        finally:
-            self._run.awaited -= 1
-        self._failure.seen = True
+        await self
+        return self._stop_event()
+
+    def _stop_event(self) -> StopEvent:
+        self._seen = True
         end = self._run.end
         if end is None:
             raise RunInterruptedError(f"Run {self.run_id} never began.", run_id=self.run_id)
@@ -130,7 +136,7 @@ class WorkflowHandler(Awaitable[Any]):
         Returns when no task of the run is left, or after `timeout` seconds. Does nothing if the run is over.
         """
         self._run.mailbox.post(self._run.cancel)
-        self._failure.seen = True
+        self._seen = True
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._run.until_over()
@@ -148,7 +154,7 @@ class WorkflowHandler(Awaitable[Any]):
             raise ValueError("Workflow must be created passing stepwise=True to call this method.")
         produced = await self._run.stepper.step()
         if produced is None and self._run.end is not None and self._run.end.error is not None:
-            self._failure.seen = True
+            self._seen = True
             raise self._run.end.error
         return produced
 
@@ -205,13 +211,13 @@ class WorkflowHandler(Awaitable[Any]):
     def cancel(self) -> None:
         """Ask for the run's end without waiting for it."""
         _deprecated("cancel()", "await handler.cancel_run()")
-        self._failure.seen = True
+        self._seen = True
         self._run.mailbox.post(self._run.cancel)
 
     def add_done_callback(self, fn: Callable[[WorkflowHandler], object], *, context: Variables | None = None) -> None:
         """Call `fn(handler)` soon after the end of the run; soon, where that is past."""
         _deprecated("add_done_callback()", "await handler")
-        self._callbacks.append((fn, context or copy_context()))
+        self._callbacks = [*self._callbacks, (fn, context or copy_context())]
         if self._run.is_over:
             self._call_back(self._run)
         elif len(self._callbacks) == 1:
@@ -228,15 +234,26 @@ class WorkflowHandler(Awaitable[Any]):
         return self._run.loop
 
     def _call_back(self, run: Run) -> None:
-        callbacks, self._callbacks = self._callbacks, []
+        callbacks, self._callbacks = self._callbacks, ()
         for fn, context in callbacks:
             run.loop.call_soon(fn, self, context=context)
+
+    def __del__(self) -> None:
+        """Log the failure of a run that nobody ever awaited, once, when nobody can any more."""
+        if getattr(self, "_seen", True):
+            return
+        run = self._run
+        if not run.is_over:
+            run.when_over(_log_failure)
+        elif _has_failed(run):
+            # Not here: this may be the garbage collector in the middle of anything, and tracebacks take long to format.
+            run.later(partial(_log_failure, run))
 
     def _ended(self, otherwise: str) -> EndRun:
         end = self._run.end
         if end is None or not self.is_done():
             raise asyncio.InvalidStateError(f"{otherwise}: run {self.run_id} is not over. Await the handler.")
-        self._failure.seen = True
+        self._seen = True
         return end
 
     def __str__(self) -> str:
@@ -249,35 +266,20 @@ def _result_of(stop: StopEvent) -> Any:
     return stop.result if type(stop) is StopEvent else stop
 
 
-class _Failure:
-    """Logs the failure of a run that nobody ever awaited, once, when nobody can any more."""
-
-    def __init__(self) -> None:
-        self.seen = False
-        self._run: Run | None = None
-
-    def note(self, run: Run) -> None:
-        """The run is over, and holds this object no longer: the two will not have to wait for the garbage collector."""
-        self._run = run
-
-    def __del__(self) -> None:
-        run = self._run
-        if run is None or self.seen or run.end is None or not isinstance(run.end.stop_event, WorkflowFailedEvent):
-            return
-        # Not here: this may be the garbage collector in the middle of anything, and a traceback takes a lot to format.
-        run.later(partial(_log_failure, run))
+def _has_failed(run: Run) -> bool:
+    return run.end is not None and isinstance(run.end.stop_event, WorkflowFailedEvent)
 
 
 def _log_failure(run: Run) -> None:
-    failed_step = run.end.failed_step if run.end else None
-    logger.error(
-        "run %s of %s failed in step %s and nobody awaited it",
-        run.run_id,
-        run.spec.name,
-        failed_step,
-        exc_info=run.end.error if run.end else None,
-        extra={"run_id": run.run_id},
-    )
+    if run.end is not None and _has_failed(run):
+        logger.error(
+            "run %s of %s failed in step %s and nobody awaited it",
+            run.run_id,
+            run.spec.name,
+            run.end.failed_step,
+            exc_info=run.end.error,
+            extra={"run_id": run.run_id},
+        )
 
 
 def _deprecated(old: str, new: str) -> None:

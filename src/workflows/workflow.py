@@ -8,7 +8,8 @@ import secrets
 import string
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
 from workflows._run_resources import RunResources, check_resources
@@ -32,7 +33,7 @@ from workflows.resource import ResourceManager
 from workflows.runtime.runtime import Runtime
 
 if TYPE_CHECKING:  # see Context
-    from workflows._engine.live import Checkpoint
+    from workflows._engine.live import Checkpoint, RunPlan
     from workflows._engine.state import RunState
 
 __all__ = ["Workflow", "WorkflowMeta"]
@@ -76,7 +77,14 @@ class Workflow(metaclass=WorkflowMeta):
     Raises:
         WorkflowConfigurationError: If the steps do not accept exactly one StartEvent class, or do not return exactly
             one StopEvent class.
+
+    Attributes:
+        __version__: Version of the workflow, for its traces.
+        __span_kind__: What a trace shows its runs as: "CHAIN", or "AGENT".
     """
+
+    __version__: ClassVar[str | None] = None
+    __span_kind__: ClassVar[str] = "CHAIN"
 
     def __init__(
         self,
@@ -276,8 +284,6 @@ class Workflow(metaclass=WorkflowMeta):
             RuntimeError: If no event loop runs, or the run id is taken.
         """
         asyncio.get_running_loop()
-        from workflows._engine.live import RunPlan  # the engine is loaded with the first run
-
         self._validate()
         self._locked = True
         named = kwargs.pop("run_id", None)
@@ -301,10 +307,9 @@ class Workflow(metaclass=WorkflowMeta):
         event = None if resume is not None else self._get_start_event_instance(start_event, **kwargs)
         kept = resume.state.run_id if resume and not self._runtime.is_live(resume.state.run_id) else None
         run_id = str(named or kept or _new_run_id())
-        cls = type(self)
         resources = RunResources(self._resource_manager) if self._spec.uses_resources else None
         run = self._runtime.start(
-            RunPlan(
+            _plan_class()(
                 spec=self._spec,
                 run_id=run_id,
                 start_event=event,
@@ -317,8 +322,8 @@ class Workflow(metaclass=WorkflowMeta):
                 timeout=self._timeout,
                 idle_counts=self._idle_counts,
                 stream_buffer=self._stream_buffer,
-                version=getattr(cls, "__version__", None),
-                span_kind=getattr(cls, "__span_kind__", "CHAIN"),
+                version=self.__version__,
+                span_kind=self.__span_kind__,
                 gate=self._gate(),
                 resume=resume,
                 stepwise=stepwise,
@@ -413,6 +418,13 @@ class Workflow(metaclass=WorkflowMeta):
                 logger.warning("run() got a start_event, so these keywords are ignored: %s", ", ".join(kwargs))
             return start_event
         return start_event_from(self.start_event_class, kwargs)
+
+
+@cache
+def _plan_class() -> type[RunPlan]:
+    from workflows._engine.live import RunPlan  # the engine is loaded with the first run
+
+    return RunPlan
 
 
 def _checkpoint(context: Context[Any], callback: CheckpointCallback | None) -> Checkpoint | None:

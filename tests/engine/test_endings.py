@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Annotated
 
 import pytest
 
@@ -13,6 +16,7 @@ from workflows.checkpointer import WorkflowCheckpointer
 from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowRuntimeError
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 from workflows.instrumentation.records import RunEnded, StepEnded
+from workflows.resource import Resource
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.testing import RecordLog, VirtualClockLoop
 
@@ -114,6 +118,33 @@ def test_a_run_whose_loop_closes_before_its_first_turn_is_interrupted() -> None:
     assert handler.is_done()  # type: ignore[attr-defined]
     with pytest.warns(DeprecationWarning, match="older versions"):
         assert isinstance(handler.exception(), RunInterruptedError)  # type: ignore[attr-defined]
+
+
+async def test_a_run_whose_task_is_cancelled_before_its_first_turn_lets_go_of_its_resources(
+    clock: VirtualClockLoop,
+) -> None:
+    told: list[str] = []
+
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[str]:
+        told.append("opened")
+        try:
+            yield "value"
+        finally:
+            await asyncio.sleep(1)
+            told.append("closed")
+
+    class Uses(Workflow):
+        @step
+        async def start(self, ev: StartEvent, value: Annotated[str, Resource(opened, cache=False)]) -> StopEvent:
+            return StopEvent(result=value)
+
+    handler = Uses().run()
+    for task in asyncio.all_tasks():
+        if task.get_name() == handler.run_id:
+            task.cancel()
+    await asyncio.gather(handler, return_exceptions=True)
+    assert told == ["opened", "closed"]
 
 
 @pytest.mark.parametrize("verdict", [float("nan"), float("inf"), "soon"])

@@ -201,3 +201,31 @@ async def test_a_list_needs_the_annotation() -> None:
 
     with pytest.raises(WorkflowRuntimeError, match="start returned list instead of an Event instance"):
         await Wrong().run()
+
+
+class SubA(A):
+    pass
+
+
+class Joins(Workflow):
+    @step
+    async def start(self, ctx: Context, ev: StartEvent) -> A | B | None:
+        ctx.send_event(SubA(n=1))
+        if ev.get("both"):
+            ctx.send_event(B(n=2))
+        return None
+
+    @step(accept_event_subclasses=True)
+    async def join(self, a: A, b: B) -> StopEvent:
+        return StopEvent(result=[a, b])
+
+
+async def test_a_join_that_waits_with_a_subclass_goes_on_from_a_snapshot(clock: VirtualClockLoop) -> None:
+    workflow = Joins(timeout=None)
+    handler = workflow.run()
+    await asyncio.sleep(1)
+    ctx = Context.from_dict(workflow, handler.ctx.to_dict())
+    await handler.cancel_run()
+    again = workflow.run(ctx=ctx)
+    again.ctx.send_event(B(n=2))
+    assert await again == [SubA(n=1), B(n=2)]

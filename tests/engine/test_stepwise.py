@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
-from workflows import Workflow, catch_error, step
+from workflows import Context, Workflow, catch_error, step
 from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event, HumanResponseEvent, StartEvent, StepFailedEvent, StopEvent
+from workflows.handler import WorkflowHandler
 
 
 class Next(Event):
@@ -89,22 +93,61 @@ async def test_a_handled_failure_hands_nothing_over() -> None:
     assert await handler == "broken"
 
 
-async def test_events_sent_on_stay_in_their_fan_out() -> None:
-    class Wide(Workflow):
-        @step
-        async def split(self, ev: StartEvent) -> list[Part]:
-            return [Part(n=n) for n in range(3)]
+class Wide(Workflow):
+    @step
+    async def split(self, ev: StartEvent) -> list[Part]:
+        return [Part(n=n) for n in range(3)]
 
-        @step
-        async def work(self, ev: Part) -> Piece:
-            return Piece(n=ev.n * 10)
+    @step
+    async def work(self, ev: Part) -> Piece:
+        return Piece(n=ev.n * 10)
 
-        @step
-        async def join(self, evs: list[Piece]) -> StopEvent:
-            return StopEvent(result=[e.n for e in evs])
+    @step
+    async def join(self, evs: list[Piece]) -> StopEvent:
+        return StopEvent(result=sorted(e.n for e in evs))
 
-    handler = Wide().run(stepwise=True)
+
+async def _by_hand(handler: WorkflowHandler) -> Any:
     while produced := await handler.run_step():
         for event in produced:
             handler.ctx.send_event(event)
-    assert await handler == [0, 10, 20]
+    return await handler
+
+
+async def test_events_sent_on_stay_in_their_fan_out() -> None:
+    assert await _by_hand(Wide().run(stepwise=True)) == [0, 10, 20]
+
+
+async def test_what_a_step_handed_over_is_handed_over_again_after_a_snapshot() -> None:
+    handler = Wide().run(stepwise=True)
+    first = await handler.run_step() or []
+    handler.ctx.send_event(first[0])
+    snapshot = json.loads(json.dumps(handler.ctx.to_dict()))
+    await handler.cancel_run()
+    workflow = Wide()
+    again = workflow.run(ctx=Context.from_dict(workflow, snapshot), stepwise=True)
+    produced = await again.run_step() or []
+    assert sorted((type(e).__name__, e.n) for e in produced) == [("Part", 1), ("Part", 2), ("Piece", 0)]
+    for event in produced:
+        again.ctx.send_event(event)
+    assert await _by_hand(again) == [0, 10, 20]
+
+
+async def test_a_run_by_hand_may_go_on_by_itself() -> None:
+    handler = Wide().run(stepwise=True)
+    await handler.run_step()
+    workflow = Wide()
+    ctx = Context.from_dict(workflow, handler.ctx.to_dict())
+    await handler.cancel_run()
+    assert await workflow.run(ctx=ctx) == [0, 10, 20]
+
+
+async def test_what_the_caller_sends_on_itself_is_not_handed_over_again() -> None:
+    workflow = Wide()
+    handler = workflow.run(stepwise=True)
+    produced = await handler.run_step() or []
+    await handler.cancel_run()
+    again = workflow.run(ctx=handler.ctx, stepwise=True)
+    for event in produced:
+        again.ctx.send_event(event)
+    assert await _by_hand(again) == [0, 10, 20]

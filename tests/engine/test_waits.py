@@ -126,6 +126,10 @@ class Work(Event):
     n: int
 
 
+class Asked(Event):
+    pass
+
+
 async def test_requirements_choose_the_answer() -> None:
     class Picky(Workflow):
         @step
@@ -265,3 +269,47 @@ def test_a_loop_that_goes_away_interrupts_the_run(records: RecordLog) -> None:
     asyncio.run(main())
     assert {r.outcome for r in records.of(RunEnded)} == {"interrupted"}
     assert [r.outcome for r in records.of(StepEnded) if r.step == "ask"] == ["completed", "interrupted"]
+
+
+class TwoAtOnce(Workflow):
+    """Each call asks two people at once; one worker does what follows from all the answers."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+        self.done: list[tuple[str, float]] = []
+
+    @step
+    async def start(self, ev: StartEvent) -> list[Work]:
+        return [Work(n=0), Work(n=1)]
+
+    @step(num_workers=1)
+    async def ask(self, ctx: Context, ev: Work) -> Asked:
+        await asyncio.gather(*(self.one(ctx, f"{user} {ev.n}") for user in ("ada", "bob")))
+        return Asked()
+
+    async def one(self, ctx: Context, user: str) -> None:
+        await ctx.wait_for_event(Reply, requirements={"user": user})
+        await asyncio.sleep(5)
+        self.done.append((user, asyncio.get_running_loop().time()))
+
+    @step
+    async def end(self, evs: list[Asked]) -> StopEvent:
+        return StopEvent(result=len(evs))
+
+
+async def test_a_call_whose_other_wait_is_still_open_gives_its_worker_back(clock: VirtualClockLoop) -> None:
+    workflow = TwoAtOnce()
+    handler = workflow.run()
+    for second, user in enumerate(("ada 0", "ada 1", "bob 0", "bob 1")):
+        clock.call_at(1 + 10 * second, handler.ctx.send_event, Reply(text="yes", user=user))
+    assert await handler == 2
+    assert workflow.done == [("ada 0", 6), ("ada 1", 16), ("bob 0", 26), ("bob 1", 36)]
+
+
+async def test_a_call_keeps_its_worker_while_what_an_answer_woke_still_works(clock: VirtualClockLoop) -> None:
+    workflow = TwoAtOnce()
+    handler = workflow.run()
+    for user in ("ada 0", "ada 1", "bob 0", "bob 1"):
+        clock.call_at(1 if user.startswith("ada") else 20, handler.ctx.send_event, Reply(text="yes", user=user))
+    assert await handler == 2
+    assert workflow.done == [("ada 0", 6), ("ada 1", 11), ("bob 0", 25), ("bob 1", 30)]

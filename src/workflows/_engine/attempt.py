@@ -9,7 +9,14 @@ from weakref import WeakSet
 
 from workflows._engine.calls import Call, Wait
 from workflows._engine.live import LiveRun
-from workflows._engine.ticks import EventArrived, EventsCollected, QuestionStreamed, WaitAbandoned, WaitBegan
+from workflows._engine.ticks import (
+    CallWaitsAgain,
+    EventArrived,
+    EventsCollected,
+    QuestionStreamed,
+    WaitAbandoned,
+    WaitBegan,
+)
 from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event, InputRequiredEvent
 from workflows.instrumentation.history import REFS_KEPT, EventRef
@@ -39,6 +46,7 @@ class Attempt(AttemptScope):
         "_carriers",
         "_collects",
         "_context",
+        "_parts",
         "_waits_by_name",
         "answers",
         "buffered",
@@ -72,6 +80,7 @@ class Attempt(AttemptScope):
         self._waits_by_name: dict[str, int] | None = None
         self._collects: dict[str, int] | None = None
         self._answers: dict[str, asyncio.Future[Wait]] | None = None
+        self._parts: set[asyncio.Task[Any]] | None = None  # tasks of the body that answers have woken
 
     @property
     def context(self) -> Any:
@@ -83,6 +92,11 @@ class Attempt(AttemptScope):
                 self.run.inside = WeakSet()
             self.run.inside.add(self._context)
         return self._context
+
+    def failed(self) -> None:
+        """Its error's traceback holds its context for as long as the error lives; that is no sign of life."""
+        if self._context is not None and self.run.inside is not None:
+            self.run.inside.discard(self._context)
 
     def envelope(self, event: Event, now: int, scope: tuple[str, ...] | None = None) -> Envelope:
         """An event of this attempt on its way; the caller counts it in `call.emitted`, before another one is made."""
@@ -164,6 +178,8 @@ class Attempt(AttemptScope):
                 step=self.step,
                 run_id=self.run_id,
             )
+        if self._parts and (task := asyncio.current_task()) is not None:
+            self._parts.discard(task)
         answer: asyncio.Future[Wait] = asyncio.get_running_loop().create_future()
         if self._answers is None:
             self._answers = {}
@@ -180,10 +196,27 @@ class Attempt(AttemptScope):
             if not self.stopped:
                 self.run.mailbox.put(WaitAbandoned(self.run.clock.now_ns(), wait_id))
             raise
+        self._goes_on(asyncio.current_task())
         if ended.answer is None:
             raise TimeoutError(f"Timed out waiting for {event_type.__name__} after {timeout} seconds.")
         self.answers = (*self.answers, (ended.answer.event_id, type(ended.answer.event)))
         return ended.answer.event
+
+    def _goes_on(self, task: asyncio.Task[Any] | None) -> None:
+        """A task of the body runs again; when all that do have ended, the call only waits, if it has a wait open."""
+        if task is None or not (self._parts or self.call.open_waits):
+            return
+        self._parts = self._parts if self._parts is not None else set()
+        self._parts.add(task)
+        if task is not self.task:
+            task.add_done_callback(self._part_ended)
+
+    def _part_ended(self, task: asyncio.Task[Any]) -> None:
+        if self._parts is None or task not in self._parts:
+            return
+        self._parts.discard(task)
+        if not self._parts and self.call.open_waits and self.run.attempts.get(self.exec_id) is self:
+            self.run.mailbox.put(CallWaitsAgain(self.run.clock.now_ns(), self.exec_id))
 
     def _must_be_running(self, method: str) -> None:
         if self.run.state.ended is not None or self.run.attempts.get(self.exec_id) is not self:

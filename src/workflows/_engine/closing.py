@@ -10,7 +10,7 @@ from workflows._engine.clock import a_turn
 from workflows._engine.live import LiveRun
 from workflows._engine.telling import tell_left
 
-__all__ = ["STOPPED_AT_ONCE", "leave", "stop_all"]
+__all__ = ["STOPPED_AT_ONCE", "end_children", "leave", "stop_all"]
 
 # How often steps that do not end are cancelled, `grace` seconds apart, before their run ends without them.
 STOP_ROUNDS = 10
@@ -41,6 +41,16 @@ async def stop_all(run: LiveRun) -> None:
             attempt.stop()
     for child in [c for c in run.stopped_children if c.loop is run.loop]:
         await child.until_over()  # it gives up on its own steps in bounded time
+
+
+async def end_children(attempt: Attempt) -> None:
+    """Cancel the runs that a failed attempt started, and wait until they are over: the next attempt starts its own."""
+    run = attempt.run
+    mine = [child for child, parent in (run.children or {}).items() if parent is attempt and child.loop is run.loop]
+    run.stop_children(attempt)
+    for child in mine:
+        await child.until_over()  # as in `stop_all`
+    run.stopped_children = tuple(child for child in run.stopped_children if not child.is_over)
 
 
 def leave(run: LiveRun, attempt: Attempt) -> None:

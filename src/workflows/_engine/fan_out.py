@@ -11,7 +11,7 @@ from workflows._engine.effects import BufferEvent, Effect, ReleaseFanIn
 from workflows._engine.fan_in import missing
 from workflows._engine.routing import exec_id, queue_call
 from workflows._engine.state import FanOut, Gathered, RunState
-from workflows._spec import StepSpec
+from workflows._spec import StepSpec, taken_as
 from workflows.instrumentation.records import Envelope
 
 __all__ = ["alive", "joined", "open_fan_out"]
@@ -54,7 +54,7 @@ def _joined_each(state: RunState, step: StepSpec, envelope: Envelope, effects: l
     kept = state.collected.get((step.name, group))
     if kept is None:
         kept = state.collected[step.name, group] = Gathered()
-    kept.add(envelope)
+    kept.add(envelope, taken_as(step, type(envelope.event)))
     expected = [event_class for classes in step.event_parameters.values() for event_class in classes]
     members = kept.take(expected)
     if members is None:

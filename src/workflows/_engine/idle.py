@@ -12,7 +12,7 @@ from workflows.errors import OpenFanIn, WorkflowDeadlockError
 from workflows.events import InputRequiredEvent, WorkflowFailedEvent
 from workflows.instrumentation.records import Envelope
 
-__all__ = ["asked", "came_from_outside", "deadlock", "end_run_wait", "note_idle"]
+__all__ = ["asked", "came_from_outside", "deadlock", "end_run_wait", "explanation", "looks_stuck", "note_idle"]
 
 
 def note_idle(state: RunState, effects: list[Effect]) -> None:
@@ -27,7 +27,7 @@ def note_idle(state: RunState, effects: list[Effect]) -> None:
     if state.asked is not None:
         state.run_wait = RunWait(f"run.{state.now_ns}", state.asked, state.now_ns)
         effects.append(StartRunWait(state.run_wait))
-    effects.append(TellIdle(check=_looks_stuck(state)))
+    effects.append(TellIdle(check=looks_stuck(state)))
 
 
 def asked(state: RunState, event: InputRequiredEvent) -> None:
@@ -53,15 +53,16 @@ def end_run_wait(state: RunState, effects: list[Effect]) -> None:
 
 def deadlock(state: RunState) -> EndRun | None:
     """The end of a run that is still idle and that nothing can wake; None for any other."""
-    if not state.idle or not _looks_stuck(state):
+    if not state.idle or not looks_stuck(state):
         return None
     fan_ins = _open_fan_ins(state)
-    error = WorkflowDeadlockError(_explanation(state, fan_ins), fan_ins=fan_ins, run_id=state.run_id)
+    error = WorkflowDeadlockError(explanation(state), fan_ins=fan_ins, run_id=state.run_id)
     stop = WorkflowFailedEvent(step_name="", exception=error)
     return EndRun("failed", stop, error)
 
 
-def _looks_stuck(state: RunState) -> bool:
+def looks_stuck(state: RunState) -> bool:
+    """Whether an idle run waits for nothing, and is not known to have a sender outside."""
     outside = state.open_to_outside or state.spec.takes_from_outside
     return not (state.waits or state.asked is not None or outside)
 
@@ -81,10 +82,11 @@ def _times(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n}x {name}" for name, n in counts.items())
 
 
-def _explanation(state: RunState, fan_ins: list[OpenFanIn]) -> str:
+def explanation(state: RunState) -> str:
+    """Why an idle run does not go on: what its joins miss, and which events nobody took."""
     who = f"Run {state.run_id} of {state.spec.name}"
-    lines = [f"{who} can never end: nothing runs, nothing is queued, no wait is open."]
-    for join in fan_ins:
+    lines = [f"{who} can never end by itself: nothing runs, nothing is queued, no wait is open."]
+    for join in _open_fan_ins(state):
         has, misses = _times(join.has), _times(join.misses)
         lines.append(f"Step '{join.step}' still needs {misses} (buffer {join.group!r}); it has {has}.")
     for name, count in Counter(type(e.event).__name__ for e in state.kept).items():

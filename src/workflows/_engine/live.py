@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol
-from weakref import WeakSet
+from weakref import ReferenceType, WeakSet
 
 from workflows._engine.clock import Clock
 from workflows._engine.effects import EndRun, ReleaseFanIn
@@ -104,7 +104,7 @@ class LiveRun(ABC):
 
     Attributes:
         children: Runs that its steps started and that are not over, and the attempts that did.
-        stopped_children: Those that were cancelled with it; it is over when they are.
+        stopped_children: Those that were cancelled, with it or with their attempt; it is over when they are.
         attempts: Attempts whose task is not over, by exec_id.
         root_run_id: The run that no step started: this one, or the outermost parent.
         parent: The attempt that started this run as its child.
@@ -115,7 +115,9 @@ class LiveRun(ABC):
         streamed: How many events were published to the stream.
         functions: What the steps' calls call, by step name, as far as it was needed.
         executor: Gives what runs the sync steps.
-        history: The last attempts that are over, without payloads; goes on living when the run is gone.
+            handler: The `WorkflowHandler`, as long as somebody holds it.
+            let_go: To be called with it when it is over: whoever keeps it alive need not any more.
+            history: The last attempts that are over, without payloads; goes on living when the run is gone.
     """
 
     # A thousand live runs fit into a processor's cache only if each is small.
@@ -133,10 +135,12 @@ class LiveRun(ABC):
         "end",
         "executor",
         "functions",
+        "handler",
         "history",
         "inside",
         "is_over",
         "journal",
+        "let_go",
         "loop",
         "mailbox",
         "parent",
@@ -175,10 +179,12 @@ class LiveRun(ABC):
         self.is_over = False
         self.awaited = self.streamed = self._told = self._sent_from_outside = 0
         self.inside: WeakSet[Any] | None = None
+        self.handler: ReferenceType[Any] | None = None
         self.journal = plan.journal
         self.sender_outside = plan.stepwise
         self.loop = loop
         self._waiters: list[asyncio.Future[None]] | None = None
+        self.let_go: Callable[[Any], None] | None = None
         self._when_over: tuple[Callable[[Any], None], ...] = ()
         self.functions: dict[str, Callable[..., Any]] = {}
 
@@ -193,6 +199,11 @@ class LiveRun(ABC):
     def when_over(self, function: Callable[[Any], None]) -> None:
         """Call a function, with the run, when the run is over."""
         self._when_over = (*self._when_over, function)
+
+    @property
+    def waiters(self) -> Sequence[asyncio.Future[None]]:
+        """Futures of those who wait for the end."""
+        return self._waiters or ()
 
     async def until_over(self) -> None:
         """Wait for the end; to be cancelled does the run no harm.
@@ -218,8 +229,15 @@ class LiveRun(ABC):
             if not self.is_over:
                 self._waiters.remove(waiter)
 
+    def leave_loop(self) -> None:
+        """Tell whoever keeps the run alive that it need not any more."""
+        let_go, self.let_go = self.let_go, None
+        if let_go is not None:
+            let_go(self)
+
     def is_over_now(self) -> None:
         """Wake everybody who waits for the end, and let go of what would hold the run in a circle."""
+        self.leave_loop()
         self.is_over = True
         self.mailbox.close()
         for waiter in self._waiters or ():

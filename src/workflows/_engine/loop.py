@@ -32,9 +32,11 @@ from workflows._engine.effects import (
     TellIdle,
     TellSent,
 )
+from workflows._engine.idle import explanation, looks_stuck
 from workflows._engine.internal_events import show_queued, show_unhandled
 from workflows._engine.live import LiveRun, ParentAttempt, RunPlan
 from workflows._engine.reduce import reduce
+from workflows._engine.senders import held_elsewhere, left_behind
 from workflows._engine.snapshot import apart
 from workflows._engine.state import RunState
 from workflows._engine.step_attempt import run_attempt
@@ -76,6 +78,12 @@ __all__ = ["Run", "Spawn"]
 # How long a run must have been idle before it is called a deadlock: time for whoever reads its stream to answer.
 IDLE_SECONDS = 0.1
 
+UNAWAITED = (
+    "run %s of %s is cancelled: the run whose step %s started it has ended, and nobody awaited it there. Await it in a "
+    "step; what is to outlive the run must be started elsewhere, or with contextvars.Context().run(workflow.run, ...)"
+)
+NONE_WARNED: frozenset[type[Event | WorkflowDeadlockError]] = frozenset()  # each call of it makes another one
+
 logger = logging.getLogger("workflows.run")
 
 
@@ -103,11 +111,12 @@ class Run(LiveRun):
 
     __slots__ = (
         "_asked_at",
+        "_at_gate",
         "_began",
-        "_decided",
-        "_main",
+        "_closing",
+        "_holds_gate",
         "_spawn",
-        "_timers",
+        "_timers_made",
         "_took_first",
         "_warned",
         "context",
@@ -120,12 +129,12 @@ class Run(LiveRun):
         super().__init__(plan, loop, executor)
         self._spawn = spawn
         self.context = contextvars.copy_context()
-        self._timers = Timers(loop, self.mailbox.put)
+        self._timers_made: Timers | None = None
         self._asked_at = loop.time() if plan.gate is not None else 0.0
-        self._began = self._took_first = False
-        self._decided: asyncio.Future[None] | None = None
-        self._main: asyncio.Task[None] | None = None
-        self._warned: frozenset[type[Event]] = frozenset()
+        self._began = self._took_first = self._holds_gate = False
+        self._at_gate: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._warned: frozenset[type[Event | WorkflowDeadlockError]] = NONE_WARNED
         self.stepper = Stepper(self._start, self) if plan.stepwise else None
         if isinstance(parent := current_attempt.get(), Attempt):
             self.parent = parent
@@ -149,33 +158,36 @@ class Run(LiveRun):
         except Exception as error:  # noqa: BLE001  # as in `take`
             self._break(error)
 
-    async def main(self) -> None:
-        """Live as long as the run: pass the gate, and see to it that nothing of the run is left when it is over."""
-        self._main = asyncio.current_task()
-        gate = self.plan.gate
-        try:
-            if gate is None:
-                await self._until_decided()
-            elif self.state.ended is None:
-                async with gate:
-                    self.begin()
-                    await self._until_decided()
-        except asyncio.CancelledError:
-            if self.state.ended is None:
-                self.take(RunInterrupted(self.clock.now_ns()))
-            if self.state.ended == "interrupted":
-                raise
-        except Exception as error:  # noqa: BLE001  # as in `take`
-            self._break(error)
-        finally:
-            if not self.is_over:
-                await self._close()
+    @property
+    def _timers(self) -> Timers:
+        """Made when first needed: many runs need none."""
+        if self._timers_made is None:
+            self._timers_made = Timers(self.loop, self.mailbox)
+        return self._timers_made
 
-    def main_is_gone(self) -> None:
-        """The task of `main` is over; one that was cancelled before its first turn has done nothing at all."""
-        if not self.is_over:
+    def begin_at_gate(self) -> None:
+        """Begin as soon as the gate lets the run pass."""
+        self._at_gate = self._spawn(
+            self._pass_gate(), loop=self.loop, name=f"{self.run_id} at the gate", context=self.context
+        )
+        self._at_gate.add_done_callback(self._left_gate)
+
+    async def _pass_gate(self) -> None:
+        assert self.plan.gate is not None, "only a run with a gate waits there"
+        await self.plan.gate.acquire()
+        self._holds_gate = True
+        self.begin()
+
+    def _left_gate(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            self.interrupt()
+        elif isinstance(error := task.exception(), Exception):
+            self._break(error)
+
+    def interrupt(self) -> None:
+        """End the run because its event loop ends, or somebody cancelled a task of it; does nothing once decided."""
+        if self.state.ended is None:
             self.take(RunInterrupted(self.clock.now_ns()))
-            self._finish()
 
     def standing(self) -> RunState:
         """The state to take a snapshot of; that of a run which still queues at its gate has its start event."""
@@ -250,16 +262,6 @@ class Run(LiveRun):
         released = effects[-1] if effects else None
         return released if isinstance(released, ReleaseFanIn) else None
 
-    async def _until_decided(self) -> None:
-        if self.end is not None:
-            return
-        self._decided = self.loop.create_future()
-        try:
-            await self._decided
-        except asyncio.CancelledError:
-            self.mailbox.put(RunInterrupted(self.clock.now_ns()))
-            raise
-
     def _first_tick(self) -> Tick:
         now = self.clock.now_ns()
         if self.plan.resume is not None:
@@ -267,6 +269,17 @@ class Run(LiveRun):
             return RunTakenUp(now, stop)
         assert self.plan.start_event is not None, "a run that does not resume has a start event"
         return EventArrived(now, Envelope("x0", self.plan.start_event, None, None, now))
+
+    def _close_soon(self) -> None:
+        if self.loop.is_closed():  # where nothing can be waited for
+            self._finish()
+            return
+        self._closing = self._spawn(self._close(), loop=self.loop, name=f"{self.run_id} closing", context=self.context)
+        self._closing.add_done_callback(self._closed)
+
+    def _closed(self, _: asyncio.Task[None]) -> None:
+        if not self.is_over:  # somebody cancelled it before its first turn
+            self._close_soon()
 
     async def _close(self) -> None:
         """Wait for the attempts that the end has stopped, let go of the resources, and tell."""
@@ -284,15 +297,23 @@ class Run(LiveRun):
         for child, parent in list((self.children or {}).items()):
             if (attempt is None or parent is attempt) and child not in self.stopped_children:
                 self.stopped_children = (*self.stopped_children, child)
-                why = f"step {parent.step}, which started it, was stopped"
+                why = self._why_stopped(child, parent)
                 # Not at once: they may be nested hundreds deep. By `post`: those of a sync step live in its thread.
                 self.loop.call_soon(lambda run=child, why=why: run.mailbox.post(run.cancel, why))
+
+    def _why_stopped(self, child: LiveRun, parent: ParentAttempt) -> str:
+        if self.attempts.get(parent.exec_id) is parent:
+            return f"step {parent.step}, which started it, was stopped or failed"
+        if self.end is not None and self.end.outcome == "completed":
+            logger.warning(UNAWAITED, child.run_id, child.spec.name, parent.step, extra={"run_id": self.run_id})
+        return f"run {self.run_id}, whose step {parent.step} started it, is over"
 
     def _finish(self) -> None:
         """Nothing of the run is left: say so to whoever listens, then to whoever waits."""
         if self.is_over:
             return
-        self._timers.clear()
+        if self._timers_made is not None:
+            self._timers_made.clear()
         for attempt in list(self.attempts.values()):
             leave(self, attempt)
         try:
@@ -428,23 +449,49 @@ class Run(LiveRun):
             self._timers.set("idle", IDLE_SECONDS, self._idle_lasted)
 
     def _idle_lasted(self) -> Tick | None:
-        held = self.sender_outside or self.stream.has_readers or bool(self.inside)
-        return IdleLasted(self.clock.now_ns()) if self.awaited and not held else None
+        if self.state.waits or self.state.asked is not None:
+            return None
+        if looks_stuck(self.state) and not self._may_be_woken():
+            return IdleLasted(self.clock.now_ns())
+        if (self.state.kept or self.state.collected) and WorkflowDeadlockError not in self._warned:
+            self._warned |= {WorkflowDeadlockError}
+            logger.warning("%s", explanation(self.state), extra={"run_id": self.run_id})
+        return None
+
+    def _may_be_woken(self) -> bool:
+        if not self.awaited or self.sender_outside:
+            return True
+        if self.stream.has_readers:
+            self.stream.when_left = self._look_again
+            return True
+        if (task := left_behind(self)) is not None:
+            task.add_done_callback(lambda _: self.check_idle())
+            return True
+        return bool(self.inside) or held_elsewhere(self)
+
+    def _look_again(self) -> None:
+        """A reader has left, perhaps in the hands of the garbage collector, so in any thread."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.check_idle)
 
     def _end(self, end: EndRun) -> None:
         self.end = end
         self.history.outcome = end.outcome
         if isinstance(end.error, WorkflowDeadlockError):
             end.error.last_events = self.history.last_events()
-        # First of all, so that `main` has its turn, and is gone, before anybody who waits for the end.
-        if self._decided is not None and not self._decided.done():  # it is cancelled where `main` was
-            self._decided.set_result(None)
-        self.stream.close(end.stop_event)
         for attempt in islice(list(self.attempts.values()), STOPPED_AT_ONCE):
             attempt.stop()
-        if end.outcome != "completed" and self.children:  # a child that no step awaits outlives a run that went well
+        if self.children:
             self.stop_children()
-        if not self._began and self._main is not None:
-            self._main.cancel()  # still queued at the gate
-        elif not (self.attempts or self.stopped_children or self.plan.teardown is not None):
-            self._finish()  # there is nothing that `main` would have to wait for
+        if self._holds_gate and self.plan.gate is not None:
+            self.plan.gate.release()
+        elif self._at_gate is not None:
+            self._at_gate.cancel()
+        closing = self.attempts or self.stopped_children or self.plan.teardown is not None
+        if not closing:
+            self.leave_loop()  # before anybody hears of the end
+        self.stream.close(end.stop_event)
+        if closing:
+            self._close_soon()
+        else:
+            self._finish()

@@ -12,13 +12,14 @@ from workflows._engine.calls import Call, CallPhase
 from workflows._engine.effects import DeliverLater, Effect, EndRun, HandOver, PublishEvent, ScheduleRetry, TellSent
 from workflows._engine.fan_in import collect
 from workflows._engine.fan_out import alive, joined, open_fan_out
-from workflows._engine.idle import asked, came_from_outside, deadlock, end_run_wait, note_idle
+from workflows._engine.idle import asked, came_from_outside, deadlock, end_run_wait, explanation, note_idle
 from workflows._engine.retries import after_failure, retry_now, with_recovery
 from workflows._engine.routing import forget_call, new_call, queue_call, take_worker
 from workflows._engine.state import RunState, Undelivered
 from workflows._engine.ticks import (
     AttemptCompleted,
     AttemptFailed,
+    CallWaitsAgain,
     CancelRequested,
     DeliveryDue,
     EngineFailed,
@@ -36,7 +37,7 @@ from workflows._engine.ticks import (
     WaitBegan,
     WaitTimeoutDue,
 )
-from workflows._engine.waits import abandon_wait, answered_by, begin_wait, cancel_waits, end_wait
+from workflows._engine.waits import abandon_wait, answered_by, begin_wait, cancel_waits, end_wait, wait_again
 from workflows._spec import Route
 from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowTimeoutError
 from workflows.events import (
@@ -80,6 +81,8 @@ def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one fl
             begin_wait(state, tick, effects)
         case WaitAbandoned():
             abandon_wait(state, tick, effects)
+        case CallWaitsAgain():
+            wait_again(state, tick, effects)
         case QuestionStreamed():
             asked(state, tick.event)
         case WaitTimeoutDue():
@@ -123,7 +126,7 @@ def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -
     elif call.scope:
         alive(state, call.scope, len(returned), effects)
     if state.stepwise:
-        state.handed |= {e.event_id for e in returned}
+        state.hand_out(returned)
         effects.append(HandOver(call, returned))
     elif len(returned) > DELIVERED_AT_ONCE:
         _deliver_in_pieces(state, call, tick, effects)
@@ -178,7 +181,7 @@ def _arrived(state: RunState, tick: EventArrived, effects: list[Effect]) -> None
     elif (sender := state.calls.get(envelope.sender)) is not None:
         sender.emitted = max(sender.emitted, int(envelope.event_id[len(envelope.sender) + 1 :]) + 1)
     if envelope.event_id in state.handed:
-        state.handed -= {envelope.event_id}  # it has been alive in its fan-out since it was returned
+        del state.handed[envelope.event_id]  # it has been alive in its fan-out since it was returned
     elif envelope.scope:
         alive(state, envelope.scope, 1, effects)
     _deliver(state, envelope, state.spec.route(type(envelope.event)), effects, target=tick.target)
@@ -270,6 +273,10 @@ def _take_up(state: RunState, tick: RunTakenUp, effects: list[Effect]) -> None:
             effects.append(ScheduleRetry(call, left, call.due_ns, call.last_error))
         else:
             take_worker(state, call, effects)
+    if state.handed and not state.stepwise:  # it was by hand before; now nobody sends them on
+        handed, state.handed = state.handed, {}
+        for envelope in handed.values():
+            _give(state, envelope, 1, effects)
 
 
 def _end(state: RunState, end: EndRun, effects: list[Effect]) -> None:
@@ -304,6 +311,8 @@ def _timed_out(state: RunState, tick: RunTimedOut) -> EndRun:
         if waits
         else ""
     )
+    if state.idle and not waits:
+        hint = f". {explanation(state)}"
     error = WorkflowTimeoutError(
         f"Operation timed out after {tick.timeout} seconds. {doing}{hint}", run_id=state.run_id
     )

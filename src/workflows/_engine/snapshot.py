@@ -11,7 +11,7 @@ from typing import Any
 
 from workflows._engine.calls import Call, CallPhase, Wait
 from workflows._engine.state import FanOut, Gathered, RunState, Undelivered
-from workflows._spec import WorkflowSpec
+from workflows._spec import WorkflowSpec, taken_as
 from workflows.context.serializers import BaseSerializer
 from workflows.events import Event
 from workflows.instrumentation.records import Envelope
@@ -45,6 +45,8 @@ def dump_run(state: RunState, serializer: BaseSerializer) -> dict[str, Any]:
         ],
         "undelivered": [_dump_undelivered(u, serializer) for u in state.undelivered],
         "fan_outs": [_dump_fan_out(f, serializer) for f in state.fan_outs.values()],
+        "stepwise": state.stepwise,
+        "handed": [_dump_envelope(e, serializer) for e in state.handed.values()],
     }
 
 
@@ -67,9 +69,13 @@ def load_run(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerial
     state.kept = _load_envelopes(data["kept"], serializer)
     for saved in data["collected"]:
         gathered = state.collected[saved["step"], saved["group"]] = Gathered()
+        step = spec.steps.get(saved["step"])
         for envelope in _load_envelopes(saved["events"], serializer):
-            gathered.add(envelope)
+            taken = taken_as(step, type(envelope.event)) if step is not None and step.join == "each" else None
+            gathered.add(envelope, taken)
     state.undelivered = [_load_undelivered(saved, serializer) for saved in data.get("undelivered", ())]
+    state.stepwise = bool(data.get("stepwise"))
+    state.hand_out(_load_envelopes(data.get("handed", ()), serializer))
     for saved in data["fan_outs"]:
         members = {step: _load_envelopes(events, serializer) for step, events in saved["members"].items()}
         state.fan_outs[saved["id"]] = FanOut(
@@ -102,9 +108,8 @@ def apart(loaded: RunState) -> RunState:
     state = revive(loaded)
     state.collected = {}
     for key, gathered in loaded.collected.items():
-        kept = state.collected[key] = Gathered(expected=gathered.expected)
-        for envelope in gathered:
-            kept.add(envelope)
+        by_class = {event_class: deque(kept) for event_class, kept in gathered.by_class.items()}
+        state.collected[key] = Gathered(by_class, gathered.size, gathered.expected)
     return state
 
 

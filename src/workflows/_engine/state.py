@@ -13,12 +13,13 @@ from workflows.instrumentation.records import Envelope, RunOutcome
 
 __all__ = ["FanOut", "Gathered", "RunState", "StepQueue", "Undelivered"]
 
+NONE_HANDED: dict[str, Envelope] = {}  # what every run begins with; one by hand gets its own
 EVENTS_KEPT = 1000  # events nobody took, kept for waits that begin later; the oldest go first
 
 
 @dataclass(slots=True, eq=False)
 class Gathered:
-    """Events that a join keeps until it has all it needs, by class, each in order of arrival.
+    """Events that a join keeps until it has all it needs, by the class it takes them for, each in order of arrival.
 
     Attributes:
         size: How many there are.
@@ -29,12 +30,13 @@ class Gathered:
     size: int = 0
     expected: Sequence[type[Event]] = ()
 
-    def add(self, envelope: Envelope) -> None:
-        """Keep an event."""
+    def add(self, envelope: Envelope, taken_as: type[Event] | None = None) -> None:
+        """Keep an event; `taken_as` where the join takes subclasses, too."""
         self.size += 1
-        kept = self.by_class.get(type(envelope.event))
+        taken_as = taken_as or type(envelope.event)
+        kept = self.by_class.get(taken_as)
         if kept is None:
-            kept = self.by_class[type(envelope.event)] = deque()
+            kept = self.by_class[taken_as] = deque()
         kept.append(envelope)
 
     def take(self, expected: Sequence[type[Event]]) -> list[Envelope] | None:
@@ -130,7 +132,7 @@ class RunState:
         open_to_outside: Somebody may send events from outside, so an idle run is no deadlock.
         arrived: Events from outside so far; numbers their ids.
         undelivered: What is left of long lists that calls returned; given out in pieces, so that the loop stays free.
-        handed: In a run by hand, ids of returned events that the caller has not sent on yet.
+        handed: In a run by hand, returned events that the caller has not sent on yet, by id.
         watched: Somebody listens, so effects that only tell are wanted.
         ended: The outcome, once decided.
     """
@@ -174,7 +176,7 @@ class RunState:
         self.collected: dict[tuple[str, str], Gathered] = {}
         self.fan_outs: dict[str, FanOut] = {}
         self.undelivered: Sequence[Undelivered] = ()
-        self.handed: frozenset[str] = frozenset()
+        self.handed = NONE_HANDED
         self.asked: InputRequiredEvent | None = None
         self.run_wait: RunWait | None = None
         self.ended: RunOutcome | None = None
@@ -186,6 +188,12 @@ class RunState:
     def keep(self, envelope: Envelope) -> None:
         """Keep an event that nobody took for a wait that may begin later."""
         self.kept = (*self.kept[1 - EVENTS_KEPT :], envelope)
+
+    def hand_out(self, returned: Sequence[Envelope]) -> None:
+        """In a run by hand: these go to the caller, who sends them on."""
+        if self.handed is NONE_HANDED:
+            self.handed = {}
+        self.handed.update((envelope.event_id, envelope) for envelope in returned)
 
     def queue(self, step: StepSpec) -> StepQueue:
         """The queue of a step."""

@@ -15,6 +15,7 @@ from typing import Any, cast
 from workflows._engine.attempt import Attempt
 from workflows._engine.calls import Call
 from workflows._engine.clock import a_turn
+from workflows._engine.closing import end_children
 from workflows._engine.internal_events import show_ended, show_started
 from workflows._engine.ticks import AttemptCompleted, AttemptFailed
 from workflows.errors import StepCancelledError, StepTimeoutError, WorkflowRuntimeError
@@ -36,7 +37,7 @@ async def run_attempt(attempt: Attempt) -> None:
     """
     attempt.started = True
     run = attempt.run
-    token = current_attempt.set(attempt)
+    current_attempt.set(attempt)  # for good: the task's context is its own
     tick: AttemptCompleted | AttemptFailed | None = None
     try:
         if run.dispatcher.handlers or run.stream.internal:
@@ -57,12 +58,15 @@ async def run_attempt(attempt: Attempt) -> None:
         if _was_stopped(attempt):
             _tell_stopped(attempt)
             raise
-        tick = _failed(attempt, _leaked(attempt, error))
+        leaked = _leaked(attempt, error)
+        await _end_children(attempt, leaked)
+        tick = _failed(attempt, leaked)
     except Exception as error:  # noqa: BLE001  # this is where a step's errors are owned
+        await _end_children(attempt, error)
         tick = _failed(attempt, error)
     finally:
-        current_attempt.reset(token)
         run.attempts.pop(attempt.exec_id, None)
+        attempt.task = None  # its context holds the attempt: they would have to wait for the garbage collector
         if attempt.used:
             attempt.end()
         if tick is None and not attempt.stopped:
@@ -91,6 +95,17 @@ def _was_stopped(attempt: Attempt) -> bool:
     if not attempt.stopped and task is not None and task.cancelling():
         attempt.run.crash(None)
     return attempt.stopped
+
+
+async def _end_children(attempt: Attempt, error: Exception) -> None:
+    if attempt.stopped or not attempt.run.children:
+        return  # where it was stopped, they were so with it, and its run waits for them
+    try:
+        await end_children(attempt)
+    except asyncio.CancelledError:
+        if _was_stopped(attempt):
+            _tell_stopped(attempt, error)
+        raise
 
 
 def _events(call: Call) -> dict[str, Any]:
@@ -213,6 +228,7 @@ def _leaked(attempt: Attempt, error: asyncio.CancelledError) -> StepCancelledErr
 
 def _failed(attempt: Attempt, error: Exception) -> AttemptFailed:
     call, run = attempt.call, attempt.run
+    attempt.failed()
     now = run.clock.now_ns()
     tick = AttemptFailed(now, call.exec_id, error, timed_out=isinstance(error, StepTimeoutError))
     if attempt.stopped:

@@ -23,6 +23,9 @@ class Stepper:
         self._running: set[str] = set()
         self._produced: list[Envelope] = []
         self._handed: dict[int, list[Envelope]] = {}  # a step may return one object twice
+        self._again = list(run.state.handed.values())  # the run goes on, and they may have been lost since
+        for envelope in self._again:
+            self._handed.setdefault(id(envelope.event), []).append(envelope)
         self._changed: asyncio.Event = asyncio.Event()
         run.when_over(lambda _: self._changed.set())
 
@@ -41,8 +44,11 @@ class Stepper:
         self._changed.set()
 
     async def step(self) -> list[Event] | None:
-        """Let every held call run to its end; what they returned, or None when the run is over."""
-        while not self._held and not self._run.is_over:
+        """Let every held call run to its end; what they returned, or None when the run is over.
+
+        The first step of a run that goes on also gives what was handed over before and has not come back.
+        """
+        while not (self._held or self._again) and not self._run.is_over:
             await self._wait()
         calls, self._held = self._held, []
         self._running.update(call.exec_id for call in calls)
@@ -53,7 +59,8 @@ class Stepper:
         produced, self._produced = self._produced, []
         for envelope in produced:
             self._handed.setdefault(id(envelope.event), []).append(envelope)
-        return None if self._run.is_over else [e.event for e in produced]
+        again, self._again = self._again, []
+        return None if self._run.is_over else [e.event for e in (*again, *produced)]
 
     def taken_back(self, event: Event) -> Envelope | None:
         """The envelope in which a step returned this event, once for each time that one returned it."""
@@ -62,7 +69,9 @@ class Stepper:
             return None
         if len(envelopes) == 1:
             del self._handed[id(event)]
-        return envelopes.pop(0)
+        found = envelopes.pop(0)
+        self._again = [envelope for envelope in self._again if envelope is not found]
+        return found
 
     async def _wait(self) -> None:
         self._changed.clear()

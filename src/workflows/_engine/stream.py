@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from weakref import ReferenceType, ref
 
 from workflows.errors import WorkflowRuntimeError
@@ -27,6 +28,7 @@ class EventStream:
         internal: Somebody reads internal events; nobody builds them before.
         children: Somebody reads what child runs stream; it is not kept before.
         closed: The terminal event is in; what comes later is dropped.
+        when_left: Called, in any thread, when a reader leaves; where somebody wants to know.
     """
 
     __slots__ = (
@@ -40,8 +42,8 @@ class EventStream:
         "_waiters",
         "children",
         "closed",
-        "count",
         "internal",
+        "when_left",
     )
 
     def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
@@ -49,6 +51,7 @@ class EventStream:
         self.internal = False
         self.children = False
         self.closed = False
+        self.when_left: Callable[[], None] | None = None
         self._limit = limit
         self._events: list[Event | OfChild] = []
         self._first = 0
@@ -73,6 +76,7 @@ class EventStream:
             if last is not None:
                 self.put(last)
             self.closed = True
+            self.when_left = None
             self._wake()
 
     def cursor(
@@ -192,7 +196,11 @@ class StreamCursor:
                 self._finished = True
                 stream._read = max(stream._read, self.position)  # pyright: ignore[reportPrivateUsage]
             else:
-                await stream._changed()  # pyright: ignore[reportPrivateUsage]
+                try:
+                    await stream._changed()  # pyright: ignore[reportPrivateUsage]
+                except asyncio.CancelledError:
+                    del self  # else the traceback holds the reader, which counts as reading while it is there
+                    raise
         raise StopAsyncIteration
 
     def _wants(self, event: Event) -> bool:
@@ -214,6 +222,8 @@ class StreamCursor:
             self._finished = True
             if self.position > 0:
                 stream._resume_at = self.position  # pyright: ignore[reportPrivateUsage]
+            if stream.when_left is not None:
+                stream.when_left()
 
     def __del__(self) -> None:
         self._drop()

@@ -16,6 +16,7 @@ from workflows.instrumentation.records import Envelope
 __all__ = [
     "AttemptCompleted",
     "AttemptFailed",
+    "CallWaitsAgain",
     "CancelRequested",
     "DeliveryDue",
     "EngineFailed",
@@ -164,6 +165,14 @@ class WaitAbandoned:
 
 
 @dataclass(slots=True)
+class CallWaitsAgain:
+    """The part of a call that an answer woke is done, and another part of it still waits."""
+
+    at_ns: int
+    exec_id: str
+
+
+@dataclass(slots=True)
 class QuestionStreamed:
     """A step wrote a question to the stream: somebody outside may answer it."""
 
@@ -216,6 +225,7 @@ Tick = (
     | IdleLasted
     | QuestionStreamed
     | WaitAbandoned
+    | CallWaitsAgain
     | DeliveryDue
     | EngineFailed
     | RunInterrupted

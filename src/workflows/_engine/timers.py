@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from workflows._engine.mailbox import Mailbox
 from workflows._engine.ticks import Tick
 
 __all__ = ["Timers"]
+
+
+@dataclass(slots=True, eq=False)
+class _Timer:
+    """`left`: seconds that it had left when it was paused; it has no handle then."""
+
+    tick: Callable[[], Tick | None]
+    handle: asyncio.TimerHandle | None = None
+    left: float = 0.0
 
 
 class Timers:
@@ -16,49 +27,43 @@ class Timers:
     What makes a timer's tick may give None: then nothing is put.
     """
 
-    __slots__ = ("_handles", "_loop", "_paused", "_put", "_ticks")
+    __slots__ = ("_loop", "_mailbox", "_timers")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, put: Callable[[Tick], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, mailbox: Mailbox) -> None:
         self._loop = loop
-        self._put = put
-        self._handles: dict[str, asyncio.TimerHandle] = {}
-        self._ticks: dict[str, Callable[[], Tick | None]] = {}
-        self._paused: dict[str, float] = {}
+        self._mailbox = mailbox
+        self._timers: dict[str, _Timer] = {}
 
     def set(self, key: str, delay: float, tick: Callable[[], Tick | None]) -> None:
         """Put a tick in `delay` seconds."""
         self.cancel(key)
-        self._ticks[key] = tick
-        self._handles[key] = self._loop.call_later(delay, self._fire, key)
+        self._timers[key] = _Timer(tick, self._loop.call_later(delay, self._fire, key))
 
     def cancel(self, key: str) -> None:
         """Forget a timer, if there is one."""
-        if handle := self._handles.pop(key, None):
-            handle.cancel()
-        self._ticks.pop(key, None)
-        self._paused.pop(key, None)
+        timer = self._timers.pop(key, None)
+        if timer is not None and timer.handle is not None:
+            timer.handle.cancel()
 
     def clear(self) -> None:
         """Forget all of them."""
-        for handle in self._handles.values():
-            handle.cancel()
-        self._handles.clear()
-        self._ticks.clear()
-        self._paused.clear()
+        for key in list(self._timers):
+            self.cancel(key)
 
     def pause(self, key: str) -> None:
         """Stop a timer where it stands."""
-        if handle := self._handles.pop(key, None):
-            self._paused[key] = max(0.0, handle.when() - self._loop.time())
-            handle.cancel()
+        timer = self._timers.get(key)
+        if timer is not None and timer.handle is not None:
+            timer.left = max(0.0, timer.handle.when() - self._loop.time())
+            timer.handle.cancel()
+            timer.handle = None
 
     def resume(self, key: str) -> None:
         """Let a paused timer go on with what it had left."""
-        left = self._paused.pop(key, None)
-        if left is not None:
-            self._handles[key] = self._loop.call_later(left, self._fire, key)
+        timer = self._timers.get(key)
+        if timer is not None and timer.handle is None:
+            timer.handle = self._loop.call_later(timer.left, self._fire, key)
 
     def _fire(self, key: str) -> None:
-        del self._handles[key]
-        if (tick := self._ticks.pop(key)()) is not None:
-            self._put(tick)
+        if (tick := self._timers.pop(key).tick()) is not None:
+            self._mailbox.put(tick)

@@ -9,10 +9,10 @@ from workflows._engine.calls import NO_WAITS, Call, CallPhase, OpenWaits, Wait
 from workflows._engine.effects import Effect, EndWait, ResumeCall, StartWait
 from workflows._engine.routing import give_back_worker, take_worker
 from workflows._engine.state import RunState
-from workflows._engine.ticks import WaitAbandoned, WaitBegan
+from workflows._engine.ticks import CallWaitsAgain, WaitAbandoned, WaitBegan
 from workflows.instrumentation.records import Envelope
 
-__all__ = ["abandon_wait", "answered_by", "begin_wait", "cancel_waits", "end_wait"]
+__all__ = ["abandon_wait", "answered_by", "begin_wait", "cancel_waits", "end_wait", "wait_again"]
 
 
 def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
@@ -37,10 +37,7 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
         state.waits = OpenWaits()
     state.waits.add(wait)
     call.open_waits += 1
-    if call.phase is CallPhase.RUNNING:
-        call.phase = CallPhase.WAITING
-        state.busy -= 1
-        give_back_worker(state, call, effects)
+    _pause(state, call, effects)
     left = None if wait.timeout is None else wait.timeout - (tick.at_ns - wait.started_at_ns) / 1e9
     effects.append(StartWait(wait, left, ask=since is None))
     for envelope in state.kept:
@@ -49,6 +46,20 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
             wait.answer = envelope
             end_wait(state, wait, effects)
             return
+
+
+def wait_again(state: RunState, tick: CallWaitsAgain, effects: list[Effect]) -> None:
+    """Nothing of a call runs any more, and a wait of it is open: it needs no worker."""
+    call = state.calls.get(tick.exec_id)
+    if call is not None and call.open_waits:
+        _pause(state, call, effects)
+
+
+def _pause(state: RunState, call: Call, effects: list[Effect]) -> None:
+    if call.phase is CallPhase.RUNNING:
+        call.phase = CallPhase.WAITING
+        state.busy -= 1
+        give_back_worker(state, call, effects)
 
 
 def end_wait(state: RunState, wait: Wait, effects: list[Effect]) -> None:

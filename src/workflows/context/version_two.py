@@ -16,7 +16,7 @@ from workflows._engine.routing import exec_id
 from workflows._engine.snapshot import revive
 from workflows._engine.state import FanOut, Gathered, RunState
 from workflows._engine.ticks import EventArrived
-from workflows._spec import StepSpec, WorkflowSpec, takes
+from workflows._spec import StepSpec, WorkflowSpec, taken_as, takes
 from workflows.context.context_types import (
     SerializedContext,
     SerializedContextV0,
@@ -93,7 +93,7 @@ class _Translation:
     def _gather(self, step: StepSpec, group: str, texts: Iterable[str]) -> None:
         gathered = self._state.collected[step.name, group] = Gathered()
         for envelope in self._envelopes(texts):
-            gathered.add(envelope)
+            gathered.add(envelope, taken_as(step, type(envelope.event)) if group == "each" else None)
 
     def _call(self, step: StepSpec, saved: SerializedEventAttempt, phase: CallPhase) -> Call:
         scope = tuple(saved.scope_path)

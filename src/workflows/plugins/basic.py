@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Mapp
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -15,6 +16,7 @@ from workflows._spec import WorkflowSpec
 from workflows.context.serializers import BaseSerializer, JsonSerializer
 from workflows.context.state_patch import StateCheckpoint
 from workflows.instrumentation.scope import AttemptScope, current_attempt
+from workflows.plugins.runs_of_loop import RunsOfLoop
 from workflows.runtime.runtime import Runtime, current_runtime
 
 if TYPE_CHECKING:
@@ -59,8 +61,9 @@ class BasicRuntime(Runtime):
         self._executor = executor
         self._of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Executor] = WeakKeyDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._live: dict[asyncio.Task[None], Run] = {}
+        self._live: WeakKeyDictionary[asyncio.AbstractEventLoop, RunsOfLoop] = WeakKeyDictionary()
         self._runs: WeakValueDictionary[str, Run] = WeakValueDictionary()
+        self._executors = self._threads  # one object for all runs
 
     def is_live(self, run_id: str) -> bool:
         """Whether a run with this id is not over."""
@@ -73,8 +76,6 @@ class BasicRuntime(Runtime):
         Raises:
             RuntimeError: If a run with this id is still referenced, or no event loop runs.
         """
-        from workflows._engine.loop import Run  # the engine is loaded with the first run
-
         loop = asyncio.get_running_loop()
         earlier = self._runs.get(plan.run_id)
         if earlier is not None and not (plan.resume and earlier.is_over):
@@ -82,14 +83,17 @@ class BasicRuntime(Runtime):
                 f"Workflow run with run_id '{plan.run_id}' already exists. Ids are free again when nobody holds the "
                 f"run's handler or context any more; leave run_id out to get a new one."
             )
-        run = Run(plan, loop, _spawner(loop), self._threads)
+        run = _run_class()(plan, loop, _spawner(loop), self._executors)
         self._runs[plan.run_id] = run
         if plan.gate is None:
             run.context.run(run.begin)
+        else:
+            run.begin_at_gate()
         if not run.is_over:
-            task = loop.create_task(run.main(), name=plan.run_id, context=run.context)
-            self._live[task] = run
-            task.add_done_callback(self._gone)
+            live = self._live.get(loop)
+            if live is None:
+                live = self._live[loop] = RunsOfLoop()
+            live.add(run)
         return run
 
     @property
@@ -172,8 +176,12 @@ class BasicRuntime(Runtime):
             made = self._of_loop[loop] = ThreadPoolExecutor(thread_name_prefix="workflows-step")
         return made
 
-    def _gone(self, task: asyncio.Task[None]) -> None:
-        self._live.pop(task).main_is_gone()
+
+@cache
+def _run_class() -> type[Run]:
+    from workflows._engine.loop import Run  # the engine is loaded with the first run
+
+    return Run
 
 
 def _spawner(loop: asyncio.AbstractEventLoop) -> Spawn:
