@@ -10,6 +10,7 @@ the median of the rounds. The peer's venv is made once. Only ratios are worth re
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import socket
@@ -21,7 +22,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,7 @@ from peer import PEER, peer_environment, peer_python
 RUNS = Path(__file__).with_name("mlflow_runs.py")
 PEER_VENV = ".venv-peer-mlflow"
 SIDES = ("ours", "peer")
+PAYLOADS = ("rows", "text", "values")  # of `mlflow_runs.py`
 TO_START = 120.0  # seconds until a server answers
 
 
@@ -90,17 +92,27 @@ def cpu(processes: Processes, rounds: int) -> None:
 
 
 def block(processes: Processes, rounds: int) -> None:
-    """Print how long the event loop stands still in a run with 1 MB in and 1 MB out."""
+    """Print how long the event loop stands still in a run with 1 MB in and 1 MB out, traced or not."""
     found: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
     for _ in range(rounds):
         for side in SIDES:
-            found[side, "off"].append(processes[side, "sqlite"].ask("blocked_off"))
-            found[side, "traced"].append(processes[side, "sqlite"].ask("blocked"))
-    print(f"{'longest block, ms':20}{'CPU':>8}{'clock':>8}   (1 MB in, 1 MB out)")
+            found[side, "rows, off"].append(processes[side, "sqlite"].ask("blocked_off rows"))
+            for payload in PAYLOADS:
+                found[side, payload].append(processes[side, "sqlite"].ask(f"blocked {payload}"))
+    print(f"longest block, ms, of {rounds:3}      CPU: median    p95  worst   clock: median    p95  worst")
     for (side, name), values in sorted(found.items()):
-        cpu_time, clock_time = (statistics.median(times) for times in zip(*values, strict=True))
-        print(f"{side + ', ' + name:20}{cpu_time:8.1f}{clock_time:8.1f}")
+        cpu_times, clock_times = zip(*values, strict=True)
+        shown = [f"{_middle(times):15.1f}{_p95(times):7.1f}{max(times):7.1f}" for times in (cpu_times, clock_times)]
+        print(f"{f'{side}, {name}':24}{'  '.join(shown)}")
     print()
+
+
+def _middle(times: Sequence[float]) -> float:
+    return statistics.median(times)
+
+
+def _p95(times: Sequence[float]) -> float:
+    return sorted(times)[max(math.ceil(len(times) * 0.95) - 1, 0)]
 
 
 def many(processes: Processes) -> None:
@@ -141,7 +153,7 @@ def main() -> None:
         if "cpu" in wanted:
             cpu(processes, options.rounds)
         if "block" in wanted:
-            block(processes, options.rounds)
+            block(processes, 2 * options.rounds)
         if "many" in wanted:
             many(processes)
 

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import mlflow
@@ -31,7 +32,11 @@ except ImportError:
 RUNS = 20
 MANY = 1500
 TEXT = "x" * 200
-ROWS = [{"id": number, "text": "x" * 80} for number in range(9_000)]  # 1 MB of JSON
+PAYLOADS: dict[str, Any] = {  # 1 MB of JSON each
+    "rows": [{"id": number, "text": "x" * 80} for number in range(9_000)],
+    "text": "The key: as ever, a quick brown fox jumps over the lazy dog. " * 16_000,
+    "values": [f"value-{number}" for number in range(70_000)],
+}
 
 
 class Ask(StartEvent):
@@ -219,19 +224,19 @@ def _late(span: Any) -> dict[str, Any]:
 # --- large payloads, many runs ----------------------------------------------------------------------------------------
 
 
-def blocked_off() -> tuple[float, float]:
+def blocked_off(payload: str) -> tuple[float, float]:
     autolog(on=False)
-    return asyncio.run(longest_block())
+    return asyncio.run(longest_block(PAYLOADS[payload]))
 
 
-def blocked() -> tuple[float, float]:
+def blocked(payload: str) -> tuple[float, float]:
     autolog(on=True)
-    longest = asyncio.run(longest_block())
+    longest = asyncio.run(longest_block(PAYLOADS[payload]))
     mlflow.flush_trace_async_logging()
     return longest
 
 
-async def longest_block() -> tuple[float, float]:
+async def longest_block(payload: Any) -> tuple[float, float]:
     """Longest time, in milliseconds, in which the event loop ran nothing else during a run with 1 MB in and 1 MB out.
 
     CPU time of the loop's thread, which other processes do not disturb, and time on the clock.
@@ -250,7 +255,7 @@ async def longest_block() -> tuple[float, float]:
 
     ticking = asyncio.create_task(tick())
     await asyncio.sleep(0)
-    await Rows().run(rows=ROWS)
+    await Rows().run(rows=payload)
     over = True
     await ticking
     return cpu_longest * 1000, clock_longest * 1000
@@ -287,8 +292,8 @@ MEASUREMENTS: dict[str, Callable[[], Any]] = {
     "spans": spans,
     "stored": stored,
     "bare": bare,
-    "blocked_off": blocked_off,
-    "blocked": blocked,
+    **{f"blocked_off {payload}": partial(blocked_off, payload) for payload in PAYLOADS},
+    **{f"blocked {payload}": partial(blocked, payload) for payload in PAYLOADS},
     "many": many,
 }
 

@@ -1,6 +1,6 @@
 """Our engine without its instrumentation: what asking "does anybody listen?" costs is the difference.
 
-`stripped(name)` imports a module anew, and with it a copy of our package in which every such question is answered with
+`Stripped(name)` imports a module anew, and with it a copy of our package in which every such question is answered with
 no when the code is compiled. The usual package stays as it is; both live in one process, so that they can take turns.
 """
 
@@ -12,28 +12,47 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from types import CodeType, ModuleType
+from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
-__all__ = ["stripped"]
+__all__ = ["Stripped"]
 
 FEWEST_QUESTIONS = 8  # fewer were found: the engine asks in other words now, and this file must learn them
+ENGINE = ("workflows._engine.loop", "workflows._engine.live")  # which a run imports, and not the package
 
 
-def stripped(name: str) -> ModuleType:
-    """The module `name`, with all it imports of `workflows`, from a package that never builds a record."""
-    kept = {found: sys.modules.pop(found) for found in list(sys.modules) if _is_ours(found) or found == name}
-    finder = _Finder()
-    sys.meta_path.insert(0, finder)
-    try:
-        module = importlib.import_module(name)
-    finally:
-        sys.meta_path.remove(finder)
-        for found in [found for found in sys.modules if _is_ours(found) or found == name]:
-            del sys.modules[found]
-        sys.modules.update(kept)
-    assert finder.answered >= FEWEST_QUESTIONS, f"only {finder.answered} questions were found in the engine"
-    return module
+class Stripped:
+    """The module `name`, with all it imports of `workflows`, from a package that never builds a record.
+
+    A run imports the engine: use `module` in a `with` of this object alone, in which our package is the copy.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._finder = _Finder()
+        self._modules: dict[str, ModuleType] = {}
+        self._usual: dict[str, ModuleType] = {}
+        with self:
+            self.module = importlib.import_module(name)
+            for part in ENGINE:
+                importlib.import_module(part)
+        assert self._finder.answered >= FEWEST_QUESTIONS, f"only {self._finder.answered} questions were found"
+
+    def __enter__(self) -> None:
+        self._usual = self._taken()
+        sys.modules.update(self._modules)
+        sys.meta_path.insert(0, self._finder)
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        sys.meta_path.remove(self._finder)
+        self._modules = self._taken()
+        sys.modules.update(self._usual)
+
+    def _taken(self) -> dict[str, ModuleType]:
+        """What is in the place of the two packages now, taken away from there."""
+        return {found: sys.modules.pop(found) for found in list(sys.modules) if _is_ours(found) or found == self._name}
 
 
 def _is_ours(name: str) -> bool:

@@ -79,15 +79,16 @@ def _print_steps(found: Figures) -> None:
         print("".join(cells) + f"{_ratio(found['peer', name], found['ours', name]):11.1f}x")
 
 
-def _print_targets(found: Figures, asking: float) -> None:
+def _print_targets(found: Figures, asking: dict[str, float]) -> None:
     plain, traced = found["ours", "plain"], found["ours", "traced"]
     added = [t - p for t, p in zip(traced, plain, strict=True)]
-    large = _middle(found["ours", "large traced"]) / _middle(found["ours", "small traced"]) - 1
-    theirs = _middle(found["peer", "large traced"]) / _middle(found["peer", "small traced"]) - 1
+    large = _ratio(found["ours", "large traced"], found["ours", "small traced"]) - 1
+    theirs = _ratio(found["peer", "large traced"], found["peer", "small traced"]) - 1
     sdk, same = found["ours", "sdk"], found["ours", "same"]
     records = _middle(found["ours", "told"]) - _middle(plain)
+    between = f"{asking['low']:.2%} to {asking['high']:.2%} in 95 of 100 cases"
     print(f"""
-asking whether anybody listens     {asking:8.1%} of a step (the engine with and without the questions)
+asking whether anybody listens     {asking["middle"]:8.2%} of a step ({between})
 building and telling records       {records:8.1f} us a step, part of what spans add
 spans add                          {_middle(added):8.1f} us a step
   over the SDK's calls (limit.py)  {_ratio(added, sdk):8.2f}x of {_middle(sdk):.1f} us

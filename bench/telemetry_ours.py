@@ -14,7 +14,7 @@ import telemetry_runs
 from opentelemetry import context, trace
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from stripped import stripped
+from telemetry_asking import asking
 
 import workflows_otel
 from workflows import Context, Workflow, step
@@ -23,7 +23,6 @@ from workflows.instrumentation import add_handler
 from workflows.instrumentation.records import Record
 
 OPEN_RUNS = 500
-TURNS = 40
 
 
 class Told:
@@ -72,7 +71,7 @@ def measure(name: str, steps: int) -> Any:
     """One measurement, by name."""
     match name:
         case "asking":
-            return _asking(steps)
+            return asking()
         case "told":
             remove = add_handler(Told())
             try:
@@ -87,20 +86,6 @@ def measure(name: str, steps: int) -> Any:
             return asyncio.run(_memory())
         case _:
             raise ValueError(f"{name!r} is no measurement")
-
-
-def _asking(steps: int) -> float:
-    """How much longer a step takes because the engine asks whether anybody listens, as a share of it.
-
-    The best of many turns, since it is less than what two turns differ by.
-    """
-    without = stripped("engine")
-    best = {True: float("inf"), False: float("inf")}
-    for turn in range(2 * TURNS):
-        asks = bool(turn % 2)
-        chain = telemetry_runs.engine.chain if asks else without.chain
-        best[asks] = min(best[asks], telemetry_runs.cpu(lambda chain=chain: asyncio.run(chain(steps)), steps))
-    return best[True] / best[False] - 1
 
 
 def _same_spans(steps: int) -> Callable[[], None]:

@@ -12,7 +12,7 @@ from workflows_otel._ownership import explain_imports
 with explain_imports():
     from workflows_otel.batching import FlushResult
     from workflows_otel.blobs import kept_in
-    from workflows_otel.calls import Call
+    from workflows_otel.calls import Call, current_call
     from workflows_otel.decorating import llm_call, retriever, tool
     from workflows_otel.errors import TelemetrySetupError
     from workflows_otel.exporting import redacting
@@ -38,6 +38,7 @@ __all__ = [
     "add_run_ids",
     "console",
     "context",
+    "current_call",
     "feedback",
     "instrument",
     "jaeger",

@@ -20,6 +20,8 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # pyright: igno
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from workflows_otel.own_scope import SCOPE
+
 __all__ = ["BatchProcessor", "DirectProcessor", "FlushResult", "shut_down"]
 
 QUEUE_SIZE = 16_384
@@ -40,7 +42,7 @@ class FlushResult:
         failed: Spans whose export failed.
         dropped: Spans that never reached the exporter: the queue was full, or already shut down. None where the
             processor is the application's own, which does not tell.
-        pending: Spans that are still to be sent; not 0 only where the flush ran out of time.
+        pending: Spans that are still to be sent: the flush ran out of time, or `keep_errors_and_slow` has not decided.
     """
 
     sent: int
@@ -84,13 +86,18 @@ class BatchProcessor(SpanProcessor):
         self._queue: deque[ReadableSpan] = deque(maxlen=self._queue_size)
         self._closed = False
         self._abandoned = False
+        self._forked_ns = 0
         self._start()
         after_fork = weakref.WeakMethod(self._start)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=lambda: (start := after_fork()) and start())
+            os.register_at_fork(after_in_child=lambda: (start := after_fork()) and start(time.time_ns()))
 
-    def _start(self) -> None:
-        """Begin with nothing queued and a new thread: at first, and in a forked child, whose spans the parent sends."""
+    def _start(self, forked_ns: int = 0) -> None:
+        """Begin with nothing queued and a new thread: at first, and in a forked child.
+
+        Spans that began before the fork are the parent's, which ends and sends them itself.
+        """
+        self._forked_ns = forked_ns
         self._sent = self._failed = self._dropped = self._exporting = 0
         self._queue.clear()
         self._log_after = 0.0
@@ -105,6 +112,8 @@ class BatchProcessor(SpanProcessor):
         """Queue a span; never blocks."""
         context = span.context
         if context is not None and not context.trace_flags.sampled:
+            return
+        if self._forked_ns and began_before(span, self._forked_ns):
             return
         if self._closed:
             self._dropped += 1
@@ -251,6 +260,14 @@ class DirectProcessor(SpanProcessor):
     def shutdown(self) -> None:
         """Shut the exporter down."""
         self.finish_shutdown(SHUTDOWN_TIMEOUT)
+
+
+def began_before(span: ReadableSpan, at_ns: int) -> bool:
+    """Whether a span was open at a time; one of a wait that is over is made afterwards, with the time when it began."""
+    if (span.start_time or 0) >= at_ns:
+        return False
+    scope = span.instrumentation_scope
+    return not (scope is not None and scope.name == SCOPE and span.name.startswith("wait "))
 
 
 def shut_down(exporter: SpanExporter, timeout: float) -> None:

@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
-from opentelemetry.trace import Span, SpanKind, StatusCode, use_span
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
 from workflows.instrumentation import attributes as at
-from workflows.instrumentation.content import Captured, capture_value, redact_text
+from workflows.instrumentation.content import SMALLEST_LIMIT, Captured, ContentPolicy, capture_value
+from workflows.instrumentation.redaction import mask_secrets
+from workflows.instrumentation.scope import current_attempt
+from workflows_otel.chunks import Chunks
+from workflows_otel.documents import document_attributes, text_attributes
+from workflows_otel.hiding import hides, hides_parameters
 from workflows_otel.instrumenting import Drawing, drawing
-from workflows_otel.statuses import error_type, set_status, write_exception
+from workflows_otel.messages import message_attributes
+from workflows_otel.open_spans import OpenAttempt
+from workflows_otel.runs import current_run
+from workflows_otel.statuses import error_type, set_completed, set_status, write_exception
 
-__all__ = ["Call", "CallKind"]
+__all__ = ["Call", "CallKind", "current_call"]
 
-SHOWN_MESSAGES = 40
-SHOWN_DOCUMENTS = 40
-MESSAGE_CHARS = 16_384
-KEPT_CHUNKS = 1_000
+# Of the 64 kB that a span may have: bytes of messages, which are written twice, and of these what goes in may take; of
+# the copies of what tools are given; and of everything beside an exception's stack.
+MESSAGE_BYTES, INPUT_BYTES = 20_480, 14_336
+COPY_BYTES = 8_192
+BYTES_BESIDE_STACK = 56_000
+SHORTEST_STACK = 1_024
+
+_CALL = otel_context.create_key("workflows-call")
+
+logger = logging.getLogger("workflows.otel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +62,15 @@ class Call:
         self._drawing: Drawing = drawing()
         self._started = 0.0
         self._labels: dict[str, AttributeValue] = {}
-        self._chunks: list[Any] = []
+        self._chunks = Chunks(is_answer=kind.kind == "LLM")
         self._chunk_count = 0
+        self._inside: Context | None = None
+        self._goes_on = self._ended = False
         self._written = False
+        self._room = MESSAGE_BYTES
         self._span: Span | None = None
+        self._facts: dict[str, AttributeValue] = {}
+        self._attempt: OpenAttempt | None = None
 
     @property
     def span(self) -> Span:
@@ -57,38 +78,61 @@ class Call:
         assert self._span is not None, "a call has a span from its `with` on"
         return self._span
 
+    @property
+    def is_of_model(self) -> bool:
+        """Whether a language model is called."""
+        return self._kind.kind == "LLM"
+
     def input(self, value: Any) -> Self:
         """What goes in; for a model a text, or messages such as `{"role": "user", "content": "..."}`."""
+        if self.span.is_recording():
+            with _harmless("input"):
+                self._write_input(value)
+        return self
+
+    def _write_input(self, value: Any) -> None:
         content = self._drawing.content.for_inputs()
-        if not self.span.is_recording():
-            return self
-        self._payload(capture_value(value, content), at.INPUT_VALUE, at.INPUT_MIME_TYPE)
+        if hides(self._kind.kind, self._kind.operation, "INPUT"):
+            return
+        captured = capture_value(value, content)
+        self._payload(captured, at.INPUT_VALUE, at.INPUT_MIME_TYPE)
         if content.mode == "full":
             if self._kind.kind == "LLM":
-                self._messages(value, at.LLM_INPUT_MESSAGES, at.GEN_AI_INPUT_MESSAGES, "user")
+                self._messages(value, content, captured, at.LLM_INPUT_MESSAGES, at.GEN_AI_INPUT_MESSAGES)
             elif self._kind.kind == "TOOL":
-                self._arguments(value)
-        return self
+                self._copy(value, captured, content, at.TOOL_PARAMETERS, at.GEN_AI_TOOL_CALL_ARGUMENTS)
+            elif self._kind.kind == "EMBEDDING":
+                self.span.set_attributes(text_attributes(value, content))
 
     def output(self, value: Any) -> Self:
         """What comes out; for a retriever the documents: texts, mappings, or objects with a text and a score."""
         self._written = True
+        if self.span.is_recording():
+            with _harmless("output"):
+                self._write_output(value)
+        return self
+
+    def _write_output(self, value: Any) -> None:
         content = self._drawing.content.for_outputs()
-        if not self.span.is_recording():
-            return self
+        if hides(self._kind.kind, self._kind.operation, "OUTPUT"):
+            return
         captured = capture_value(value, content)
         self._payload(captured, at.OUTPUT_VALUE, at.OUTPUT_MIME_TYPE)
         if content.mode == "full" and captured is not None:
             if self._kind.kind == "LLM":
-                self._messages(value, at.LLM_OUTPUT_MESSAGES, at.GEN_AI_OUTPUT_MESSAGES, "assistant")
+                self._messages(value, content, captured, at.LLM_OUTPUT_MESSAGES, at.GEN_AI_OUTPUT_MESSAGES)
             elif self._kind.kind == "TOOL":
-                self.span.set_attribute(at.GEN_AI_TOOL_CALL_RESULT, captured.text)
-            else:
-                self._documents(value)
-        return self
+                self._copy(value, captured, content, at.GEN_AI_TOOL_CALL_RESULT)
+            elif self._kind.kind == "RETRIEVER":
+                self.span.set_attributes(document_attributes(value, content))
 
     def usage(self, *, input: int | None = None, output: int | None = None, model: str | None = None) -> Self:
         """The tokens that a model counted, and which one answered, where that is not the one asked for."""
+        with _harmless("usage"):
+            self._write_usage(input, output, model)
+        return self
+
+    def _write_usage(self, input: int | None, output: int | None, model: str | None) -> None:
         counted = {
             at.GEN_AI_USAGE_INPUT_TOKENS: input,
             at.LLM_TOKEN_COUNT_PROMPT: input,
@@ -101,54 +145,111 @@ class Call:
         for token_type, count in (("input", input), ("output", output)):
             if count is not None:
                 self._drawing.calls.tokens.record(count, {**self._labels, at.GEN_AI_TOKEN_TYPE: token_type})
-        return self
 
     def chunk(self, chunk: Any) -> None:
-        """One more chunk of an answer that comes as a stream; what is not a text is shown in a list."""
+        """One more chunk of an answer that comes as a stream; what is not a text, and has none, is shown in a list."""
         self._chunk_count += 1
         if self._chunk_count == 1:
             took = time.perf_counter() - self._started
             self.span.set_attribute(at.GEN_AI_FIRST_CHUNK, took)
             if self._kind.kind == "LLM":
                 self._drawing.calls.first_chunk.record(took, self._labels)
-        if self._chunk_count <= KEPT_CHUNKS:
-            self._chunks.append(chunk)
+        if self.span.is_recording():
+            with _harmless("chunk"):
+                self._chunks.add(chunk)
 
     @contextmanager
     def current(self) -> Generator[None]:
         """Make the span current for a moment; who consumes a stream is not inside of the call between two chunks."""
-        with use_span(self.span, record_exception=False, set_status_on_exception=False):
+        token = otel_context.attach(self._around())
+        try:
             yield
+        finally:
+            otel_context.detach(token)
+
+    @contextmanager
+    def resumed(self) -> Generator[None]:
+        """As `current`, for the next part of a generator: what that has made current before is so again."""
+        token = otel_context.attach(self._inside if self._inside is not None else self._around())
+        try:
+            yield
+        finally:
+            self._inside = otel_context.get_current()
+            otel_context.detach(token)
+
+    def _around(self) -> Context:
+        return otel_context.set_value(_CALL, self, set_span_in_context(self.span))
+
+    def keep_open(self) -> None:
+        """Let the end of the `with` that is open be no end: what was given back is still to be read, or awaited."""
+        self._goes_on = True
+
+    def leave(self) -> None:
+        """End it, if it has not ended: nobody is going to read the rest."""
+        self._goes_on = False
+        self.__exit__(GeneratorExit, GeneratorExit(), None)
 
     def __enter__(self) -> Self:
+        """Begin it, or go on with one that was kept open."""
+        self._goes_on = False
+        if self._span is None:
+            self._begin()
+        return self
+
+    def _begin(self) -> None:
         self._drawing = drawing()
+        self._attempt = _attempt_here()
         kind, identity = self._kind, self._drawing.identity
-        facts = {at.SPAN_KIND: kind.kind, at.GEN_AI_OPERATION_NAME: kind.operation, **kind.about}
+        about = {key: mask_secrets(value) if isinstance(value, str) else value for key, value in kind.about.items()}
+        if at.LLM_INVOCATION_PARAMETERS in about and hides_parameters():
+            del about[at.LLM_INVOCATION_PARAMETERS]
+        facts = {at.SPAN_KIND: kind.kind, at.GEN_AI_OPERATION_NAME: kind.operation, **about}
         self._labels = {key: value for key, value in facts.items() if key in _LABELS}
         if at.GEN_AI_WORKFLOW_NAME in identity:
             self._labels[at.GEN_AI_WORKFLOW_NAME] = identity[at.GEN_AI_WORKFLOW_NAME]
-        self._span = self._drawing.tracer.start_span(kind.name, kind=kind.span_kind, attributes={**identity, **facts})
+        self._facts = {**identity, **facts}
+        self._span = self._drawing.tracer.start_span(
+            mask_secrets(kind.name), kind=kind.span_kind, attributes=self._facts
+        )
         self._started = time.perf_counter()
-        return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        span = self.span
+        """End it, once."""
+        if self._ended or (self._goes_on and error is None):
+            return
+        self._ended, span = True, self.span
         if self._chunks and not self._written:
-            texts = all(isinstance(chunk, str) for chunk in self._chunks)
-            self.output("".join(self._chunks) if texts else self._chunks)
-        if error is None:
-            span.set_status(StatusCode.OK)
-        elif not isinstance(error, (asyncio.CancelledError, GeneratorExit)):  # which are no errors
-            write_exception(span, error, self._drawing.content, time.time_ns())
-            set_status(span, "failed", error, self._drawing.content)
-            self._labels[at.ERROR_TYPE] = error_type(error)
+            self.output(self._chunks.value())
+            if self._chunks.are_cut:
+                span.set_attribute(at.TRUNCATED, True)
+        self._write_end(error)
+        if getattr(span, "dropped_attributes", 0):  # the oldest are lost first, and these say what it is
+            span.set_attributes(self._facts)
         calls = self._drawing.calls
         duration = calls.tool if self._kind.kind == "TOOL" else calls.client
         with self.current():  # an exemplar leads to the span
             duration.record(time.perf_counter() - self._started, self._labels)
         span.end()
+
+    def _write_end(self, error: BaseException | None) -> None:
+        span, content = self.span, self._drawing.content
+        match error:
+            case None:
+                set_completed(span)
+            case asyncio.CancelledError():  # which is no error, and the next one neither
+                span.set_attribute(at.CALL_OUTCOME, "cancelled")
+            case GeneratorExit():
+                span.set_attribute(at.CALL_OUTCOME, "closed")
+            case _:
+                if self._attempt is None or self._attempt.child_error is not error:
+                    stack_chars = max(BYTES_BESIDE_STACK - _size_of(span), SHORTEST_STACK)
+                    write_exception(span, error, content, time.time_ns(), stack_chars)
+                if self._attempt is not None:
+                    self._attempt.child_error = error  # recorded where it was raised
+                set_status(span, "failed", error, content)
+                self._labels[at.ERROR_TYPE] = error_type(error)
 
     def _payload(self, captured: Captured | None, key: str, mime_type: str) -> None:
         if captured is not None:
@@ -158,66 +259,73 @@ class Call:
             if captured.uri is not None:
                 self.span.set_attribute(at.INPUT_URI if key == at.INPUT_VALUE else at.OUTPUT_URI, captured.uri)
 
-    def _arguments(self, value: Any) -> None:
-        captured = capture_value(value, self._drawing.content)
-        if captured is not None:
-            self.span.set_attributes({at.TOOL_PARAMETERS: captured.text, at.GEN_AI_TOOL_CALL_ARGUMENTS: captured.text})
+    def _messages(
+        self, value: Any, content: ContentPolicy, captured: Captured | None, flat: str, structured: str
+    ) -> None:
+        goes_in = flat == at.LLM_INPUT_MESSAGES
+        # What the value itself takes for characters of several bytes is missing here.
+        more = len(captured.text.encode(errors="surrogatepass")) - len(captured.text) if captured is not None else 0
+        room = max((min(self._room, INPUT_BYTES) if goes_in else self._room) - more, 1024)
+        said = message_attributes(value, content, flat, structured, "user" if goes_in else "assistant", room)
+        self._room -= more + len(str(said.get(structured, "")).encode(errors="surrogatepass"))
+        self.span.set_attributes(said)
 
-    def _messages(self, value: Any, flat: str, structured: str, role: str) -> None:
-        """Messages as OpenInference wants them (an attribute each) and as `gen_ai` does (one JSON text)."""
-        attributes: dict[str, AttributeValue] = {}
-        shown: list[dict[str, Any]] = []
-        for said_by, said in _said(value, role)[:SHOWN_MESSAGES]:
-            text = redact_text(said, self._drawing.content, path=flat, max_chars=MESSAGE_CHARS)
-            start = f"{flat}.{len(shown)}.message"
-            attributes |= {f"{start}.role": said_by, f"{start}.content": text}
-            shown.append({"role": said_by, "parts": [{"type": "text", "content": text}]})
-        if shown:
-            attributes[structured] = json.dumps(shown, ensure_ascii=False)
-            self.span.set_attributes(attributes)
+    def _copy(self, value: Any, captured: Captured | None, content: ContentPolicy, *keys: str) -> None:
+        """Write once more what was captured, shorter where it has many bytes."""
+        if captured is None:
+            return
+        size = len(captured.text.encode(errors="surrogatepass"))
+        if size > COPY_BYTES:
+            shorter = replace(content, max_chars=max(content.max_chars * COPY_BYTES // size, SMALLEST_LIMIT), blob=None)
+            captured = capture_value(value, shorter) or captured
+        self.span.set_attributes(dict.fromkeys(keys, captured.text))
 
-    def _documents(self, value: Any) -> None:
-        found = cast("Sequence[Any]", value) if isinstance(value, (list, tuple)) else [value]
-        attributes: dict[str, AttributeValue] = {}
-        for number, document in enumerate(found[:SHOWN_DOCUMENTS]):
-            start = f"{at.RETRIEVAL_DOCUMENTS}.{number}.document"
-            text = document if isinstance(document, str) else _field(document, ("content", "text", "page_content"))
-            if isinstance(text, str):
-                attributes[f"{start}.content"] = redact_text(text, self._drawing.content, path=start, max_chars=4096)
-            for name, names in (("score", ("score",)), ("id", ("id", "id_", "doc_id", "node_id"))):
-                fact = None if isinstance(document, str) else _field(document, names)
-                if isinstance(fact, (str, int, float)):
-                    attributes[f"{start}.{name}"] = fact
-        self.span.set_attributes(attributes)
+
+class _NoCall(Call):
+    """What is current where no call is: all that is said of it is heard by nobody."""
+
+    def __init__(self) -> None:
+        super().__init__(CallKind("", "", SpanKind.INTERNAL, "", {}))
+        self._span = INVALID_SPAN
+
+    def usage(self, *, input: int | None = None, output: int | None = None, model: str | None = None) -> Self:
+        return self
+
+
+def current_call() -> Call:
+    """The call of `@tool`, `@llm_call` or `@retriever` in which this code runs, to say more about it.
+
+        @llm_call(model="gpt-4o")
+        async def ask(prompt: str) -> str:
+            answer = await client.ask(prompt)
+            current_call().usage(input=answer.tokens_read, output=answer.tokens_written)
+            return answer.text
+
+    Outside of calls it may be used as well, and does nothing.
+    """
+    found = otel_context.get_value(_CALL)
+    return found if isinstance(found, Call) else _NoCall()
+
+
+def _attempt_here() -> OpenAttempt | None:
+    """The attempt, with its span, that is running here."""
+    scope, run = current_attempt.get(), current_run()
+    return run.attempts.get(scope.exec_id) if scope is not None and run is not None else None
+
+
+def _size_of(span: Span) -> int:
+    """About how many bytes its attributes have."""
+    attributes: Mapping[str, AttributeValue] = getattr(span, "attributes", None) or {}
+    return sum(len(text.encode(errors="surrogatepass")) for text in attributes.values() if isinstance(text, str))
+
+
+@contextmanager
+def _harmless(what: str) -> Generator[None]:
+    """Nothing that goes wrong with what a call shows may go wrong in the call: it is missing, and that is logged."""
+    try:
+        yield
+    except Exception:  # the guard around somebody's values
+        logger.warning("the %s of a call could not be shown", what, exc_info=True)
 
 
 _LABELS = frozenset((at.GEN_AI_OPERATION_NAME, at.GEN_AI_PROVIDER_NAME, at.GEN_AI_REQUEST_MODEL, at.GEN_AI_TOOL_NAME))
-
-
-def _said(value: Any, role: str) -> list[tuple[str, str]]:
-    """Who said what; nothing where a value holds no messages."""
-    if isinstance(value, str):
-        return [(role, value)]
-    if isinstance(value, Mapping):
-        fields = cast("Mapping[str, Any]", value)
-        if isinstance(fields.get("content"), str):
-            return [(str(fields.get("role", role)), fields["content"])]
-        for name in ("messages", "prompt"):
-            if name in fields:
-                return _said(fields[name], role)
-        return []
-    if isinstance(value, (list, tuple)):
-        return [one for item in cast("Iterable[Any]", value) for one in _said(item, role)]
-    said = getattr(value, "content", None)
-    return [(str(getattr(value, "role", role)), said)] if isinstance(said, str) else []
-
-
-def _field(document: Any, names: tuple[str, ...]) -> Any:
-    for name in names:
-        if isinstance(document, Mapping):
-            value = cast("Mapping[str, Any]", document).get(name)
-        else:
-            value = getattr(document, name, None)
-        if value is not None and not callable(value):
-            return value
-    return None

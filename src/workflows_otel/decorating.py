@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import aclosing, closing
-from functools import wraps
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial, wraps
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
@@ -14,6 +16,8 @@ from opentelemetry.util.types import AttributeValue
 
 from workflows.instrumentation import attributes as at
 from workflows_otel.calls import Call, CallKind
+from workflows_otel.drawn_streams import Start, async_generator_of, generator_of, given_back
+from workflows_otel.errors import TelemetrySetupError
 
 __all__ = ["Wrapping", "llm_call", "retriever", "tool"]
 
@@ -22,21 +26,33 @@ R = TypeVar("R")
 
 
 class Wrapping:
-    """A decorator that makes each call of a function a span, and a context manager around one call."""
+    """A decorator that makes each call of a function a span, and a context manager around one call.
+
+    One and the same may be entered in several tasks and threads at once.
+    """
 
     def __init__(self, make: Callable[[str], CallKind]) -> None:
         self._make = make
-        self._open: list[tuple[Call, Any]] = []
+        self._open: list[tuple[object, Call, Any]] = []
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """The function, drawn. A generator's span ends when its last item was taken, or when it is closed."""
-        kind = self._make(function.__name__)
-        names = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
-        skipped = 1 if next(iter(inspect.signature(function).parameters), "") in ("self", "cls") else 0
+        """The function, drawn.
+
+        Of a generator, and of what gives one back, the span ends when its last item was taken, or when it is closed or
+        thrown away; of what gives back a coroutine, when that has ended. What a model's client streams is such too.
+        """
+        if isinstance(function, (classmethod, staticmethod)):
+            return type(cast("Any", function))(self(cast("Any", function).__func__))
+        if not callable(function):
+            raise TelemetrySetupError(
+                f"{function!r} is no function, and cannot be drawn. Give names by keyword: @tool(name=...), "
+                f"@llm_call(model=...), @retriever(name=...)."
+            )
+        kind = self._make(_name_of(function))
+        names = _Names.of(function)
 
         def begun(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Call, Any]:
-            # `*args` beyond the names are left out: they have none.
-            return Call(kind), {**dict(zip(names, args[skipped:], strict=False)), **options}
+            return Call(kind), names.given(args, options)
 
         if inspect.isasyncgenfunction(function):
             wrapper: Callable[..., Any] = _async_generator(function, begun)
@@ -52,15 +68,70 @@ class Wrapping:
         call = Call(self._make("")).__enter__()
         current = call.current()
         current.__enter__()
-        self._open.append((call, current))
+        self._open.append((_here(), call, current))
         return call
 
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        call, current = self._open.pop()
+        here = _here()
+        mine = [entered for entered in self._open if entered[0] is here or entered[0] == here]
+        entered = (mine or self._open)[-1]  # it may be left elsewhere than it was entered
+        self._open.remove(entered)
+        _, call, current = entered
         current.__exit__(None, None, None)
         call.__exit__(exc_type, error, traceback)
+
+    async def __aenter__(self) -> Call:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(exc_type, error, traceback)
+
+
+def _here() -> object:
+    """The current task, or thread."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs here
+        task = None
+    return task or threading.get_ident()
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What the arguments of a function are called; looked up once, since a call must cost little."""
+
+    positional: tuple[str, ...]
+    rest: str
+    skipped: int
+
+    @staticmethod
+    def of(function: Callable[..., Any]) -> _Names:
+        try:
+            parameters = list(inspect.signature(function).parameters.values())
+        except (TypeError, ValueError):  # one of those that are written in C
+            return _Names((), "args", 0)
+        skipped = 1 if parameters and parameters[0].name in ("self", "cls") else 0
+        by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        positional = tuple(parameter.name for parameter in parameters[skipped:] if parameter.kind in by_place)
+        rest = [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.VAR_POSITIONAL]
+        return _Names(positional, rest[0] if rest else "args", skipped)
+
+    def given(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
+        found = dict(zip(self.positional, args[self.skipped :], strict=False))
+        if rest := args[self.skipped + len(self.positional) :]:
+            found[self.rest] = list(rest)
+        return {**found, **options}
+
+
+def _name_of(function: Any) -> str:
+    inner = function
+    while isinstance(inner, partial):
+        inner = cast("Any", inner.func)
+    return getattr(inner, "__name__", None) or type(inner).__name__
 
 
 Begun = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Call, Any]]
@@ -72,8 +143,7 @@ def _plain(function: Callable[..., Any], begun: Begun) -> Callable[..., Any]:
         with call:
             with call.input(given).current():
                 result = function(*args, **options)
-            call.output(result)
-            return result
+            return given_back(call, result)
 
     return call_it
 
@@ -84,45 +154,28 @@ def _coroutine(function: Callable[..., Any], begun: Begun) -> Callable[..., Any]
         with call:
             with call.input(given).current():
                 result = await function(*args, **options)
-            call.output(result)
-            return result
+            return given_back(call, result)
 
     return call_it
 
 
 def _generator(function: Callable[..., Any], begun: Begun) -> Callable[..., Any]:
-    def call_it(*args: Any, **options: Any) -> Generator[Any, None, None]:
-        call, given = begun(args, options)
-        with call, closing(function(*args, **options)) as chunks:
-            call.input(given)
-            while True:
-                with call.current():
-                    try:
-                        chunk = next(chunks)
-                    except StopIteration:
-                        return
-                call.chunk(chunk)
-                yield chunk
-
-    return call_it
+    return generator_of(_starting(function, begun))
 
 
 def _async_generator(function: Callable[..., Any], begun: Begun) -> Callable[..., Any]:
-    async def call_it(*args: Any, **options: Any) -> AsyncGenerator[Any, None]:
+    return async_generator_of(_starting(function, begun))
+
+
+def _starting(function: Callable[..., Any], begun: Begun) -> Start:
+    def start(*args: Any, **options: Any) -> tuple[Call, Any]:
         call, given = begun(args, options)
         with call:
-            async with aclosing(function(*args, **options)) as chunks:
-                call.input(given)
-                while True:
-                    with call.current():
-                        try:
-                            chunk = await anext(chunks)
-                        except StopAsyncIteration:
-                            return
-                    call.chunk(chunk)
-                    yield chunk
+            chunks = function(*args, **options)
+            call.input(given).keep_open()
+        return call, chunks
 
-    return call_it
+    return start
 
 
 @overload
@@ -161,8 +214,9 @@ def llm_call(
 ) -> Any:
     """Make calls of a model spans: `@llm_call(model=...)`, or `with llm_call(model=...) as call`.
 
-    Of a generator the span ends when its last chunk was taken, and says how long the first one took. The tokens are
-    told by `call.usage(input=..., output=...)`, in the `with` form.
+    Of a stream (a generator, or what a model's client gives) the span ends when its last chunk was taken, and says how
+    long the first one took. The tokens are told by `call.usage(input=..., output=...)`; in a decorated function `call`
+    is `current_call()`.
 
     Args:
         function: What is decorated.

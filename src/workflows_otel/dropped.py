@@ -22,6 +22,7 @@ def dropped_spans() -> list[tuple[str, str, int]]:
     lost: Counter[tuple[str, str]] = Counter()
     for back_end, counts in _watched:
         result = counts()
-        lost[back_end, "queue"] += result.dropped or 0
+        if result.dropped is not None:  # else nobody knows: the queue is the application's own
+            lost[back_end, "queue"] += result.dropped
         lost[back_end, "export"] += result.failed
     return [(back_end, reason, count) for (back_end, reason), count in lost.items()]

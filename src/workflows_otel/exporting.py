@@ -21,15 +21,15 @@ from workflows.instrumentation.content import ContentPolicy, Mode, redact_text
 from workflows.instrumentation.redaction import MASK, REDACTION_FAILED, is_secret_key, mask_secrets
 from workflows_otel.batching import shut_down
 from workflows_otel.own_scope import SCOPE
+from workflows_otel.own_spans import OwnSpan
 from workflows_otel.withholding import without_values
 
 __all__ = ["RedactingExporter", "redacting"]
 
 SHUTDOWN_MILLIS = 5000.0
 
-# What we write has been masked when it was written; anything else on our spans was put there by somebody else.
+# The user's callback has seen what we write under these names, and is not asked again.
 _OURS = frozenset(value for name, value in vars(at).items() if name.isupper() and isinstance(value, str))
-_EXCEPTION = frozenset((at.EXCEPTION_TYPE, at.EXCEPTION_MESSAGE, at.EXCEPTION_STACKTRACE))
 
 Plain = Mapping[str, Any]
 
@@ -126,15 +126,16 @@ class RedactingExporter(SpanExporter):
     def _masked(self, span: ReadableSpan) -> ReadableSpan:
         ours = _is_ours(span)
         attributes = span.attributes or {}
-        changed = self._attributes(attributes, ours)
+        changed = self._attributes(attributes, ours, _unmasked(span, attributes) if ours else attributes)
         if ours and self.drawn is not None and self.drawn != self._policy.mode:
             changed = without_values(attributes if changed is None else changed, self._policy)
         if self._about is not None and (more := self._about(span)):
             changed = {**(attributes if changed is None else changed), **more}
         events = self._events(span.events, ours) if span.events else None
-        links = self._links(span.links) if span.links and not ours else None
+        own = span if isinstance(span, OwnSpan) else None
+        links = self._links(span.links) if span.links and (own is None or own.has_room) else None
         status = self._status(span.status)
-        name = span.name if ours else redact_text(span.name)
+        name = span.name if own is not None and not own.is_renamed else redact_text(span.name)
         resource = self._resource_of(span)
         if changed is events is links is status is None and name == span.name and resource is span.resource:
             return span
@@ -148,13 +149,12 @@ class RedactingExporter(SpanExporter):
             status or span.status,
         )
 
-    def _attributes(self, attributes: Plain, ours: bool) -> dict[str, Any] | None:
-        """The attributes, masked; None where nothing changes."""
-        asked = [key for key in attributes if key not in _OURS] if ours else attributes
+    def _attributes(self, attributes: Plain, ours: bool, asked: Iterable[str]) -> dict[str, Any] | None:
+        """The attributes, those that are `asked` about masked; None where nothing changes."""
         changed: dict[str, Any] | None = None
         for key in asked:
             value = attributes[key]
-            shown = _redacted(key, value, self._policy)
+            shown = _redacted(key, value, self._masking if ours and key in _OURS else self._policy)
             if shown is not value:
                 changed = dict(attributes) if changed is None else changed
                 changed[key] = shown
@@ -170,17 +170,13 @@ class RedactingExporter(SpanExporter):
         return shown if changed else None
 
     def _event_attributes(self, event: Event, ours: bool) -> dict[str, Any] | None:
+        # Also on a span of ours: the application may have recorded it there, under whatever names.
         attributes = event.attributes or {}
-        if not (ours and _OURS.issuperset(attributes)):
-            return self._attributes(attributes, ours=False)
-        if not _EXCEPTION.issubset(attributes):
-            return None
-        # The application may have recorded it on a span of ours; then nobody has masked it yet.
-        shown = {key: _redacted(key, value, self._masking) for key, value in attributes.items()}
-        return shown if shown != dict(attributes) else None
+        known = ours and _OURS.issuperset(attributes)
+        return self._attributes(attributes, known, attributes)
 
     def _links(self, links: Sequence[Link]) -> list[Link] | None:
-        shown = [(link, self._attributes(link.attributes or {}, ours=False)) for link in links]
+        shown = [(link, self._attributes(link.attributes or {}, False, link.attributes or {})) for link in links]
         if all(about is None for _, about in shown):
             return None
         return [link if about is None else Link(link.context, about) for link, about in shown]
@@ -200,6 +196,13 @@ class RedactingExporter(SpanExporter):
             missing = {key: value for key, value in added.attributes.items() if key not in own.attributes}
             known = self._resources[id(own)] = (own, own.merge(Resource(missing)) if missing else own)
         return known[1]
+
+
+def _unmasked(span: ReadableSpan, attributes: Plain) -> Iterable[str]:
+    """Attributes of a span of ours that may hold what nobody has masked: who knows their names can write them too."""
+    if isinstance(span, OwnSpan):
+        return [key for key in span.written_by_others or () if key in attributes]
+    return attributes
 
 
 def _is_ours(span: ReadableSpan) -> bool:

@@ -6,11 +6,14 @@ import hashlib
 import logging
 import math
 import os
+import re
+import reprlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from http.client import HTTPException
-from typing import Any, Literal
+from numbers import Real
+from typing import Any, Literal, get_args
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
@@ -26,6 +29,9 @@ from workflows_otel.traces import TraceRef, trace_of
 __all__ = ["feedback"]
 
 SECONDS = 5.0
+HEX_IDS = re.compile(r"[0-9a-f]{32}:[0-9a-f]{16}")
+
+Judge = Literal["HUMAN", "LLM", "CODE"]
 
 logger = logging.getLogger("workflows.otel")
 
@@ -36,7 +42,7 @@ def feedback(
     value: float | bool | str,
     *,
     comment: str | None = None,
-    judge: Literal["HUMAN", "LLM", "CODE"] = "HUMAN",
+    judge: Judge = "HUMAN",
     by: str = "",
     to: Preset | Iterable[Preset] | None = None,
 ) -> Future[tuple[str, ...]]:
@@ -58,18 +64,19 @@ def feedback(
         to: Back ends, where this process has no `setup()` for them: `phoenix(...)`, `langfuse(...)`.
 
     Raises:
-        TelemetrySetupError: If the run has no trace here, no back end keeps judgements, or the value is no finite
-            number. What a back end refuses is the result's exception.
+        TelemetrySetupError: If the run has no trace here, no back end keeps judgements, or what is said is none. What a
+            back end refuses is the result's exception.
     """
-    ref = run if isinstance(run, TraceRef) else trace_of(run)
+    ref = _ref(run)
+    value = _checked(name, value, judge)
+    if comment is not None and not isinstance(comment, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # checked here
+        raise TelemetrySetupError(f"feedback comment {reprlib.repr(comment)} is no text. Say it in words.")
     if ref is None or not ref.sampled:
         why = "is not sampled, so no back end has it" if ref is not None else "was not drawn in this process"
         raise TelemetrySetupError(
             f"There is nothing to give feedback to: the run {why}. Use the handler of a run that began after setup(), "
             f"or TraceRef(trace_id, span_id) with the ids that trace_of() gave."
         )
-    if isinstance(value, float) and not math.isfinite(value):
-        raise TelemetrySetupError(f"feedback value {value!r} is no finite number. Use one, a yes or no, or a word.")
     asked = active_presets() if to is None else [to] if isinstance(to, Preset) else to
     presets = [preset for preset in asked if preset.judge is not None]
     if not presets:
@@ -82,6 +89,45 @@ def feedback(
         hashlib.sha256(key.encode()).hexdigest()[:32], ref.trace_id, ref.span_id, name, value, comment, judge
     )
     return _sender(os.getpid()).submit(_send, judgement, presets)
+
+
+def _ref(run: object) -> TraceRef | None:
+    if isinstance(run, TraceRef):
+        if not (HEX_IDS.fullmatch(f"{run.trace_id}:{run.span_id}")):
+            raise TelemetrySetupError(
+                f"{run!r} has no trace id of 32 and span id of 16 hexadecimal digits. Use those that trace_of() gave."
+            )
+        return run
+    if not isinstance(run, (WorkflowHandler, str)):
+        raise TelemetrySetupError(
+            f"feedback cannot be given to {run!r}: it is no run. Use what run() gave, its run_id, or a TraceRef."
+        )
+    return trace_of(run)
+
+
+def _checked(name: object, value: object, judge: object) -> float | bool | str:
+    """The value as JSON can hold it, where what is said is a judgement."""
+    if not isinstance(name, str) or not name.strip():
+        raise TelemetrySetupError(
+            f"feedback name {name!r} does not say what is judged. Use a word: 'helpful', 'correct' ..."
+        )
+    if judge not in get_args(Judge):
+        raise TelemetrySetupError(f"feedback judge {judge!r} is unknown. Use one of {', '.join(get_args(Judge))}.")
+    if isinstance(value, (bool, str)):
+        return value
+    try:
+        number = float(value) if isinstance(value, Real) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise TelemetrySetupError(
+            f"feedback value {_short(value)} is no finite number. Use one, a yes or no, or a word."
+        )
+    return value if isinstance(value, (int, float)) else number
+
+
+def _short(value: object) -> str:
+    return f"of {value.bit_length()} bits" if isinstance(value, int) else reprlib.repr(value)
 
 
 @lru_cache(maxsize=1)

@@ -65,6 +65,7 @@ class OtelHandler:
         self._signals = signals
         self._tracer = tracer
         self._open: dict[str, OpenRun] = {}
+        self._awaited: Callable[[], bool] | None = None
         self._draw: dict[type[Record], Callable[[Any], None]] = {
             RunStarted: self._run_started,
             RunResumed: self._run_started,
@@ -91,6 +92,10 @@ class OtelHandler:
         self._waits = WaitSpans(self._tracer, self.name)
         self._shows_streams = settings.streams != "off"
 
+    def at_next_run(self, look: Callable[[], bool]) -> None:
+        """Call `look` when a run starts, until it says that it need not be called any more."""
+        self._awaited = look
+
     @property
     def tracer(self) -> Tracer:
         """What makes the spans."""
@@ -100,6 +105,11 @@ class OtelHandler:
     def open_runs(self) -> int:
         """How many runs have an open span; in a process at rest 0."""
         return len(self._open)
+
+    @property
+    def open_spans(self) -> int:
+        """How many spans are open."""
+        return sum(1 + len(run.calls) + len(run.attempts) for run in list(self._open.values()))
 
     def handle(self, record: Record) -> None:
         """Draw one record."""
@@ -128,19 +138,32 @@ class OtelHandler:
         if attempt is not None:
             attempt.span.add_event(name, capture_fields(fields, self.settings.content.for_outputs()))
 
+    def tag(self, run_id: str, tags: Mapping[str, Any]) -> None:
+        """Put tags that are around a run (by llama-index's `instrument_tags`) on its span."""
+        run = self._open.get(run_id)
+        if run is not None:
+            shown = capture_fields(tags, self.settings.content.for_inputs())
+            run.span.set_attributes({f"llamaindex.{name}": value for name, value in shown.items()})
+
     def close(self) -> None:
         """Close every open span as interrupted: nobody is going to tell how those runs end."""
         for run_id in list(self._open):
             self._interrupt(run_id, time.time_ns())
+
+    def forget(self) -> None:
+        """Let go of what is open, unended: in a forked child, whose parent ends and sends it."""
+        self._open.clear()
 
     def _run_started(self, record: RunStarted) -> None:
         if self._open and record.at_ns - self._open[oldest := next(iter(self._open))].started_ns > FORGET_AFTER_NS:
             self._interrupt(oldest, record.at_ns)
         if self._signals is not None and not self._signals.awake:
             self._signals.look(record)
+        if self._awaited is not None and self._awaited():
+            self._awaited = None
         parent = self._open.get(record.parent[0]) if record.parent is not None else None
         run = self._runs.started(record, parent)
-        remember(record.run_id, run.span.get_span_context(), self._tracer)
+        remember(record.run_id, run.span.get_span_context())
         if run.span.is_recording():
             self._open[record.run_id] = run
 
@@ -237,7 +260,7 @@ def _outside(run_id: str, name: str) -> Mapping[str, str] | None:
     return (
         None
         if mine is None
-        else carrier_of_run(mine.span.get_span_context(), mine.first, mine.started_ns, mine.identity)
+        else carrier_of_run(mine.span.get_span_context(), mine.first, mine.started_ns, mine.identity, mine.waiting)
     )
 
 

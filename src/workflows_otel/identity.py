@@ -19,6 +19,7 @@ from opentelemetry.context import Context
 from workflows.instrumentation import Identity
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation import context as engine_context
+from workflows.instrumentation.redaction import mask_secrets
 
 __all__ = ["Caller", "caller_of", "context"]
 
@@ -49,8 +50,8 @@ class Caller:
 @contextmanager
 def context(
     *,
-    session_id: str | None = None,
-    user_id: str | None = None,
+    session_id: str | int | None = None,
+    user_id: str | int | None = None,
     tags: Iterable[str] = (),
     metadata: Mapping[str, Any] | None = None,
 ) -> Generator[Identity]:
@@ -60,10 +61,15 @@ def context(
     characters), so that services which are called with it know them; metadata stays in this process. Blocks nest: what
     an inner block leaves out is taken from the outer one; tags and metadata are merged.
     """
+    session_id, user_id = (
+        None if one is None else str(one) for one in (session_id, user_id)
+    )  # a number, from a database
     with engine_context(session_id=session_id, user_id=user_id, tags=tags, metadata=metadata) as identity:
-        entries = {at.SESSION_ID: identity.session_id, at.USER_ID: identity.user_id}
-        entries[at.TAGS] = ",".join(tag for tag in identity.tags if "," not in tag)
         around = otel_context.get_current()
+        entries = {at.SESSION_ID: identity.session_id, at.USER_ID: identity.user_id}
+        # With those that another process sent: they are merged on the spans, too.
+        every = dict.fromkeys((*_split(_baggage(at.TAGS, around)), *identity.tags))
+        entries[at.TAGS] = ",".join(tag for tag in every if "," not in tag)
         for name, value in entries.items():
             if value and value.isascii() and len(value) <= LONGEST_BAGGAGE:
                 around = baggage.set_baggage(name, value, around)
@@ -76,17 +82,22 @@ def context(
 
 def caller_of(identity: Identity, ambient: Context) -> Caller:
     """Who asked for a run that starts in `ambient`, with the identity that the engine knows."""
-    session_id, user_id = identity.session_id, identity.user_id
     session_id = (
-        session_id or _text(at.SESSION_ID, "session_id", ambient) or _baggage(at.GEN_AI_CONVERSATION_ID, ambient)
+        identity.session_id
+        or _text(at.SESSION_ID, "session_id", ambient)
+        or _baggage(at.GEN_AI_CONVERSATION_ID, ambient)
     )
     return Caller(
-        session_id,
-        user_id or _text(at.USER_ID, "user_id", ambient),
-        tuple(dict.fromkeys((*identity.tags, *_tags(ambient)))),
+        _masked(session_id),
+        _masked(identity.user_id or _text(at.USER_ID, "user_id", ambient)),
+        tuple(dict.fromkeys(mask_secrets(tag) for tag in (*identity.tags, *_tags(ambient)))),
         {**_metadata(ambient), **identity.metadata} if identity.metadata else _metadata(ambient),
-        _text("", "trace_name", ambient),
+        _masked(_text("", "trace_name", ambient)),
     )
+
+
+def _masked(text: str | None) -> str | None:
+    return None if text is None else mask_secrets(text)
 
 
 def _text(name: str, langfuse_name: str, ambient: Context) -> str | None:
@@ -109,9 +120,12 @@ def _tags(ambient: Context) -> list[str]:
         if isinstance(value, (list, tuple)):
             found += [tag for tag in cast("Iterable[object]", value) if isinstance(tag, str)]
     for name in (at.TAGS, f"{_LANGFUSE_BAGGAGE}tags"):
-        text = _baggage(name, ambient)
-        found += [tag.strip() for tag in text.split(",") if tag.strip()] if text else []
+        found += _split(_baggage(name, ambient))
     return found
+
+
+def _split(tags: str | None) -> list[str]:
+    return [tag.strip() for tag in (tags or "").split(",") if tag.strip()]
 
 
 def _metadata(ambient: Context) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from opentelemetry.metrics import MeterProvider
 
 from workflows.instrumentation import add_handler
 from workflows.instrumentation.content import ContentPolicy, Mode
+from workflows_otel import llama_index_hook
 from workflows_otel._ownership import warn_if_mixed
 from workflows_otel.handler import OtelHandler
 from workflows_otel.instruments import CallInstruments
@@ -23,12 +25,47 @@ from workflows_otel.propagation import HANDLER_NAME
 from workflows_otel.runs import current_run
 from workflows_otel.settings import ResumeTrace, RunParent, Settings, Streams
 from workflows_otel.signals import Signals
+from workflows_otel.stamping import stamp_if_set
 
-__all__ = ["Drawing", "drawing", "drawn_providers", "instrument", "instrumented", "uninstrument"]
+__all__ = [
+    "Drawing",
+    "drawing",
+    "drawn_providers",
+    "instrument",
+    "instrumented",
+    "settings_of",
+    "stand_in",
+    "uninstrument",
+]
 
-_handlers: dict[int, tuple[trace.TracerProvider, OtelHandler, Callable[[], None]]] = {}
+
+@dataclass(slots=True)
+class _Drawn:
+    """A tracer provider on which runs are drawn; `remove` ends that."""
+
+    provider: trace.TracerProvider
+    handler: OtelHandler
+    remove: Callable[[], None]
+
+
+_drawn: dict[int, _Drawn] = {}  # in the order in which they came
+_innermost: _Drawn | None = None
+_stand_ins: dict[int, trace.TracerProvider] = {}
 _signals = Signals()
 _lock = threading.Lock()
+
+
+def _in_child() -> None:
+    """In a forked child: what is open is its parent's, which ends it."""
+    global _lock
+    _lock = threading.Lock()
+    for drawn in _drawn.values():
+        drawn.handler.forget()
+    _signals.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def instrument(
@@ -41,13 +78,14 @@ def instrument(
     resume_trace: ResumeTrace = "auto",
     start_marker: bool = True,
     streams: Streams = "summary",
+    llama_index: bool = False,
     meter_provider: MeterProvider | None = None,
     logger_provider: LoggerProvider | None = None,
 ) -> None:
     """Draw every run of this process as spans of an application's own tracer provider.
 
-    Nothing else is set up: exporters, processors and sampling are the application's. Calling it again for the same
-    provider only changes the options.
+    Nothing else is set up but a processor that says on other libraries' spans below a step whose run they belong to:
+    exporters and sampling are the application's. Calling it again for the same provider only changes the options.
 
     Args:
         tracer_provider: Default: the process's own, also when it is set after this call.
@@ -58,6 +96,7 @@ def instrument(
         resume_trace: As for `setup()`.
         start_marker: As for `setup()`.
         streams: As for `setup()`.
+        llama_index: As for `setup()`.
         meter_provider: Where metrics of runs go; default: the process's own, also when it is set after this call.
         logger_provider: Where log events of runs go; default as for `meter_provider`.
     """
@@ -69,8 +108,12 @@ def instrument(
     )
     if blob is not None:
         policy = replace(policy, blob=blob)
-    settings = Settings(policy, run_parent, resume_trace, start_marker, streams)
-    instrumented(tracer_provider or trace.get_tracer_provider(), settings, meter_provider, logger_provider)
+    settings = Settings(policy, run_parent, resume_trace, start_marker, streams, llama_index=llama_index)
+    provider = tracer_provider or trace.get_tracer_provider()
+    known = _drawn.get(id(provider))
+    if known is not None and settings == Settings(ContentPolicy.from_environment()):
+        settings = known.handler.settings  # who asks for nothing in particular changes nothing: auto-instrumentation
+    instrumented(provider, settings, meter_provider, logger_provider)
 
 
 def instrumented(
@@ -87,20 +130,26 @@ def instrumented(
             meter_provider=meter_provider,
             logger_provider=logger_provider,
         )
-        known = _handlers.get(id(provider))
+        known = _drawn.get(id(provider))
+        stamp_if_set(provider)
         if known is not None:
-            known[1].configure(settings)
-            return known[1]
-        tracer = trace.get_tracer(SCOPE, VERSION, provider, SCHEMA_URL)
-        # Numbered in the order in which they come, so that another process, set up alike, finds their carriers.
-        taken = {handler.name for _, handler, _ in _handlers.values()}
-        names = chain((HANDLER_NAME,), (f"{HANDLER_NAME}.{number}" for number in count(2)))
-        name = next(name for name in names if name not in taken)
-        handler = OtelHandler(
-            tracer, settings, destination=f"opentelemetry:{id(provider):x}", name=name, signals=_signals
-        )
-        _handlers[id(provider)] = (provider, handler, add_handler(handler))
-        return handler
+            known.handler.configure(settings)
+        else:
+            known = _drawn[id(provider)] = _begun(provider, settings)
+        _arrange()
+        return known.handler
+
+
+def _begun(provider: trace.TracerProvider, settings: Settings) -> _Drawn:
+    tracer = trace.get_tracer(SCOPE, VERSION, provider, SCHEMA_URL)
+    # Numbered in the order in which they come, so that another process, set up alike, finds their carriers.
+    taken = {drawn.handler.name for drawn in _drawn.values()}
+    names = chain((HANDLER_NAME,), (f"{HANDLER_NAME}.{number}" for number in count(2)))
+    name = next(name for name in names if name not in taken)
+    handler = OtelHandler(tracer, settings, destination=f"opentelemetry:{id(provider):x}", name=name, signals=_signals)
+    if not stamp_if_set(provider):
+        handler.at_next_run(lambda: stamp_if_set(trace.get_tracer_provider()))
+    return _Drawn(provider, handler, add_handler(handler))
 
 
 def uninstrument(tracer_provider: trace.TracerProvider | None = None) -> None:
@@ -110,18 +159,59 @@ def uninstrument(tracer_provider: trace.TracerProvider | None = None) -> None:
         tracer_provider: Default: all of them.
     """
     with _lock:
-        asked = list(_handlers) if tracer_provider is None else [id(tracer_provider)]
-        found = [_handlers.pop(key) for key in asked if key in _handlers]
-        if not _handlers:
+        asked = list(_drawn) if tracer_provider is None else [id(tracer_provider)]
+        found = [_drawn.pop(key) for key in asked if key in _drawn]
+        for key in asked:
+            _stand_ins.pop(key, None)
+        if not _drawn:
             _signals.end()
-    for _, handler, remove in found:
-        remove()
-        handler.close()
+        _arrange()
+    for drawn in found:
+        drawn.remove()
+        drawn.handler.close()
+
+
+def stand_in(provider: trace.TracerProvider, other: trace.TracerProvider) -> None:
+    """Let the spans of `other` be current in steps where those of `provider` would be: it sends them in its place."""
+    with _lock:
+        _stand_ins[id(provider)] = other
+        _arrange()
+
+
+def _arrange() -> None:
+    """After a change: let the right spans be current in steps, and llama-index be read where that is asked for.
+
+    Spans of other libraries are made by the process's provider, as a rule, and hang below what is current: that must
+    be a span which the same provider sends. Who is told last makes its span the current one.
+    """
+    global _innermost
+    found = _main()
+    if found is not None and (found is not _innermost or found is not next(reversed(_drawn.values()))):
+        before, found.remove = found.remove, add_handler(found.handler)  # told by the first of the two, until it goes
+        before()
+    _innermost = found
+    if any(drawn.handler.settings.llama_index for drawn in _drawn.values()):
+        llama_index_hook.begin()
+    else:
+        llama_index_hook.end()
+
+
+def _main() -> _Drawn | None:
+    """The provider whose spans are current in steps: the process's own, or what stands in for it, else the first."""
+    provider = trace.get_tracer_provider()
+    found = _drawn.get(id(_stand_ins.get(id(provider), provider)))
+    return found or next(iter(_drawn.values()), None)
+
+
+def settings_of(provider: trace.TracerProvider) -> Settings | None:
+    """How runs are drawn on a provider now; None where they are not."""
+    known = _drawn.get(id(provider))
+    return None if known is None else known.handler.settings
 
 
 def drawn_providers() -> list[trace.TracerProvider]:
     """The tracer providers on which runs are drawn."""
-    return [provider for provider, _, _ in _handlers.copy().values()]
+    return [drawn.provider for drawn in _drawn.copy().values()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +229,8 @@ def drawing() -> Drawing:
     run = current_run()
     if run is not None:
         return Drawing(run.tracer, run.settings.content, _signals.calls, run.identity)
-    for _, handler, _ in _handlers.copy().values():
-        return Drawing(handler.tracer, handler.settings.content, _signals.calls, {})
+    main = _innermost
+    if main is not None:
+        return Drawing(main.handler.tracer, main.handler.settings.content, _signals.calls, {})
     tracer = trace.get_tracer(SCOPE, VERSION, schema_url=SCHEMA_URL)
     return Drawing(tracer, ContentPolicy.from_environment(), _signals.calls, {})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, runtime_checkable
 
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.backlog import backlogs
 from workflows.instrumentation.content import cut_values
-from workflows.instrumentation.dispatcher import process_dispatcher
+from workflows.instrumentation.dispatcher import RecordHandler, process_dispatcher
 from workflows_otel.dropped import dropped_spans
 
 __all__ = ["CallInstruments", "Instruments"]
@@ -21,6 +22,22 @@ BYTES = tuple(float(4**power) for power in range(4, 15))  # 256 B to 256 MB
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 
 Observe = Callable[[CallbackOptions], Iterable[Observation]]
+
+_SIGNALS = {
+    "opentelemetry": "traces",
+    "mlflow": "traces",
+    "llama_index": "traces",
+    "opentelemetry.metrics": "metrics",
+    "opentelemetry.logs": "logs",
+}
+
+
+@runtime_checkable
+class _Draws(RecordHandler, Protocol):
+    """A handler that has spans open."""
+
+    @property
+    def open_spans(self) -> int: ...
 
 
 class Instruments:
@@ -60,6 +77,7 @@ class Instruments:
         )
         meter.create_observable_gauge(at.METRIC_STREAM_BACKLOG, [_backlog], "{event}", "Streamed events not read yet.")
         meter.create_observable_counter(at.METRIC_TELEMETRY_ERRORS, [_errors], "{item}", "Records a handler failed on.")
+        meter.create_observable_gauge(at.METRIC_TELEMETRY_OPEN, [_open], "{span}", "Spans of runs that are open.")
 
 
 class CallInstruments:
@@ -83,7 +101,8 @@ def _dropped(options: CallbackOptions) -> Iterable[Observation]:
 
 
 def _truncated(options: CallbackOptions) -> Iterable[Observation]:
-    return [Observation(cut_values(), {"reason": "size"})]
+    # One value is captured once for all who show it, so no handler of them is the one.
+    return [Observation(cut_values(), {"signal": "traces", "reason": "size", "handler": "all"})]
 
 
 def _backlog(options: CallbackOptions) -> Iterable[Observation]:
@@ -91,4 +110,24 @@ def _backlog(options: CallbackOptions) -> Iterable[Observation]:
 
 
 def _errors(options: CallbackOptions) -> Iterable[Observation]:
-    return [Observation(told.errors, {"handler": told.handler.name}) for told in process_dispatcher.handlers]
+    handlers = process_dispatcher.handlers
+    return [
+        Observation(
+            told.errors, {"signal": _signal_of(told.handler), "reason": "exception", "handler": told.handler.name}
+        )
+        for told in handlers
+    ]
+
+
+def _open(options: CallbackOptions) -> Iterable[Observation]:
+    handlers = [told.handler for told in process_dispatcher.handlers]
+    return [
+        Observation(handler.open_spans, {"handler": handler.name})
+        for handler in handlers
+        if isinstance(handler, _Draws)
+    ]
+
+
+def _signal_of(handler: RecordHandler) -> str:
+    """What a handler makes of records: `traces`, `metrics` or `logs`; `records` where we do not know it."""
+    return _SIGNALS.get(handler.name.rstrip("0123456789").rstrip("."), "records")

@@ -13,6 +13,7 @@ from opentelemetry._logs import (
     SeverityNumber,
     get_logger_provider,
 )
+from opentelemetry.context import Context
 from opentelemetry.trace import get_current_span
 from opentelemetry.util.types import AttributeValue
 
@@ -32,8 +33,10 @@ from workflows.instrumentation.records import (
     WaitStarted,
     WaitTimedOut,
 )
+from workflows.instrumentation.redaction import mask_secrets
 from workflows.instrumentation.scope import current_attempt
 from workflows_otel.own_scope import SCHEMA_URL, SCOPE, VERSION
+from workflows_otel.runs import current_run
 from workflows_otel.statuses import error_type
 
 __all__ = ["LogsHandler", "RunIdFilter", "add_run_ids"]
@@ -75,6 +78,7 @@ class LogsHandler:
         self._logger = (logger_provider or get_logger_provider()).get_logger(SCOPE, VERSION, SCHEMA_URL)
         self._content = content or ContentPolicy()
         self._workflows: dict[str, str] = {}
+        self._contexts: dict[str, Context] = {}
         self._tell: dict[type[Record], Callable[[Any], None]] = {
             RunStarted: self._run_started,
             RunResumed: self._run_started,
@@ -111,7 +115,7 @@ class LogsHandler:
             LogRecord(
                 timestamp=record.at_ns,
                 observed_timestamp=record.at_ns,
-                context=otel_context.get_current(),
+                context=self._context_of(record.run_id),
                 severity_number=severity,
                 severity_text=severity.name,
                 body=body,
@@ -120,8 +124,14 @@ class LogsHandler:
             )
         )
 
+    def _context_of(self, run_id: str) -> Context:
+        """What is current, if that is of the run: an answer from outside is told where it was given. Else the run's."""
+        run, here = current_run(), otel_context.get_current()
+        return here if run is not None and run.run_id == run_id else self._contexts.get(run_id, here)
+
     def _run_started(self, record: RunStarted) -> None:
         self._workflows[record.run_id] = record.workflow
+        self._contexts[record.run_id] = otel_context.get_current()
         name = at.LOG_RUN_RESUMED if isinstance(record, RunResumed) else at.LOG_RUN_STARTED
         about: About = {at.RUN_SEGMENT: record.segment}
         if record.identity.session_id:
@@ -130,7 +140,7 @@ class LogsHandler:
 
     def _run_suspended(self, record: RunSuspended) -> None:
         self._emit(record, at.LOG_RUN_SUSPENDED, SeverityNumber.INFO, "run suspended")
-        self._workflows.pop(record.run_id, None)
+        self._forget(record.run_id)
 
     def _run_ended(self, record: RunEnded) -> None:
         name, severity = _RUN_ENDS.get(record.outcome, (f"workflow.run.{record.outcome}", SeverityNumber.INFO))
@@ -145,7 +155,11 @@ class LogsHandler:
         elif record.reason:
             about[at.CANCEL_REASON] = redact_text(record.reason, self._content)
         self._emit(record, name, severity, body, about)
-        self._workflows.pop(record.run_id, None)
+        self._forget(record.run_id)
+
+    def _forget(self, run_id: str) -> None:
+        self._workflows.pop(run_id, None)
+        self._contexts.pop(run_id, None)
 
     def _retry_scheduled(self, record: RetryScheduled) -> None:
         about: About = {at.STEP_NAME: record.step, at.STEP_ATTEMPT: record.attempt, at.RETRY_DELAY: float(record.delay)}
@@ -162,7 +176,7 @@ class LogsHandler:
 
     def _wait(self, record: WaitRecord) -> None:
         name = _WAITS[type(record)]
-        about: About = {at.WAIT_ID: record.wait_id, at.WAIT_EVENT_TYPE: record.event_type}
+        about: About = {at.WAIT_ID: mask_secrets(record.wait_id), at.WAIT_EVENT_TYPE: record.event_type}
         if record.step is not None:
             about[at.STEP_NAME] = record.step
         self._emit(record, name, SeverityNumber.INFO, f"wait for {record.event_type} {name.rpartition('.')[2]}", about)

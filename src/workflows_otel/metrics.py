@@ -123,6 +123,11 @@ class MetricsHandler:
         """Let go of the event loops of runs that nobody will tell about any more."""
         self._lag.close()
 
+    def forget(self) -> None:
+        """Let go of the runs that are open: in a forked child, whose parent tells of them."""
+        self._lag.close()
+        self._runs.clear()
+
     def carrier(self, run_id: str) -> Mapping[str, str] | None:
         """Nothing: metrics do not travel."""
         return None

@@ -6,15 +6,18 @@ This is the one module that looks into processors and exporters that are not our
 from __future__ import annotations
 
 import logging
+import threading
+import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON
 
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.content import Mode
@@ -44,6 +47,7 @@ class Feeding(SpanProcessor):
         exporter: What stands at its end.
         provider: The tracer provider whose spans pass here.
         drawn: The tracer providers on which runs are drawn.
+        yielded: Called when another provider's processor feeds the back end from now on.
     """
 
     def __init__(
@@ -53,14 +57,19 @@ class Feeding(SpanProcessor):
         exporter: RedactingExporter,
         provider: TracerProvider,
         drawn: Callable[[], Iterable[trace.TracerProvider]],
+        yielded: Callable[[TracerProvider], None] = lambda provider: None,
     ) -> None:
         self._preset = preset
         self._processor = processor
         self._exporter = exporter
         self._provider = provider
         self._drawn = drawn
+        self._yielded = yielded
+        self._ended = 0
+        self._warned = False
         self._seen: list[object] = []
         self._other: _Other | None = None
+        self.elsewhere: TracerProvider | None = None
         self.on_end = processor.on_end  # without a call between: every span passes here
 
     def look(self) -> None:
@@ -76,11 +85,24 @@ class Feeding(SpanProcessor):
             about = cast("Mapping[str, Any]", provider.resource.attributes)
             for processor in _processors_of(provider):
                 if self._other is None and _feeds(processor, self._preset, about):
-                    self._other = _Other(processor, self._exporter)
-                    self.on_end = super().on_end if provider is self._provider else self._end_of_others
-                    logger.info(
-                        "%s gets its spans by the application's own %s", self._preset.name, type(processor).__name__
-                    )
+                    self._yield_to(processor, provider)
+
+    def _yield_to(self, processor: SpanProcessor, provider: TracerProvider) -> None:
+        self._other = _Other(processor, self._exporter)
+        logger.info("%s gets its spans by the application's own %s", self._preset.name, type(processor).__name__)
+        if provider is self._provider:
+            self.on_end = self._count_end
+            return
+        self.on_end = self._end_of_others
+        self.elsewhere = provider
+        if provider.sampler is not ALWAYS_ON and provider.sampler is not DEFAULT_ON:
+            logger.warning(
+                "%s gets its runs by another tracer provider of the application, whose sampler is %s: what that leaves "
+                "out is missing there. Draw runs on one provider alone, or give both the same sampler",
+                self._preset.name,
+                provider.sampler.get_description(),
+            )
+        self._yielded(self._provider)
 
     def show(self, drawn: Mode) -> None:
         """Withhold what is more than the back end may see, of spans that show as much."""
@@ -92,6 +114,26 @@ class Feeding(SpanProcessor):
         """Look around when a trace begins."""
         if span.parent is None or span.parent.is_remote:
             self.look()
+
+    def _count_end(self, span: ReadableSpan) -> None:
+        """Count a span of a run, which the other processor gets as well, and should send."""
+        scope, context = span.instrumentation_scope, span.get_span_context()
+        if scope is not None and scope.name == SCOPE and context is not None and context.trace_flags.sampled:
+            self._ended += 1
+
+    def _compare(self, other: _Other, ended: int) -> None:
+        """Tell, once, if not all of the `ended` spans came to the other's exporter, which has sent what it had."""
+        if not self._warned and other.ours < ended:
+            self._warned = True
+            logger.warning(
+                "%s gets its spans by the application's own %s, which sent %d of %d spans of runs: it filters or "
+                "samples, or its queue was full. What lies below a missing span has no parent there. Let it keep every "
+                "span of the scope 'workflows', or take it away: setup() then sends them itself",
+                self._preset.name,
+                type(other.processor).__name__,
+                other.ours,
+                ended,
+            )
 
     def _end_of_others(self, span: ReadableSpan) -> None:
         """Pass on a span of another library, which the other provider's processor does not get; runs it does."""
@@ -106,10 +148,21 @@ class Feeding(SpanProcessor):
 
     def flush(self, timeout: float = 5.0) -> FlushResult:
         """Send what there is, also what another processor has in our place."""
+        deadline = time.monotonic() + timeout
         if self._other is not None:
-            self._other.processor.force_flush(int(timeout * 1000))
-        flushed = self._processor.flush(timeout)
+            self._flush_other(self._other, timeout)
+        flushed = self._processor.flush(max(deadline - time.monotonic(), 0.0))
         return flushed if self._other is None else self._other.added_to(flushed)
+
+    def _flush_other(self, other: _Other, timeout: float) -> None:
+        # In a thread of its own: the SDK's processors take the timeout, and no notice of it.
+        ended, flushed = self._ended, list[bool]()
+        millis = int(timeout * 1000)
+        flushing = threading.Thread(target=lambda: flushed.append(other.processor.force_flush(millis)), daemon=True)
+        flushing.start()
+        flushing.join(timeout)
+        if flushed == [True]:
+            self._compare(other, ended)
 
     def begin_shutdown(self) -> None:
         """Take no more spans."""
@@ -117,9 +170,10 @@ class Feeding(SpanProcessor):
 
     def finish_shutdown(self, timeout: float) -> None:
         """Send what there is in at most `timeout` seconds; another's processor is as it was before."""
+        deadline = time.monotonic() + timeout
         self._processor.finish_shutdown(timeout)
         if self._other is not None:
-            self._other.processor.force_flush(int(timeout * 1000))
+            self._flush_other(self._other, max(deadline - time.monotonic(), 0.0))
             self._other.leave()
 
     def shutdown(self) -> None:
@@ -139,7 +193,13 @@ class _Other:
         self._holder, self._name = _place_of_exporter(processor)
         self._before: SpanExporter = getattr(self._holder, self._name)
         self.exporter = like.before(self._before)
-        setattr(self._holder, self._name, self.exporter)
+        self._counting = _Counting(self.exporter)
+        setattr(self._holder, self._name, self._counting)
+
+    @property
+    def ours(self) -> int:
+        """How many spans of runs came this far."""
+        return self._counting.ours
 
     def added_to(self, counted: FlushResult) -> FlushResult:
         """Counts, with what went this way."""
@@ -149,6 +209,28 @@ class _Other:
     def leave(self) -> None:
         """Put everything back."""
         setattr(self._holder, self._name, self._before)
+
+
+class _Counting(SpanExporter):
+    """Counts the spans of runs that come to an exporter."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self.exporter = exporter
+        self.ours = 0
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Pass them on."""
+        scopes = [span.instrumentation_scope for span in spans]
+        self.ours += sum(scope is not None and scope.name == SCOPE for scope in scopes)
+        return self.exporter.export(spans)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush the exporter."""
+        return self.exporter.force_flush(timeout_millis)
+
+    def shutdown(self) -> None:
+        """Shut the exporter down."""
+        self.exporter.shutdown()
 
 
 def _place_of_exporter(processor: SpanProcessor) -> tuple[object, str]:

@@ -85,6 +85,7 @@ class OpenRun:
         settings: How this run is drawn.
         tracer: Of the handler; spans of helpers inside its steps are made by it.
         last_output: The id of the event that a step gave last, and how its content is shown.
+        retried: Attempts of an earlier segment that are to be made again in this one, by exec_id.
         other: The same run as the handler of another provider draws it, which was told before.
     """
 
@@ -108,7 +109,14 @@ class OpenRun:
     constants: dict[str, Attributes] = field(default_factory=dict[str, Attributes])
     stream: StreamSummary | None = None
     last_output: tuple[str, Captured | None] | None = None
+    retried: dict[str, SpanContext] = field(default_factory=dict[str, SpanContext])
     noted: int = 0
+
+    @property
+    def waiting(self) -> dict[str, SpanContext]:
+        """The last attempts of calls that wait for their next one, by exec_id; also those of an earlier segment."""
+        here = {exec_id: call.previous for exec_id, call in self.calls.items() if call.previous is not None}
+        return {**self.retried, **here}
 
     def as_drawn_by(self, name: str) -> OpenRun | None:
         """This run as the handler of that name draws it."""

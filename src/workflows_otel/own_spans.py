@@ -64,11 +64,20 @@ class OwnSpan(sdk.Span):
 
     Everything that only some spans have (events, more links, attributes of strangers) goes the SDK's way. It is its own
     readable span: once it has ended, nothing of it changes.
+
+    Attributes:
+        written_by_others: Attributes that did not come by `write`: nobody has masked their values yet.
+        is_renamed: Its name is not the one that it began with.
+        has_room: Events or links were added to it.
     """
 
     # What the SDK's span does with an exception that leaves `with span:`.
     _record_exception = True
     _set_status_on_exception = True
+
+    written_by_others: set[str] | None = None
+    is_renamed = False
+    has_room = False
 
     def __init__(
         self,
@@ -97,7 +106,6 @@ class OwnSpan(sdk.Span):
         self._lock = threading.Lock()
         self._own: dict[str, AttributeValue] = attributes
         self._lost = 0
-        self._has_room = False
 
     def write(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Set attributes whose values are known to be text, numbers, booleans, or tuples of one of them."""
@@ -117,12 +125,20 @@ class OwnSpan(sdk.Span):
                 return
             own = self._own
             self._lost += clean.dropped
+            if self.written_by_others is None:
+                self.written_by_others = set()
+            self.written_by_others.update(clean)
             for key, value in clean.items():
                 own.pop(key, None)
                 if most is not None and len(own) >= most:
                     del own[next(iter(own))]
                     self._lost += 1
                 own[key] = value
+
+    def update_name(self, name: str) -> None:
+        """Call the span otherwise."""
+        self.is_renamed = True
+        super().update_name(name)
 
     def set_attribute(self, key: str, value: AttributeValue) -> None:
         """Set one attribute."""
@@ -140,8 +156,8 @@ class OwnSpan(sdk.Span):
 
     def _make_room(self) -> None:
         with self._lock:
-            if not self._has_room:
-                self._has_room = True
+            if not self.has_room:
+                self.has_room = True
                 self._events = _BOUNDED(self._limits.max_events)
                 self._links = _BOUNDED.from_seq(self._limits.max_links, self.links)
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote, unquote
 
 from opentelemetry.trace import Link, SpanContext, TraceFlags, TraceState
 from opentelemetry.util.types import AttributeValue
 
+from workflows.events import StartEvent
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.records import Envelope
 
 __all__ = [
     "HANDLER_NAME",
+    "LINKS_IN_WORDS",
+    "SHOWN_CAUSES",
     "TraceCarrier",
     "carried",
     "carrier_of",
     "carrier_of_run",
     "first_segment_of",
     "link_to",
+    "retried_of",
+    "said_of",
+    "say_causes",
     "sender_of",
+    "source_of",
     "span_context_of",
     "started_ns_of",
 ]
@@ -31,8 +38,21 @@ TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 FIRST_SEGMENT = "first_segment"
 STARTED_NS = "started_ns"
+RETRIED = "retried."
 BAGGAGE = "baggage"
 _KEPT = (at.SESSION_ID, at.USER_ID)
+
+SHOWN_CAUSES = 16
+
+_SAID = {
+    at.LINK_RETRY_OF: (at.RETRY_OF_SPAN_ID, at.RETRY_OF_TRACE_ID),
+    at.LINK_WAIT_RESOLVED_BY: (at.WAIT_RESOLVED_BY_SPAN_ID, at.WAIT_RESOLVED_BY_TRACE_ID),
+    at.LINK_RESUMED_FROM: (at.RESUMED_FROM_SPAN_ID, at.RESUMED_FROM_TRACE_ID),
+    at.LINK_SPAWNED_BY: (at.SPAWNED_BY_SPAN_ID, at.SPAWNED_BY_TRACE_ID),
+}
+
+LINKS_IN_WORDS = tuple(name for names in _SAID.values() for name in names)
+"""Attributes that name the target of a link, which not every back end shows."""
 
 
 class TraceCarrier(Mapping[str, str]):
@@ -82,12 +102,25 @@ def carrier_of(span_context: SpanContext) -> TraceCarrier | None:
 
 
 def carrier_of_run(
-    span_context: SpanContext, first: SpanContext, started_ns: int, identity: Mapping[str, AttributeValue]
+    span_context: SpanContext,
+    first: SpanContext,
+    started_ns: int,
+    identity: Mapping[str, AttributeValue],
+    retried: Mapping[str, SpanContext],
 ) -> dict[str, str]:
-    """What a snapshot of a run carries: this segment's span, the first segment's, when this one began, and for whom."""
+    """What a snapshot of a run carries.
+
+    Args:
+        span_context: This segment's span.
+        first: The first segment's.
+        started_ns: When this one began.
+        identity: For whom the run works.
+        retried: The attempts that are to be made again, by exec_id.
+    """
     carrier = dict(TraceCarrier(span_context))
     carrier[FIRST_SEGMENT] = TraceCarrier(first)[TRACEPARENT]
     carrier[STARTED_NS] = str(started_ns)
+    carrier |= {f"{RETRIED}{exec_id}": TraceCarrier(failed)[TRACEPARENT] for exec_id, failed in retried.items()}
     if kept := [f"{name}={quote(str(identity[name]))}" for name in _KEPT if name in identity]:
         carrier[BAGGAGE] = ",".join(kept)
     return carrier
@@ -106,6 +139,15 @@ def first_segment_of(carrier: Mapping[str, str] | None) -> SpanContext | None:
     """The span of the first segment of a run that goes on."""
     first = carrier.get(FIRST_SEGMENT) if carrier else None
     return span_context_of({TRACEPARENT: first}) if first else None
+
+
+def retried_of(carrier: Mapping[str, str] | None) -> dict[str, SpanContext]:
+    """The last attempts of calls that waited for their next one when the previous segment ended, by exec_id."""
+    found: dict[str, SpanContext] = {}
+    for name, parent in (carrier or {}).items():
+        if name.startswith(RETRIED) and (context := span_context_of({TRACEPARENT: parent})) is not None:
+            found[name.removeprefix(RETRIED)] = context
+    return found
 
 
 def started_ns_of(carrier: Mapping[str, str] | None) -> int:
@@ -142,10 +184,40 @@ def sender_of(envelope: Envelope, name: str) -> SpanContext | None:
     return span_context_of(carriers.get(name)) if carriers else None
 
 
+def source_of(envelope: Envelope) -> str:
+    """Where an event came from: a `step` of its run, whoever called `run()` (`start`), or outside (`external`)."""
+    if envelope.sender is not None:
+        return "step"
+    return "start" if isinstance(envelope.event, StartEvent) else "external"
+
+
+def said_of(span_context: SpanContext, link_type: str, trace_id: int) -> dict[str, str]:
+    """What a link says, as attributes: not every back end shows links. The trace only where it is another one."""
+    span_name, trace_name = _SAID[link_type]
+    said = {span_name: f"{span_context.span_id:016x}"}
+    if span_context.trace_id != trace_id:
+        said[trace_name] = f"{span_context.trace_id:032x}"
+    return said
+
+
+def say_causes(attributes: dict[str, AttributeValue], senders: Sequence[SpanContext], trace_id: int) -> None:
+    """Write what links to the senders of events say; their traces only where one is another."""
+    shown = senders if len(senders) <= SHOWN_CAUSES else senders[:SHOWN_CAUSES]
+    if not shown:
+        return
+    # By position (trace id, span id, ...): this runs for every step, and properties take twice as long.
+    attributes[at.CAUSE_SPAN_IDS] = tuple([f"{sender[1]:016x}" for sender in shown])
+    for sender in shown:
+        if sender[0] != trace_id:
+            attributes[at.CAUSE_TRACE_IDS] = tuple([f"{sender[0]:032x}" for sender in shown])
+            return
+
+
 def link_to(span_context: SpanContext, link_type: str, envelope: Envelope | None = None) -> Link:
     """A link, with its meaning and the event it stands for as attributes."""
     about = {at.LINK_TYPE: link_type}
     if envelope is not None:
-        about[at.EVENT_ID] = envelope.event_id
         about[at.EVENT_TYPE] = type(envelope.event).__name__
+        if envelope.event_id:
+            about[at.EVENT_ID] = envelope.event_id
     return Link(span_context, about)

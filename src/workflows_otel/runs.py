@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import (
-    Link,
     NonRecordingSpan,
     Span,
     SpanContext,
@@ -21,13 +22,23 @@ from workflows.instrumentation.content import capture_value, redact_text, to_jso
 from workflows.instrumentation.records import RunCounts, RunEnded, RunStarted
 from workflows_otel.identity import Caller, caller_of
 from workflows_otel.open_spans import Attributes, OpenRun
-from workflows_otel.propagation import carried, first_segment_of, link_to, span_context_of, started_ns_of
+from workflows_otel.propagation import (
+    carried,
+    first_segment_of,
+    link_to,
+    retried_of,
+    said_of,
+    span_context_of,
+    started_ns_of,
+)
 from workflows_otel.settings import Settings
 from workflows_otel.statuses import set_status
 
 __all__ = ["RunSpans", "current_run"]
 
 CONTINUE_WITHIN_NS = 24 * 3600 * 10**9
+
+Linked = Mapping[str, SpanContext]
 
 _RUN = otel_context.create_key("workflows-run")
 
@@ -60,13 +71,14 @@ class RunSpans:
         caller = caller_of(record.identity, ambient).or_else(
             carried(carrier, at.SESSION_ID), carried(carrier, at.USER_ID)
         )
-        parent_context, links = self._parent(record, ambient, parent)
+        parent_context, linked = self._parent(record, ambient, parent)
+        trace_id = get_current_span(parent_context).get_span_context().trace_id
         identity = self._identity(record, caller, parent)
         span = self._tracer.start_span(
             f"invoke_workflow {record.workflow}",
             parent_context,
-            attributes={**identity, **_about_run(record, caller)},
-            links=links,
+            attributes={**identity, **_about_run(record, caller), **_said(linked, trace_id)},
+            links=[link_to(other, link_type) for link_type, other in linked.items()],
             start_time=record.at_ns,
         )
         if span.is_recording():
@@ -91,6 +103,7 @@ class RunSpans:
             tracer=self._tracer,
             other=other,
             parent=record.parent,
+            retried=retried_of(carrier),
         )
         otel_context.attach(otel_context.set_value(_RUN, run, context))  # never detached: it ends with the run
         if self._settings.start_marker and span.is_recording():
@@ -106,7 +119,7 @@ class RunSpans:
             attributes[at.RUN_FAILED_STEP] = record.failed_step
         if record.outcome == "completed" and record.stop_event is not None:
             self._write_result(attributes, record.stop_event)
-        if record.outcome == "cancelled":
+        if record.outcome in ("cancelled", "interrupted"):
             about = {at.CANCEL_REASON: redact_text(record.reason, self._settings.content)} if record.reason else {}
             attributes.update(about)
             span.add_event(at.SPAN_EVENT_CANCELLED, about, record.at_ns)
@@ -131,22 +144,23 @@ class RunSpans:
             span.set_attributes({**run.identity, at.SPAN_KIND: run.kind})
         span.end(at_ns)
 
-    def _parent(self, record: RunStarted, ambient: Context, parent: OpenRun | None) -> tuple[Context, list[Link]]:
+    def _parent(self, record: RunStarted, ambient: Context, parent: OpenRun | None) -> tuple[Context, Linked]:
+        """In which context a run's span begins, and to which spans it is linked, by type of the link."""
         previous = span_context_of(record.carriers.get(self._name))
         current = get_current_span(ambient)
         caller = current.get_span_context()
         if previous is not None:
             return self._resumed(record, previous, caller)
         if record.parent is not None:
-            return self._under(record.parent[1], ambient, parent), []
+            return self._under(record.parent[1], ambient, parent), {}
         if not caller.is_valid:
-            return ambient, []
+            return ambient, {}
         how = self._settings.run_parent
         if how == "auto":
             how = "link" if self._settings.roots and _is_foreign(current) else "child"
         if how == "child":
-            return ambient, []
-        return Context(), [link_to(caller, at.LINK_SPAWNED_BY)] if how == "link" else []
+            return ambient, {}
+        return Context(), {at.LINK_SPAWNED_BY: caller} if how == "link" else {}
 
     def _under(self, exec_id: str, ambient: Context, parent: OpenRun | None) -> Context:
         """The context of a step that starts a child run, with a span of ours where another provider's is current."""
@@ -156,15 +170,15 @@ class RunSpans:
         attempt = parent.attempts.get(exec_id)
         return set_span_in_context(parent.span if attempt is None else attempt.span, ambient)
 
-    def _resumed(self, record: RunStarted, previous: SpanContext, caller: SpanContext) -> tuple[Context, list[Link]]:
-        links = [link_to(previous, at.LINK_RESUMED_FROM)]
+    def _resumed(self, record: RunStarted, previous: SpanContext, caller: SpanContext) -> tuple[Context, Linked]:
+        linked = {at.LINK_RESUMED_FROM: previous}
         if caller.is_valid:
-            links.append(link_to(caller, at.LINK_SPAWNED_BY))
+            linked[at.LINK_SPAWNED_BY] = caller
         how = self._settings.resume_trace
         carrier = record.carriers.get(self._name)
         if how == "link" or (how == "auto" and record.at_ns - started_ns_of(carrier) > CONTINUE_WITHIN_NS):
-            return Context(), links
-        return set_span_in_context(NonRecordingSpan(first_segment_of(carrier) or previous), Context()), links
+            return Context(), linked
+        return set_span_in_context(NonRecordingSpan(first_segment_of(carrier) or previous), Context()), linked
 
     def _identity(self, record: RunStarted, caller: Caller, parent: OpenRun | None) -> Attributes:
         """What every span of a run has: whose it is."""
@@ -218,6 +232,13 @@ class RunSpans:
             attributes[at.TRUNCATED] = True
         if captured.uri is not None:
             attributes[at.OUTPUT_URI] = captured.uri
+
+
+def _said(linked: Linked, trace_id: int) -> Attributes:
+    said: Attributes = {}
+    for link_type, other in linked.items():
+        said.update(said_of(other, link_type, trace_id))
+    return said
 
 
 def _about_run(record: RunStarted, caller: Caller) -> Attributes:

@@ -5,11 +5,13 @@ Whether a trace is one of those is known at its end, so its spans are held back 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from weakref import WeakMethod
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
@@ -48,16 +50,20 @@ class KeepErrorsAndSlow:
         if ((span.end_time or 0) - (span.start_time or 0)) / 1e9 >= self.slow:
             return True
         attributes = span.attributes or {}
-        return bool(attributes.get(at.RUN_RETRIES)) or outcome_of(attributes) in ("retrying", "abandoned", "timed_out")
+        if attributes.get(at.RUN_RETRIES) or attributes.get(at.RUN_SEGMENT):
+            return True
+        # How a suspended run ends is not known yet, and its later segments need this one: all of them are kept.
+        return outcome_of(attributes) in ("retrying", "abandoned", "timed_out", "suspended")
 
 
 def keep_errors_and_slow(part: float, *, slow: float = float("inf")) -> KeepErrorsAndSlow:
-    """Send every trace with an error, a retry or a slow span, and a part of the others.
+    """Send every trace with an error, a retry, a suspension or a slow span, and a part of the others.
 
     setup("otlp", sampler=keep_errors_and_slow(0.01, slow=10))
 
     The spans of a trace are held back until its last one in this process has ended: at most 512 a trace, 65,536 in
-    all, for five minutes; what exceeds that is sent undecided. Metrics see every run in any case.
+    all, for five minutes; what exceeds that is sent undecided. What a task does that outlives its trace goes the way
+    that went. Metrics see every run in any case.
 
     Args:
         part: Of the traces without anything special, from 0 to 1; chosen by trace id.
@@ -77,8 +83,11 @@ def keep_errors_and_slow(part: float, *, slow: float = float("inf")) -> KeepErro
 
 @dataclass(slots=True)
 class _Trace:
-    began: float
+    """What is open and held of a trace; `late`: it lies below spans of this process that are forgotten already."""
+
     open: int = 0
+    late: bool = False
+    held_since: float = 0.0
     spans: list[ReadableSpan] = field(default_factory=list[ReadableSpan])
 
 
@@ -88,10 +97,21 @@ class TailProcessor(SpanProcessor):
     def __init__(self, keep: KeepErrorsAndSlow, processors: Sequence[SpanProcessor]) -> None:
         self._keep = keep
         self._processors = tuple(processors)
-        self._traces: OrderedDict[int, _Trace] = OrderedDict()
+        self._traces: dict[int, _Trace] = {}
+        self._holding: OrderedDict[int, None] = OrderedDict()  # of those, the ones with spans, the oldest first
         self._decided: OrderedDict[int, bool] = OrderedDict()
         self._held = 0
         self._lock = threading.Lock()
+        in_child = WeakMethod(self._forget)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=lambda: (forget := in_child()) and forget())
+
+    def _forget(self) -> None:
+        """In a forked child: what is held is its parent's, which sends it."""
+        self._lock = threading.Lock()
+        self._traces.clear()
+        self._holding.clear()
+        self._held = 0
 
     @property
     def held(self) -> int:
@@ -103,13 +123,16 @@ class TailProcessor(SpanProcessor):
         context = span.get_span_context()
         if not context.trace_flags.sampled:
             return
-        if span.parent is None or span.parent.is_remote:
+        enters = span.parent is None or span.parent.is_remote
+        if enters:
             for processor in self._processors:
                 processor.on_start(span, parent_context)
         with self._lock:
             trace = self._traces.get(context.trace_id)
             if trace is None:
-                trace = self._traces[context.trace_id] = _Trace(time.monotonic())
+                forgotten = self._decided.get(context.trace_id) is False
+                trace = self._traces[context.trace_id] = _Trace(late=forgotten)
+            trace.late = trace.late and not enters
             trace.open += 1
 
     def on_end(self, span: ReadableSpan) -> None:
@@ -134,37 +157,40 @@ class TailProcessor(SpanProcessor):
     def _ended(self, trace_id: int, span: ReadableSpan) -> list[ReadableSpan]:
         trace = self._traces.get(trace_id)
         if trace is None:  # began before this processor was there
-            trace = self._traces[trace_id] = _Trace(time.monotonic(), open=1)
+            trace = self._traces[trace_id] = _Trace(open=1)
         trace.open -= 1
+        if not trace.spans:
+            trace.held_since = time.monotonic()
+            self._holding[trace_id] = None
         trace.spans.append(span)
         self._held += 1
         ready: list[ReadableSpan] = []
         decided = self._decided.get(trace_id)
         if trace.open <= 0:
-            keep = decided or self._keep.keeps(trace_id, trace.spans)
+            keep = decided or (not trace.late and self._keep.keeps(trace_id, trace.spans))
             spans = self._pop(trace_id, keep)
             ready += spans if keep else []
         elif decided or len(trace.spans) >= SPANS_A_TRACE:
             ready += self._release(trace_id)
-        while self._traces and self._is_over(next(iter(self._traces.values()))):
-            ready += self._release(next(iter(self._traces)))
+        while self._holding and self._is_over(oldest := next(iter(self._holding))):
+            ready += self._release(oldest)
         return ready
 
-    def _is_over(self, oldest: _Trace) -> bool:
-        if not oldest.spans and oldest.open:
-            return False
-        return self._held > SPANS_IN_ALL or time.monotonic() - oldest.began > SECONDS_A_TRACE
+    def _is_over(self, oldest: int) -> bool:
+        held_for = time.monotonic() - self._traces[oldest].held_since
+        return self._held > SPANS_IN_ALL or held_for > SECONDS_A_TRACE
 
     def _release(self, trace_id: int) -> list[ReadableSpan]:
         """The spans of a trace that is kept undecided; its open ones are counted on."""
         still_open = self._traces[trace_id].open
         spans = self._pop(trace_id, keep=True)
         if still_open > 0:
-            self._traces[trace_id] = _Trace(time.monotonic(), still_open)
+            self._traces[trace_id] = _Trace(still_open)
         return spans
 
     def _pop(self, trace_id: int, keep: bool) -> list[ReadableSpan]:
         spans = self._traces.pop(trace_id).spans
+        self._holding.pop(trace_id, None)
         self._held -= len(spans)
         self._decided[trace_id] = keep or self._decided.get(trace_id, False)
         if len(self._decided) > REMEMBERED_TRACES:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
-from weakref import WeakSet
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -25,18 +24,18 @@ from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioB
 from workflows.instrumentation.content import ContentPolicy, Mode, redact_text
 from workflows_otel._ownership import warn_if_mixed
 from workflows_otel.batching import SHUTDOWN_TIMEOUT, BatchProcessor, DirectProcessor, FlushResult
-from workflows_otel.choosing import BackEnd, chosen
+from workflows_otel.choosing import BackEnd, chosen, is_configured_by_file
 from workflows_otel.dropped import watch
 from workflows_otel.errors import TelemetrySetupError
 from workflows_otel.exporting import RedactingExporter
-from workflows_otel.instrumenting import drawn_providers, instrumented, uninstrument
+from workflows_otel.instrumenting import drawn_providers, instrumented, settings_of, stand_in, uninstrument
 from workflows_otel.neighbours import Feeding, tell_of_refused_providers
 from workflows_otel.presets import Preset
 from workflows_otel.sampling import KeepErrorsAndSlow, TailProcessor
 from workflows_otel.settings import ResumeTrace, RunParent, Settings, Streams
-from workflows_otel.stamping import StampingProcessor
+from workflows_otel.stamping import add_processor, stamp_if_set
 from workflows_otel.traces import forget_pages, show_pages
-from workflows_otel.withholding import MODES
+from workflows_otel.withholding import MODES, together
 
 __all__ = ["BackEnd", "Setup", "active_presets", "setup"]
 
@@ -87,10 +86,13 @@ class Setup:
     def flush(self, timeout: float = 5.0) -> FlushResult:
         """Send what has ended, in at most `timeout` seconds; the result counts all spans since `setup()`.
 
-        With several back ends, a span counts once for each.
+        With several back ends, a span counts once for each. What `keep_errors_and_slow` has not decided about is
+        pending.
         """
         deadline = time.monotonic() + timeout
-        return _sum(feed.processor.flush(max(deadline - time.monotonic(), 0.0)) for feed in self._feeds)
+        told = _sum(feed.processor.flush(max(deadline - time.monotonic(), 0.0)) for feed in self._feeds)
+        held = self._holding.held * len(self._feeds) if self._holding is not None else 0
+        return replace(told, pending=told.pending + held)
 
     def shutdown(self, timeout: float = SHUTDOWN_TIMEOUT) -> FlushResult:
         """Close open spans as interrupted, send what there is in at most `timeout` seconds, and stop.
@@ -118,7 +120,6 @@ class Setup:
 
 
 _active: dict[Setup, None] = {}  # in the order in which they came
-_stamped: WeakSet[TracerProvider] = WeakSet()
 
 
 def setup(
@@ -131,6 +132,7 @@ def setup(
     resume_trace: ResumeTrace = "auto",
     start_marker: bool = True,
     streams: Streams = "summary",
+    llama_index: bool = False,
     sampler: Sampler | KeepErrorsAndSlow | None = None,
     flush_on_sigterm: bool = False,
     debug: bool = False,
@@ -142,8 +144,8 @@ def setup(
 
     Args:
         backend: "otlp", "jaeger", "phoenix", "langfuse", "console", a preset such as `otlp("http://collector:4318")`,
-            or several of them. None reads the environment: `OTEL_TRACES_EXPORTER`, else what Phoenix', Langfuse's and
-            OTLP's own variables set up, else OTLP.
+            or several of them. None reads the environment: `OTEL_CONFIG_FILE`, which then says all,
+            `OTEL_TRACES_EXPORTER`, else what Phoenix', Langfuse's and OTLP's own variables set up, else OTLP.
         content: How much of payloads leaves the process: "off", "types" or "full". Default: what each back end is
             for, "full" for Phoenix and Langfuse. Environment variables win (`ContentPolicy.from_environment`).
         redact: Called with the path and the value of everything that is captured, and with the name and the value of
@@ -156,6 +158,8 @@ def setup(
         start_marker: Send a `workflow.started` span when a run starts, so that a killed run is seen (not to Phoenix and
             Langfuse, where it would be in the way).
         streams: Summarise streamed events on spans, also emit a log event for each ("log"), or leave them "off".
+        llama_index: Draw the calls of llama-index's models, embeddings, retrievers and tools as well, where neither
+            OpenInference nor llama-index's own OpenTelemetry integration is there to draw them.
         sampler: For a provider made here; default: `OTEL_TRACES_SAMPLER`. `keep_errors_and_slow(...)` decides at the
             end of a trace, also on a provider that was there.
         flush_on_sigterm: Turn SIGTERM, which by default ends a process without a word, into an exit by `sys.exit(143)`:
@@ -166,8 +170,14 @@ def setup(
         TelemetrySetupError: An unknown back end, an option that cannot work, or a package that is not installed.
     """
     warn_if_mixed()
-    presets = chosen(backend)
-    settings = Settings(run_parent=run_parent, resume_trace=resume_trace, start_marker=start_marker, streams=streams)
+    presets = [] if backend is None and is_configured_by_file() else chosen(backend)
+    settings = Settings(
+        run_parent=run_parent,
+        resume_trace=resume_trace,
+        start_marker=start_marker,
+        streams=streams,
+        llama_index=llama_index,
+    )
     policies = [_policy(content, redact, blob, preset.content) for preset in presets]
     exporters = [preset.make_exporter() for preset in presets]  # before anything is changed: this may raise
     tail = sampler if isinstance(sampler, KeepErrorsAndSlow) else None
@@ -175,7 +185,7 @@ def setup(
     feeds = [_feed(*parts, provider, debug=debug) for parts in zip(presets, policies, exporters, strict=True)]
     holding = TailProcessor(tail, [feed.processor for feed in feeds]) if tail is not None else None
     for processor in [feed.processor for feed in feeds] if holding is None else [holding]:
-        provider.add_span_processor(processor)
+        add_processor(provider, processor)
     if flush_on_sigterm:
         _exit_on_sigterm()
     for feed in feeds:
@@ -202,7 +212,14 @@ def _feed(
         renew=preset.make_exporter,
     )
     own = DirectProcessor(shown) if debug else BatchProcessor(shown)
-    return _Feed(preset, policy, Feeding(preset, own, shown, provider, drawn_providers))
+    return _Feed(preset, policy, Feeding(preset, own, shown, provider, drawn_providers, _hand_over))
+
+
+def _hand_over(provider: TracerProvider) -> None:
+    """Let another provider's spans be current in steps where all back ends of this one get their runs from there."""
+    feeds = [feed.processor.elsewhere for made in _active if made.provider is provider for feed in made.feeds]
+    if feeds and feeds[0] is not None and None not in feeds:
+        stand_in(provider, feeds[0])
 
 
 def active_presets() -> list[Preset]:
@@ -229,9 +246,11 @@ def _draw_for_all(provider: TracerProvider, settings: Settings, default: Content
     policy = max((feed.policy for feed in feeds), key=lambda policy: MODES.index(policy.mode), default=default)
     for feed in feeds:
         feed.processor.show(policy.mode)
+    before = settings_of(provider)
+    asked = [default.redact, *(feed.policy.redact for feed in feeds), None if before is None else before.content.redact]
     drawn = replace(
         settings,
-        content=replace(policy, redact=policy.redact or default.redact, blob=policy.blob or default.blob),
+        content=replace(policy, redact=together(asked), blob=policy.blob or default.blob),
         start_marker=settings.start_marker and (not presets or any(preset.start_marker for preset in presets)),
         roots=any(preset.roots for preset in presets),
         conversation_id=any(preset.conversation_id for preset in presets),
@@ -261,7 +280,7 @@ def _provider(presets: Sequence[Preset], sampler: Sampler | None) -> TracerProvi
                 "sampler= cannot be used: a tracer provider is set already, and its sampler decides. Give the sampler "
                 "to that provider, or call setup() before it is set."
             )
-        _stamp(current)
+        stamp_if_set(current)
         return current
     if not isinstance(current, trace.ProxyTracerProvider):
         raise TelemetrySetupError(
@@ -278,16 +297,10 @@ def _provider(presets: Sequence[Preset], sampler: Sampler | None) -> TracerProvi
         span_limits=_span_limits(presets),
         shutdown_on_exit=False,
     )
-    _stamp(provider)
+    stamp_if_set(provider)
     trace.set_tracer_provider(provider)
     tell_of_refused_providers(provider)
     return provider
-
-
-def _stamp(provider: TracerProvider) -> None:
-    if provider not in _stamped:
-        _stamped.add(provider)
-        provider.add_span_processor(StampingProcessor())
 
 
 def _sampler(presets: Sequence[Preset]) -> Sampler | None:

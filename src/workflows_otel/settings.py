@@ -32,6 +32,7 @@ class Settings:
             becomes a link.
         conversation_id: Repeat the session as `gen_ai.conversation.id`.
         names_traces: Say the name and the tags of the trace on every span (`langfuse.trace.*`).
+        llama_index: Draw calls of llama-index's models, embeddings, retrievers and tools as well.
     """
 
     content: ContentPolicy = field(default_factory=ContentPolicy)
@@ -42,6 +43,7 @@ class Settings:
     roots: bool = False
     conversation_id: bool = False
     names_traces: bool = False
+    llama_index: bool = False
 
     def __post_init__(self) -> None:
         _check("run_parent", self.run_parent, get_args(RunParent))

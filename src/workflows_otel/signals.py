@@ -61,6 +61,12 @@ class Signals:
             if had is None and has is not None:  # it is told of every later record by the dispatcher
                 has[0].handle(record)
 
+    def forget(self) -> None:
+        """Let go of runs that are open: in a forked child, whose parent tells of them."""
+        self._lock = threading.Lock()
+        if self._metrics is not None:
+            self._metrics[0].forget()
+
     def end(self) -> None:
         """Stop both."""
         with self._lock:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from opentelemetry import context as otel_context
-from opentelemetry.trace import Link, Span, Tracer, get_current_span, set_span_in_context
+from collections.abc import Sequence
 
-from workflows.events import Event, StartEvent
+from opentelemetry import context as otel_context
+from opentelemetry.trace import Link, Span, SpanContext, Tracer, get_current_span, set_span_in_context
+
+from workflows.events import Event
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.content import Captured, capture_value
 from workflows.instrumentation.records import (
@@ -19,14 +21,13 @@ from workflows.instrumentation.records import (
 )
 from workflows_otel.open_spans import Attributes, OpenAttempt, OpenCall, OpenRun
 from workflows_otel.own_spans import SpanStarter, write
-from workflows_otel.propagation import link_to, sender_of
+from workflows_otel.propagation import SHOWN_CAUSES, link_to, said_of, say_causes, sender_of, source_of
 from workflows_otel.settings import Settings
-from workflows_otel.statuses import COMPLETED, error_type, set_status, write_exception
+from workflows_otel.statuses import error_type, set_completed, set_status, write_exception
 
 __all__ = ["StepSpans"]
 
 MAX_LINKS = 64
-SHOWN_CAUSES = 16
 SHOWN_EMITTED = 32
 
 _OUTCOME_OF_RUN: dict[RunOutcome, StepOutcome] = {
@@ -93,13 +94,15 @@ class StepSpans:
             return
         attempt.joined = True
         span = attempt.span if attempt.call is None else attempt.call.span
-        span_ids: list[str] = []
+        senders: list[SpanContext] = []
         for envelope in record.members[: MAX_LINKS - 1]:
             if (sender := sender_of(envelope, self._name)) is not None:
                 link = link_to(sender, at.LINK_COLLECT_MEMBER, envelope)
                 span.add_link(link.context, link.attributes)
-                span_ids.append(f"{sender.span_id:016x}")
-        write(span, {at.CAUSE_COUNT: len(record.members), at.CAUSE_SPAN_IDS: tuple(span_ids[:SHOWN_CAUSES])})
+                senders.append(sender)
+        said: Attributes = {at.CAUSE_COUNT: len(record.members)}
+        say_causes(said, senders, run.span_context.trace_id)
+        write(span, said)
 
     def retry_scheduled(self, run: OpenRun, record: RetryScheduled) -> None:
         """Note on the step's span that another attempt follows."""
@@ -150,7 +153,12 @@ class StepSpans:
 
     def _open_call(self, run: OpenRun, record: StepStarted) -> OpenCall:
         span = self._open_step(run, record)
-        return OpenCall(record.step, span, set_span_in_context(span, run.context), record.at_ns)
+        previous = run.retried.pop(record.exec_id, None)
+        if previous is not None:
+            link = link_to(previous, at.LINK_RETRY_OF)
+            span.add_link(link.context, link.attributes)
+            write(span, said_of(previous, at.LINK_RETRY_OF, run.span_context.trace_id))
+        return OpenCall(record.step, span, set_span_in_context(span, run.context), record.at_ns, previous)
 
     def _open_attempt(self, run: OpenRun, call: OpenCall, record: StepStarted) -> Span:
         attributes = _constants(run, record).copy()
@@ -163,7 +171,10 @@ class StepSpans:
             attributes[at.RETRY_PREVIOUS_ERROR_TYPE] = error_type(record.previous_error)
         if record.replay:
             attributes[at.STEP_REPLAY] = True
-        links = [link_to(call.previous, at.LINK_RETRY_OF)] if call.previous is not None else ()
+        links: Sequence[Link] = ()
+        if call.previous is not None:
+            links = (link_to(call.previous, at.LINK_RETRY_OF),)
+            attributes.update(said_of(call.previous, at.LINK_RETRY_OF, run.span_context.trace_id))
         parent = call.span.get_span_context()
         return self._start(f"attempt {record.step}", parent, call.context, attributes, links, record.at_ns)
 
@@ -209,7 +220,7 @@ class StepSpans:
             attempt.stream.write_events(span)
         write(span, attributes)
         if record.outcome == "completed":
-            span.set_status(COMPLETED)
+            set_completed(span)
         else:
             self._write_failure(span, attempt, record)
         _finish(span, run, record.at_ns)
@@ -263,24 +274,21 @@ def _write_causes(attributes: Attributes, run: OpenRun, causes: tuple[Envelope, 
     first = causes[0]
     attributes[at.EVENT_ID] = first.event_id
     attributes[at.EVENT_TYPE] = type(first.event).__name__
+    attributes[at.EVENT_SOURCE] = source_of(first)
     if first.sender is not None:
-        attributes[at.EVENT_SOURCE] = "step"
         attributes[at.GRAPH_NODE_PARENT_ID] = f"{run.workflow}.{first.sender_step}"
-    else:
-        attributes[at.EVENT_SOURCE] = "start" if isinstance(first.event, StartEvent) else "external"
     link_type = at.LINK_TRIGGER
     if len(causes) > 1:
         link_type = at.LINK_COLLECT_MEMBER
         attributes[at.CAUSE_COUNT] = len(causes)
     links: list[Link] = []
-    span_ids: list[str] = []
+    senders: list[SpanContext] = []
     for cause in causes if len(causes) < MAX_LINKS else causes[: MAX_LINKS - 1]:
         sender = sender_of(cause, name)
         if sender is not None:
             links.append(link_to(sender, link_type if cause.sender is not None else at.LINK_EXTERNAL_SENDER, cause))
-            span_ids.append(f"{sender.span_id:016x}")
-    if span_ids:
-        attributes[at.CAUSE_SPAN_IDS] = tuple(span_ids[:SHOWN_CAUSES])
+            senders.append(sender)
+    say_causes(attributes, senders, run.span_context.trace_id)
     return links
 
 

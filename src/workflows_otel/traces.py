@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from opentelemetry.trace import SpanContext, Tracer
+from opentelemetry.trace import SpanContext
 
 from workflows.handler import WorkflowHandler
 
@@ -42,7 +42,7 @@ class TraceRef:
 
 PageUrls = Callable[[str], Mapping[str, str]]
 
-_runs: OrderedDict[str, tuple[SpanContext, Tracer]] = OrderedDict()
+_runs: OrderedDict[str, SpanContext] = OrderedDict()
 _pages: list[PageUrls] = []
 _lock = threading.Lock()
 
@@ -50,12 +50,12 @@ _lock = threading.Lock()
 def trace_of(run: WorkflowHandler | str) -> TraceRef | None:
     """The trace of a run of this process, by its handler or its id; None where none is known.
 
-    Known are the latest 10,000 runs that were drawn, sampled or not. With several tracer providers it is the one that
-    was instrumented first.
+    Known are the latest 10,000 runs that were drawn, sampled or not. With several tracer providers it is the process's
+    own, else the one that was instrumented first.
     """
     run_id = run if isinstance(run, str) else run.run_id
     found = _runs.get(run_id)
-    return None if found is None else _ref(found[0])
+    return None if found is None else _ref(found)
 
 
 def _ref(context: SpanContext) -> TraceRef:
@@ -66,15 +66,12 @@ def _ref(context: SpanContext) -> TraceRef:
     return TraceRef(trace_id, f"{context.span_id:016x}", urls, sampled=context.trace_flags.sampled)
 
 
-def remember(run_id: str, context: SpanContext, tracer: Tracer) -> None:
-    """Take note of the span of a run, or of a later segment of it, that begins."""
+def remember(run_id: str, context: SpanContext) -> None:
+    """Take note of the span of a run, or of a later segment of it, that begins; who is told last is heard."""
     if not context.is_valid:
         return
     with _lock:
-        known = _runs.get(run_id)
-        if known is not None and known[1] is not tracer:
-            return  # another provider's handler was told before
-        _runs[run_id] = (context, tracer)
+        _runs[run_id] = context
         if len(_runs) > REMEMBERED_RUNS:
             _runs.popitem(last=False)
 

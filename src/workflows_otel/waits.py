@@ -6,9 +6,17 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, StatusCode, Tracer, set_span_in_context
 
 from workflows.instrumentation import attributes as at
-from workflows.instrumentation.records import WaitCancelled, WaitRecord, WaitResolved, WaitStarted, WaitTimedOut
+from workflows.instrumentation.records import (
+    Envelope,
+    WaitCancelled,
+    WaitRecord,
+    WaitResolved,
+    WaitStarted,
+    WaitTimedOut,
+)
+from workflows.instrumentation.redaction import mask_secrets
 from workflows_otel.open_spans import Attributes, OpenRun
-from workflows_otel.propagation import link_to, sender_of
+from workflows_otel.propagation import link_to, said_of, say_causes, sender_of, source_of
 
 __all__ = ["WaitSpans"]
 
@@ -28,14 +36,14 @@ class WaitSpans:
         holder = attempt if attempt is not None else run
         if holder.noted < NOTED_WAITS:
             holder.noted += 1
-            about = {at.WAIT_ID: record.wait_id, at.WAIT_EVENT_TYPE: record.event_type}
+            about = {at.WAIT_ID: mask_secrets(record.wait_id), at.WAIT_EVENT_TYPE: record.event_type}
             holder.span.add_event(at.SPAN_EVENT_WAIT_STARTED, about, record.at_ns)
 
     def ended(self, run: OpenRun, record: WaitRecord) -> None:
         """Draw a wait that was answered, timed out, or ended with its run."""
         attributes: Attributes = {
             **run.identity,
-            at.WAIT_ID: record.wait_id,
+            at.WAIT_ID: mask_secrets(record.wait_id),
             at.WAIT_EVENT_TYPE: record.event_type,
             at.WAIT_OUTCOME: _outcome(record),
             at.WAIT_DURATION: (record.at_ns - record.started_at_ns) / 1e9,
@@ -45,10 +53,13 @@ class WaitSpans:
         if record.step is not None:
             attributes[at.STEP_NAME] = record.step
         links: list[Link] = []
+        trace_id = run.span_context.trace_id
+        if record.question is not None:
+            self._write_question(attributes, links, record.question, trace_id)
         if isinstance(record, WaitResolved):
-            attributes[at.EVENT_ID] = record.answer.event_id
-            if (sender := sender_of(record.answer, self._name)) is not None:
-                links.append(link_to(sender, at.LINK_WAIT_RESOLVED_BY, record.answer))
+            self._write_answer(attributes, links, record.answer, trace_id)
+        elif isinstance(record, WaitTimedOut):
+            attributes[at.EVENT_SOURCE] = "timer"
         span = self._tracer.start_span(
             f"wait {record.event_type}",
             _waiting_context(run, record),
@@ -59,6 +70,25 @@ class WaitSpans:
         if isinstance(record, WaitResolved):
             span.set_status(StatusCode.OK)
         span.end(record.at_ns)
+
+    def _write_question(self, attributes: Attributes, links: list[Link], question: Envelope, trace_id: int) -> None:
+        """Of a wait of the run: which step asked, and what. Its span lies below the run, so only this says it."""
+        if question.sender_step is not None:
+            attributes[at.STEP_NAME] = question.sender_step
+        attributes[at.WAIT_QUESTION_TYPE] = type(question.event).__name__
+        if question.event_id:
+            attributes[at.WAIT_QUESTION_ID] = question.event_id
+        if (asker := sender_of(question, self._name)) is not None:
+            links.append(link_to(asker, at.LINK_TRIGGER, question))
+            say_causes(attributes, [asker], trace_id)
+
+    def _write_answer(self, attributes: Attributes, links: list[Link], answer: Envelope, trace_id: int) -> None:
+        attributes[at.EVENT_ID] = answer.event_id
+        attributes[at.EVENT_TYPE] = type(answer.event).__name__
+        attributes[at.EVENT_SOURCE] = source_of(answer)
+        if (sender := sender_of(answer, self._name)) is not None:
+            links.append(link_to(sender, at.LINK_WAIT_RESOLVED_BY, answer))
+            attributes.update(said_of(sender, at.LINK_WAIT_RESOLVED_BY, trace_id))
 
 
 def _waiting_context(run: OpenRun, record: WaitRecord) -> Context:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.content import ContentPolicy, capture_value
 
-__all__ = ["MODES", "without_values"]
+__all__ = ["MODES", "together", "without_values"]
+
+Redact = Callable[[str, Any], Any]
 
 MODES = ("off", "types", "full")
 """How much of payloads is shown, from the least to the most."""
@@ -30,7 +32,28 @@ _MORE_VALUES = frozenset(
         at.OUTPUT_URI,
     )
 )
-_VALUE_PREFIXES = ("llm.input_messages.", "llm.output_messages.", f"{at.RETRIEVAL_DOCUMENTS}.")
+_VALUE_PREFIXES = ("llm.input_messages.", "llm.output_messages.", f"{at.RETRIEVAL_DOCUMENTS}.", f"{at.EMBEDDINGS}.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Together:
+    """Several people's callbacks as one: what any of them hides is hidden from all, since it is captured once."""
+
+    callbacks: tuple[Redact, ...]
+
+    def __call__(self, path: str, value: Any) -> Any:
+        for callback in self.callbacks:
+            value = callback(path, value)
+        return value
+
+
+def together(callbacks: Iterable[Redact | None]) -> Redact | None:
+    """One callback that asks each of these, once; None where there is none."""
+    each: dict[Redact, None] = {}
+    for callback in callbacks:
+        if callback is not None:
+            each |= dict.fromkeys(callback.callbacks if isinstance(callback, _Together) else (callback,))
+    return _Together(tuple(each)) if len(each) > 1 else next(iter(each), None)
 
 
 def without_values(attributes: Mapping[str, Any], policy: ContentPolicy) -> dict[str, Any]:

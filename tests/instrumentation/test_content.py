@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePosixPath
+from time import process_time
 from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
@@ -202,6 +203,25 @@ def test_what_comes_after_the_cut_is_never_looked_at() -> None:
     assert Watched.looked < 1000
 
 
+@pytest.mark.parametrize("limit", [4096, 32_768, 1_000_000])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_payload_of_many_small_values_is_looked_at_in_part(limit: int, deep: bool) -> None:
+    class Watched(dict[str, Any]):
+        looked = 0
+
+        def items(self) -> Any:
+            for n in range(1_000_000):
+                Watched.looked += 1
+                yield str(n), [1] if deep else "a"
+
+        def __len__(self) -> int:
+            return 1_000_000
+
+    captured = to_jsonable(Watched(), ContentPolicy(mode="full", max_chars=limit))
+    assert Watched.looked <= 1025
+    assert (captured.truncated, captured.complete) == (True, False)
+
+
 def test_a_cycle_ends() -> None:
     cycle: list[Any] = []
     cycle.append(cycle)
@@ -288,8 +308,20 @@ def test_what_looks_like_a_secret_is_masked(secret: str, padding: str) -> None:
         ("Authorization: Bearer abcdef0123456789", "Authorization: **********"),
         ("uses Bearer abcdef0123456789 here", "uses Bearer ********** here"),
         ("password=hunter2&next=1", "password=**********&next=1"),
-        ("{'password': 'hun\\'ter2', 'x': 1}", "{'password': **********, 'x': 1}"),
-        ('{"api_key": "a b c"}', '{"api_key": **********}'),
+        ("{'password': 'hun\\'ter2', 'x': 1}", "{'password': '**********', 'x': 1}"),
+        ('{"api_key": "a b c"}', '{"api_key": "**********"}'),
+        ('{"api_key": 12, "n": 1}', '{"api_key": "**********", "n": 1}'),
+        ('{"authorization": ["tok"], "n": 1}', '{"authorization": "**********", "n": 1}'),
+        ('{"credentials": {"pin": "}", "k": [1]}, "n": 1}', '{"credentials": "**********", "n": 1}'),
+        ("password=[a, b] n=1", "password=********** n=1"),
+        ("{'password': ('a',), 'n': 1}", "{'password': '**********', 'n': 1}"),
+        ("password=Secret('a b', n=[1]) n=1", "password=********** n=1"),
+        ("password=hunt(er", "password=**********"),
+        (f"password=Secret('{'a, ' * 3000}b')\nn=1", "password=**********\nn=1"),
+        ("Cookie: sid=a; theme=b\nHost: x", "Cookie: **********\nHost: x"),
+        ('Authorization: Digest username="a b", response="c"\nHost: x', "Authorization: **********\nHost: x"),
+        ("Authorization: ApiKey abc", "Authorization: **********"),
+        ('{"credentials": {"pin": "x', '{"credentials": "**********"'),
         ("postgres://user:pass@host/db", "postgres://user:**********@host/db"),
         ("basic understanding of bearer instruments", "basic understanding of bearer instruments"),
         ("max_tokens=5, token_count: 7", "max_tokens=5, token_count: 7"),
@@ -298,6 +330,93 @@ def test_what_looks_like_a_secret_is_masked(secret: str, padding: str) -> None:
 )
 def test_a_secret_in_a_sentence_is_masked(text: str, expected: str) -> None:
     assert redact_text(text) == expected
+
+
+@given(secret=st.text(min_size=1) | st.lists(st.text()) | st.integers(), depth=st.integers(min_value=0, max_value=3))
+def test_masked_json_is_json_however_often_it_is_quoted(secret: Any, depth: int) -> None:
+    text = json.dumps({"password": secret, "n": 1})
+    for _ in range(depth):
+        text = json.dumps({"inner": text})
+    shown = json.loads(redact_text(text, max_chars=10**6))
+    for _ in range(depth):
+        shown = json.loads(shown["inner"])
+    assert shown == {"password": "**********", "n": 1}
+
+
+WORDS = ("password", "Cookie", "Authorization", "Digest ", "Bearer ", "a", "b=c", "\\", *"""\'":= ;,()[]{}\n1""")
+
+
+@given(words=st.lists(st.sampled_from(WORDS)), depth=st.integers(min_value=0, max_value=2))
+def test_json_stays_json_whatever_its_texts_say(words: list[str], depth: int) -> None:
+    text = json.dumps({"said": "".join(words), "n": 1})
+    for _ in range(depth):
+        text = json.dumps({"inner": text})
+    json.loads(redact_text(text))
+
+
+def test_a_private_key_line_by_line_in_json_is_masked() -> None:
+    text = json.dumps({"lines": ["-----BEGIN PRIVATE KEY-----", "MIIEvQ"], "n": 1})
+    assert redact_text(text) == '{"lines": "**********", "n": 1}'
+
+
+def test_a_line_of_source_that_names_a_secret_leaves_the_lines_below_alone() -> None:
+    stack = 'in f\n    raise ValueError("api_key=" + key)\n  File "b.py", line 5, in g\n    client(api_key=load(\nEnd'
+    assert 'File "b.py", line 5, in g' in redact_text(stack)
+    assert redact_text(stack).endswith("\nEnd")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "password=", "password=f()", "password=f(\n", "pwd=((", '"password": {', "x pwd='\n", 'password="',
+        "cookie: a; ", "cookie: a=b", "authorization: x ", "authorization: \t", "key ", "eyJ", "://a:", "bearer ", "\\",
+        "-----BEGIN ",
+    ],
+)  # fmt: skip
+def test_a_long_text_is_masked_in_a_time_that_grows_with_its_length_alone(part: str) -> None:
+    def seconds(chars: int) -> float:
+        text = "password: " + part * (chars // len(part))
+        begun = process_time()
+        redact_text(text)
+        return process_time() - begun
+
+    # Sixteen times the text: a square would take 256 times as long. The shortest of several is what it costs.
+    assert seconds(160_000) < 100 * min(seconds(10_000) for _ in range(3)) + 0.3
+
+
+@pytest.mark.parametrize("text", ['{"password": "x", "n": 1}', "password='x'", "password=x", '{"api_key": [1]}'])
+def test_what_is_masked_stays_as_it_is(text: str) -> None:
+    assert redact_text(redact_text(text)) == redact_text(text)
+
+
+def raised(error: Exception) -> Exception:
+    try:
+        raise error
+    except Exception as caught:  # noqa: BLE001  # whatever it is
+        return caught
+
+
+def test_a_long_message_is_cut_in_the_stack_and_its_frame_is_kept() -> None:
+    described = describe_exception(raised(ExceptionGroup("several", [ValueError("line\n" * 200_000)])), FULL)
+    assert "in raised" in described.stacktrace
+    assert described.stacktrace.rstrip("\n+- ").endswith("chars omitted]")
+    assert len(described.stacktrace) <= 8192
+
+
+def test_no_secret_of_a_long_chain_of_errors_is_in_its_stack() -> None:
+    error = raised(ValueError("first password=hunter2"))
+    for number in range(60):
+        outer = KeyError(f"{number} {{'credentials': {{'pin': 'hunter2'}}}}")
+        outer.__cause__ = error
+        error = raised(outer)
+    described = describe_exception(error, FULL)
+    assert "hunter2" not in described.stacktrace
+    assert "chars omitted]\n" in described.stacktrace
+    assert len(described.stacktrace) <= 8192
+
+
+def test_a_stack_may_be_shorter_still() -> None:
+    assert len(describe_exception(raised(ValueError("x" * 5000)), FULL, 1024).stacktrace) <= 1024
 
 
 def test_a_secret_at_the_cut_is_masked() -> None:

@@ -16,17 +16,19 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 
 import workflows_otel
-from tests.workflows_otel.flows import Answer, AskPerson, Echo, Failing, FanOut, Flaky, Slow, Streaming
+from tests.workflows_otel.flows import Answer, AskPerson, Echo, Failing, FanOut, Flaky, Form, Slow, Streaming
 from tests.workflows_otel.instrument_list import instruments
 from tests.workflows_otel.span_log import SpanLog
-from workflows import Context, Workflow, step
-from workflows.events import Event, StartEvent, StopEvent
+from workflows import Context, Workflow, catch_error, step
+from workflows.events import Event, StartEvent, StepFailedEvent, StopEvent
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.content import ContentPolicy
 from workflows.testing import VirtualClockLoop
@@ -65,7 +67,7 @@ MEANINGS = {
     "RUN_UNHANDLED": "events that no step took",
     "RUN_QUEUE_WAIT": "how long it waited for `num_concurrent_runs`",
     "RUN_FAILED_STEP": "the step that failed it",
-    "CANCEL_REASON": "why it was cancelled",
+    "CANCEL_REASON": "why it was cancelled or interrupted, in words",
     "STEP_NAME": "the step",
     "STEP_EXECUTION_ID": "one delivery of an event to a step; its attempts share it",
     "STEP_ATTEMPT": "from 1",
@@ -79,15 +81,20 @@ MEANINGS = {
     "`abandoned` (the run ended first) or `interrupted`",
     "STEP_REPLAY": "the body runs once more, after a wait or a resume",
     "STEP_HANDLED_BY": "the `@catch_error` step that took the failure",
+    "CALL_OUTCOME": "of a call of a model, tool or retriever that did not end by itself: `cancelled`, or `closed` (a "
+    "stream that was not read to its end)",
     "RETRY_DELAY": "until the next attempt",
     "RETRY_WILL_RETRY": "there is a next attempt",
     "RETRY_POLICY": "which policy decided",
     "RETRY_ELAPSED": "since the first attempt began",
     "RETRY_PREVIOUS_ERROR_TYPE": "what the attempt before failed with",
-    "EVENT_ID": "the event that the step got",
+    "EVENT_ID": "the event that the step got; of a wait: what answered it",
     "EVENT_TYPE": "its class",
-    "EVENT_SOURCE": "`step`, `start`, `external`, `timer` or `wait`",
-    "CAUSE_SPAN_IDS": "the spans that sent what the step got (the first 16); the links say the same",
+    "EVENT_SOURCE": "where it came from: a `step` of the run, whoever called `run()` (`start`), or elsewhere "
+    "(`external`); of a wait also `timer`: nothing came in time",
+    "CAUSE_SPAN_IDS": "the spans that sent what the step got (the first 16), of a wait of the run the step that asked; "
+    "the links say the same",
+    "CAUSE_TRACE_IDS": "the traces of these, where one is another than the span's own",
     "CAUSE_COUNT": "how many events a join got",
     "COLLECT_BUFFERED": "`collect_events` only put the event aside",
     "EMITTED": "events that the step sent, as `Class:id` (the first 32)",
@@ -109,11 +116,21 @@ MEANINGS = {
     "WAIT_EVENT_TYPE": "the class of that event",
     "WAIT_OUTCOME": "`resolved`, `timed_out` or `cancelled`",
     "WAIT_DURATION": "how long it was waited for, across processes",
-    "WAIT_CROSSED_PROCESS": "it began in another process",
+    "WAIT_CROSSED_PROCESS": "it began before the run was suspended, maybe in another process",
+    "WAIT_QUESTION_ID": "the `InputRequiredEvent` on which the run waits, where a step returned it",
+    "WAIT_QUESTION_TYPE": "its class; `workflow.step.name` is the step that asked",
     "LINK_TYPE": "what a link means, see below",
+    "RETRY_OF_SPAN_ID": "the attempt before",
+    "RETRY_OF_TRACE_ID": "its trace, where that is another",
+    "WAIT_RESOLVED_BY_SPAN_ID": "the span that sent the answer",
+    "WAIT_RESOLVED_BY_TRACE_ID": "its trace, where that is another",
+    "RESUMED_FROM_SPAN_ID": "the segment before",
+    "RESUMED_FROM_TRACE_ID": "its trace, where that is another",
+    "SPAWNED_BY_SPAN_ID": "the span that was current at `run()`, where that is not the parent",
+    "SPAWNED_BY_TRACE_ID": "its trace, where that is another",
 }
 LINKS = {
-    "LINK_TRIGGER": "from a step to the one that sent its event",
+    "LINK_TRIGGER": "from a step to the one that sent its event, and from a wait of the run to the one that asked",
     "LINK_COLLECT_MEMBER": "from a join to each sender",
     "LINK_RETRY_OF": "from an attempt to the one before",
     "LINK_WAIT_RESOLVED_BY": "from a wait to whoever answered",
@@ -141,48 +158,78 @@ class Showcase(Workflow):
             call.input({"q": "x"}).output("y")
         with retriever(name="notes") as call:
             call.input("x").output([{"text": "y", "score": 0.5}])
+        for failing in (llm_call(model="m-1"), tool(name="search"), retriever(name="notes")):
+            with contextlib.suppress(ValueError), failing as call:
+                call.input("x" * 100_000).output("y" * 100_000)
+                raise ValueError("no answer")
+        for late in (llm_call(model="m-1"), tool(name="search"), retriever(name="notes")):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    with late:
+                        await asyncio.sleep(2)
         ctx.send_event(Part(n=1))
         await Echo().run(text="x" * 10_000)
         return StopEvent(result="y" * 10_000)
+
+
+class Handled(Workflow):
+    """Its failure is taken by a step for that."""
+
+    @step
+    async def fail(self, ev: StartEvent) -> StopEvent:
+        raise ValueError("handled")
+
+    @catch_error
+    async def recover(self, ev: StepFailedEvent) -> StopEvent:
+        return StopEvent()
 
 
 async def _happen() -> None:
     """Runs that between them do everything that a span can tell of."""
     with workflows_otel.context(session_id="s", user_id="u", tags=["t"], metadata={"plan": "pro"}):
         await Showcase(timeout=60).run()
-    await FanOut().run(n=3)
-    await Flaky(failures=1).run()
-    await Streaming().run(n=2)
-    for failing in (Failing().run(error=ValueError("broken")), Slow(timeout=1).run()):
-        with contextlib.suppress(Exception):
-            await failing
-    await _answered()
-    one_at_a_time = Slow(num_concurrent_runs=1, timeout=None)
-    await asyncio.gather(one_at_a_time.run(), one_at_a_time.run())
-    cancelled = Slow().run()
-    await asyncio.sleep(1)
-    await cancelled.cancel_run()
+        await FanOut().run(n=40)
+        await Handled().run()
+        await Flaky(failures=1).run()
+        await Streaming().run(n=2)
+        for failing in (Failing().run(error=ValueError("broken")), Slow(timeout=1).run(), AskPerson().run(patience=1)):
+            with contextlib.suppress(Exception):
+                await failing
+        one_at_a_time = Slow(num_concurrent_runs=1, timeout=None)
+        await asyncio.gather(one_at_a_time.run(), one_at_a_time.run())
+        cancelled = Slow().run()
+        await asyncio.sleep(1)
+        await cancelled.cancel_run()
 
 
-async def _answered() -> None:
-    workflow = AskPerson(timeout=None)
-    handler = workflow.run()
-    await asyncio.sleep(1)
-    snapshot = json.loads(json.dumps(await handler.suspend()))
-    handler = workflow.run(ctx=Context.from_dict(workflow, snapshot))
-    await asyncio.sleep(1)
-    handler.ctx.send_event(Answer(text="yes"))
-    await handler
+async def _suspended(tracer: trace.Tracer) -> None:
+    """Runs that are suspended in a wait or a backoff and go on, each segment in a trace of its own."""
+    with workflows_otel.context(session_id="s", user_id="u"):
+        for workflow in (AskPerson(timeout=None), Form(timeout=None), Flaky(failures=1)):
+            with tracer.start_as_current_span("asks"):
+                handler = workflow.run(patience=None)
+            await asyncio.sleep(1)
+            snapshot = json.loads(json.dumps(await handler.suspend()))
+            handler = workflow.run(ctx=Context.from_dict(workflow, snapshot))
+            await asyncio.sleep(1)
+            if not isinstance(workflow, Flaky):
+                with tracer.start_as_current_span("answers"):
+                    handler.ctx.send_event(Answer(text="yes"))
+            await handler
 
 
 def _spans() -> list[ReadableSpan]:
     log = SpanLog()
     policy = ContentPolicy(mode="full", blob=lambda text, mime_type: "file:///kept")
-    instrumented(log.provider, Settings(policy, names_traces=True, conversation_id=True))
+    settings = Settings(policy, names_traces=True, conversation_id=True)
+    tracer = log.provider.get_tracer("application")
     with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        instrumented(log.provider, settings)
         runner.run(_happen())
+        instrumented(log.provider, replace(settings, run_parent="link", resume_trace="link"))
+        runner.run(_suspended(tracer))
     workflows_otel.uninstrument(log.provider)
-    return list(log.finished)
+    return [span for span in log.finished if span.name not in ("asks", "answers")]  # the application's own
 
 
 def _seen() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
@@ -242,7 +289,8 @@ def page() -> str:
         "",
         "*On* says which spans have it: `run`, `step`, `attempt` (of steps with a retry policy), `wait`, `started`",
         "(the start marker), calls of a `model`, `tool` or `retriever`, and `event` and `link` for those of spans.",
-        "What is empty is written by one back end's preset alone, or where something rare happens.",
+        "What is empty is written by one back end's preset alone, of calls of llama-index alone (`llama_index=True`),",
+        "or where something rare happens.",
     ]
     for heading, names in _sections():
         if heading == "metrics":
@@ -260,7 +308,7 @@ def page() -> str:
             found = {_convention(value): None for _, value in names}
             lines += [f"As published: {', '.join(found)}.", ""]
         lines += ["| attribute | on | is | means |" if own else "| attribute | on | is |", "| --- " * (3 + own) + "|"]
-        shown = [(name, value) for name, value in names if not (name.startswith("LINK_") and name != "LINK_TYPE")]
+        shown = [(name, value) for name, value in names if name not in LINKS]
         for name, value in shown:
             on = ", ".join(kind for kind in _ORDER if kind in where.get(value, ()))
             line = f"| `{value}` | {on} | {' or '.join(sorted(kinds.get(value, ())))} |"

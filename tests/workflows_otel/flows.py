@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from workflows import Context, Workflow, step
-from workflows.events import Event, HumanResponseEvent, StartEvent, StopEvent
+from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
 
@@ -75,6 +75,22 @@ class AskPerson(Workflow):
     async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
         answer = await ctx.wait_for_event(Answer, timeout=ev.get("patience", 60))
         return StopEvent(result=answer.text)
+
+
+class Question(InputRequiredEvent):
+    text: str
+
+
+class Form(Workflow):
+    """Asks a person as most do: one step gives a question, another takes the answer; the run waits in between."""
+
+    @step
+    async def ask(self, ev: StartEvent) -> Question:
+        return Question(text="really?")
+
+    @step
+    async def answered(self, ev: Answer) -> StopEvent:
+        return StopEvent(result=ev.text)
 
 
 class Streaming(Workflow):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import pytest
 
+import workflows_otel
 from tests.workflows_otel.otlp_sink import OtlpSink, http_sink
 from tests.workflows_otel.processes import run
+from workflows_otel import TelemetrySetupError
 
 APP = """
     import asyncio
@@ -135,3 +141,57 @@ def test_each_back_end_gets_its_own_key_and_no_other(sink: OtlpSink) -> None:
         )
         keys = [one.requests[0].headers["authorization"] for one in (sink, second, third)]
     assert keys == ["Bearer otlp-key", "Bearer phoenix-key", "Basic cGstbGYtMTpzay1sZi0y"]
+
+
+# --- what the SDK itself knows ----------------------------------------------------------------------------------------
+
+BY_FILE = """
+file_format: "1.0"
+resource:
+  attributes:
+    - name: service.name
+      value: by-file
+tracer_provider:
+  processors:
+    - simple:
+        exporter:
+          otlp_http:
+            endpoint: {endpoint}/v1/traces
+"""
+
+
+def test_a_configuration_file_says_all(sink: OtlpSink, tmp_path: Path) -> None:
+    pytest.importorskip(
+        "opentelemetry.configuration",
+        reason="runs where `pip install 'opentelemetry-sdk[file-configuration]'` was done",
+    )
+    file = tmp_path / "otel.yaml"
+    file.write_text(BY_FILE.format(endpoint=sink.endpoint))
+    path = os.pathsep.join(sys.path)
+    run(APP, OTEL_CONFIG_FILE=str(file), PHOENIX_COLLECTOR_ENDPOINT="http://127.0.0.1:9", PYTHONPATH=path)
+    assert len(sink.spans) == 16
+    assert {span.resource["service.name"] for span in sink.spans} == {"by-file"}
+
+
+def test_a_configuration_file_that_nobody_can_read_is_refused_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.configuration", None)
+    monkeypatch.setenv("OTEL_CONFIG_FILE", "otel.yaml")
+    with pytest.raises(TelemetrySetupError, match=r"Install `opentelemetry-sdk\[file-configuration\]`"):
+        workflows_otel.setup()
+
+
+def test_an_exporter_of_another_package_is_found_by_its_name(tmp_path: Path) -> None:
+    installed = tmp_path / "shouting-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: shouting\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[opentelemetry_traces_exporter]\nshout = shouting:Shout\n")
+    (tmp_path / "shouting.py").write_text(
+        "from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult\n"
+        "class Shout(SpanExporter):\n"
+        "    def export(self, spans):\n"
+        "        print(*(span.name.upper() for span in spans))\n"
+        "        return SpanExportResult.SUCCESS\n"
+    )
+    path = os.pathsep.join((str(tmp_path), *sys.path))
+    said = run(APP, OTEL_TRACES_EXPORTER="shout", PYTHONPATH=path)
+    assert "INVOKE_WORKFLOW ECHO" in said

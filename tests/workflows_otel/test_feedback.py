@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -119,6 +120,33 @@ def test_what_a_back_end_refuses_is_the_results_exception(sink: OtlpSink) -> Non
         feedback(REF, "helpful", True).result(10)
     telemetry.shutdown()
     assert "sk-lf-2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"value": None}, "value None is no finite number"),
+        ({"value": [1]}, r"value \[1\] is no finite number"),
+        ({"value": b"1"}, "is no finite number"),
+        ({"value": 10**400}, "value of 1329 bits is no finite number"),
+        ({"value": float("nan")}, "value nan is no finite number"),
+        ({"name": ""}, "name '' does not say what is judged"),
+        ({"name": None}, "name None does not say what is judged"),
+        ({"judge": "ROBOT"}, "judge 'ROBOT' is unknown. Use one of HUMAN, LLM, CODE"),
+        ({"comment": 5}, "comment 5 is no text"),
+        ({"run": None}, "it is no run"),
+        ({"run": TraceRef("zz", "1")}, "hexadecimal digits"),
+    ],
+)
+def test_what_is_no_judgement_is_refused_at_the_call(said: dict[str, Any], why: str) -> None:
+    given: dict[str, Any] = {"run": REF, "name": "helpful", "value": True, "to": phoenix(endpoint="http://x"), **said}
+    with pytest.raises(TelemetrySetupError, match=why):
+        feedback(**given)
+
+
+def test_a_number_of_another_library_is_sent_as_one(sink: OtlpSink) -> None:
+    feedback(REF, "tone", Fraction(1, 4), to=phoenix(endpoint=sink.endpoint)).result(10)  # pyright: ignore[reportArgumentType]
+    assert judgements(sink, "/v1/span_annotations")[0]["data"][0]["result"] == {"score": 0.25}
 
 
 def test_a_redirect_is_refused_and_sees_no_key(sink: OtlpSink) -> None:

@@ -129,3 +129,32 @@ async def test_spans_outside_every_run_are_left_alone(sink: OtlpSink) -> None:
     trace.get_tracer("some.client").start_span("GET").end()
     telemetry.shutdown()
     assert sink.named("GET").attributes == {}
+
+
+@pytest.mark.usefixtures("no_provider")
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_spans_of_other_libraries_have_it_with_instrument_alone(when: str) -> None:
+    log = SpanLog()
+    if when == "before":
+        trace.set_tracer_provider(log.provider)
+    workflows_otel.instrument(start_marker=False)
+    if when == "after":
+        trace.set_tracer_provider(log.provider)
+    with workflows_otel.context(session_id="s1"):
+        handler = CallsClient().run()
+        await handler
+    for span in (log.named("GET"), log.named("SELECT")):
+        assert (about(span)["workflow.run.id"], about(span)["session.id"]) == (handler.run_id, "s1")
+
+
+async def test_a_user_may_be_a_number(spans: SpanLog) -> None:
+    with workflows_otel.context(user_id=42, session_id=7):
+        await Echo().run()
+    run = about(spans.named("invoke_workflow Echo"))
+    assert (run["user.id"], run["session.id"]) == ("42", "7")
+
+
+async def test_tags_of_another_process_stay_beside_those_of_a_block(spans: SpanLog) -> None:
+    with in_baggage(**{"tag.tags": "theirs"}), workflows_otel.context(tags=["ours"]):
+        await Echo().run()
+    assert set(about(spans.named("invoke_workflow Echo"))["tag.tags"]) == {"theirs", "ours"}

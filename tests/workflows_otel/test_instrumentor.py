@@ -93,7 +93,7 @@ provider = register(
 
 
 def test_phoenix_register_draws_runs_by_itself(installed: Path, sink: OtlpSink) -> None:
-    pytest.importorskip("phoenix.otel", reason="arize-phoenix-otel is not installed: `pip install 'spanflow[phoenix]'`")
+    pytest.importorskip("phoenix.otel", reason="runs with arize-phoenix-otel: `pip install 'spanflow[phoenix]'`")
     path = os.pathsep.join([str(installed), str(ROOT / "src"), str(ROOT)])
     done = subprocess.run(
         [sys.executable, "-c", REGISTERS + APP + "provider.shutdown()", sink.endpoint],

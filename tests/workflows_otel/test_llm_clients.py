@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
+from typing import Any
 
 import pytest
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, AsyncStream
 from openinference.instrumentation.openai import OpenAIInstrumentor
 
 import workflows_otel
 from demo.scripted_server import MODEL, Scripted
 from tests.workflows_otel.otlp_sink import OtlpSink
+from tests.workflows_otel.span_log import SpanLog
 from workflows import Context, Workflow, step
 from workflows.events import StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_none
@@ -60,3 +62,23 @@ async def test_llm_spans_nest_below_linked_attempts_in_what_is_exported(
     ]
     calls = {s.parent_id for s in sink.spans if s.attributes.get("openinference.span.kind") == "LLM"}
     assert calls == {attempts[1].span_id, attempts[2].span_id}
+
+
+async def test_the_stream_of_a_real_client_is_drawn_up_to_its_end_and_stays_what_it_is(llm: str) -> None:
+    log = SpanLog()
+    workflows_otel.instrument(log.provider, content="full")
+    async with AsyncOpenAI(base_url=llm, api_key="none", max_retries=0) as client:
+
+        @workflows_otel.llm_call(model=MODEL)
+        async def ask(question: str) -> Any:
+            messages: Any = [{"role": "user", "content": question}]
+            return await client.chat.completions.create(model=MODEL, messages=messages, stream=True)
+
+        stream = await ask("Tell a joke.")
+        assert (isinstance(stream, AsyncStream), stream.response.status_code) == (True, 200)
+        assert log.finished == ()
+        said = "".join([choice.delta.content or "" async for chunk in stream for choice in chunk.choices])
+    workflows_otel.uninstrument(log.provider)
+    (span,) = log.finished
+    assert said
+    assert dict(span.attributes or {})["output.value"] == said

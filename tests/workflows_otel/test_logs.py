@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
@@ -85,6 +87,19 @@ async def test_log_events_carry_the_ids_of_their_spans(log_events: Logs, spans: 
     assert run is not None
     assert {event.trace_id for event in log_events.events} == {run.trace_id}
     assert {event.span_id for event in log_events.events} == {run.span_id}
+
+
+async def test_an_answer_from_outside_is_told_with_the_ids_of_the_run(
+    clock: VirtualClockLoop, log_events: Logs, spans: SpanLog
+) -> None:
+    handler = AskPerson().run()
+    await asyncio.sleep(5)
+    with trace.get_tracer("web").start_as_current_span("POST /answer"):
+        handler.ctx.send_event(Answer(text="yes"))
+    await handler
+    run = spans.named("invoke_workflow AskPerson").get_span_context()
+    assert run is not None
+    assert {event.trace_id for event in log_events.events} == {run.trace_id}
 
 
 class Logging(Workflow):

@@ -19,11 +19,13 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.util._once import Once
 
 import workflows_otel
-from tests.workflows_otel.flows import Answer, AskPerson, Echo, Failing, FanOut, Flaky, Streaming
+from tests.workflows_otel.flows import Answer, AskPerson, Echo, Failing, FanOut, Flaky, Form, Streaming
 from tests.workflows_otel.span_log import SpanLog
-from workflows import Workflow, step
+from workflows import Context, Workflow, step
 from workflows.events import StartEvent, StopEvent
+from workflows.instrumentation import RunRecorder, add_handler
 from workflows.instrumentation.dispatcher import process_dispatcher
+from workflows.instrumentation.records import Record
 from workflows.testing import RecordLog, VirtualClockLoop
 
 
@@ -176,13 +178,61 @@ async def test_the_size_of_snapshots_is_a_metric(clock: VirtualClockLoop, metric
     assert 0.8 * written < size <= written  # what JSON escapes is not counted
 
 
+async def test_the_size_of_a_context_that_is_saved_between_runs_is_a_metric(metrics: Metrics) -> None:
+    handler = Echo().run()
+    await handler
+    assert handler.ctx is not None
+    written = len(json.dumps(handler.ctx.to_dict()))
+    ((_, (count, size)),) = metrics.read("workflow.context.size")  # type: ignore[misc]  # a histogram's
+    assert (count, 0.8 * written < size <= written) == (1, True)
+
+
+async def test_the_length_of_a_wait_counts_what_lay_before_a_suspension(
+    clock: VirtualClockLoop, metrics: Metrics
+) -> None:
+    workflow = Form(timeout=None)
+    handler = workflow.run()
+    await asyncio.sleep(100)
+    handler = workflow.run(ctx=Context.from_dict(workflow, await handler.suspend()))
+    await asyncio.sleep(50)
+    handler.ctx.send_event(Answer(text="yes"))
+    await handler
+    labels = {"name": "Form", "wait.event_type": "Answer"}
+    assert metrics.read("workflow.wait.duration") == [({**labels, "wait.outcome": "resolved"}, (1, 150.0))]
+    assert metrics.read("workflow.wait.active") == [(labels, 0)]
+
+
+async def test_open_spans_are_a_metric(clock: VirtualClockLoop, metrics: Metrics, spans: SpanLog) -> None:
+    handler = Flaky(failures=1).run()
+    await asyncio.sleep(1)  # between its attempts: the run's and the step's span are open
+    between = [count for _, count in metrics.read("workflow.telemetry.open_spans")]
+    await handler
+    after = [count for _, count in metrics.read("workflow.telemetry.open_spans")]
+    assert (sum(between), sum(after)) == (2, 0)
+
+
+async def test_what_a_reader_of_runs_fails_on_is_a_metric(metrics: Metrics) -> None:
+    class Broken(RunRecorder):
+        name = "broken"
+
+        def handle(self, record: Record) -> None:
+            raise LookupError("no such record")
+
+    process_dispatcher.set_strict(False)
+    remove = add_handler(Broken())
+    await Echo().run()
+    failed = [(labels, n) for labels, n in metrics.read("workflow.telemetry.errors") if labels["handler"] == "broken"]
+    remove()
+    assert failed == [({"signal": "records", "reason": "exception", "handler": "broken"}, 5)]
+
+
 async def test_values_that_were_cut_are_counted(metrics: Metrics, spans: SpanLog) -> None:
     before = metrics.read("workflow.telemetry.truncated")
     workflows_otel.instrument(spans.provider, content="full")
     await Echo().run(text="x" * 10_000)
     cut = [span for span in spans.finished if (span.attributes or {}).get("workflow.truncated")]
     ((labels, after),) = metrics.read("workflow.telemetry.truncated")
-    assert labels == {"reason": "size"}
+    assert labels == {"signal": "traces", "reason": "size", "handler": "all"}
     assert after - before[0][1] == 4  # the run's input and output, the step's input and output
     assert len(cut) == 2
 

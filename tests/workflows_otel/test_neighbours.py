@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
 
 import pytest
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 import workflows_otel
 from tests.workflows_otel.flows import Echo, Failing
 from tests.workflows_otel.otlp_sink import OtlpSink, http_sink
+from tests.workflows_otel.span_log import SpanLog
 from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
 from workflows_otel import TelemetrySetupError, otlp, phoenix
@@ -132,7 +136,7 @@ async def test_spans_of_other_libraries_still_arrive_where_a_second_provider_dra
 
 @pytest.mark.parametrize("first", ["register", "setup"])
 async def test_phoenix_register_and_setup_make_one_tree(sink: OtlpSink, first: str) -> None:
-    otel = pytest.importorskip("phoenix.otel", reason="`pip install 'spanflow[phoenix]'`")
+    otel = pytest.importorskip("phoenix.otel", reason="runs with arize-phoenix-otel: `pip install 'spanflow[phoenix]'`")
 
     def register() -> TracerProvider:
         endpoint = f"{sink.endpoint}/v1/traces"
@@ -152,9 +156,156 @@ async def test_phoenix_register_and_setup_make_one_tree(sink: OtlpSink, first: s
     assert {span.resource["openinference.project.name"] for span in sink.spans} == {"shop"}
 
 
+async def test_a_back_end_beside_phoenix_register_leaves_phoenix_its_spans(sink: OtlpSink) -> None:
+    otel = pytest.importorskip("phoenix.otel", reason="runs with arize-phoenix-otel: `pip install 'spanflow[phoenix]'`")
+    with http_sink() as other:
+        provider = otel.register(endpoint=f"{sink.endpoint}/v1/traces", protocol="http/protobuf", verbose=False)
+        telemetry = workflows_otel.setup(otlp(other.endpoint), start_marker=False)
+        await Echo().run()
+        telemetry.shutdown()
+        provider.shutdown()
+        assert sorted(sink.names()) == sorted(other.names()) == ONE_RUN
+
+
+# --- neighbours that leave something out ------------------------------------------------------------------------------
+
+
+class NoSteps(BatchSpanProcessor):
+    """Filters, as Langfuse's does by `should_export_span=`."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if not span.name.startswith("run_step"):
+            super().on_end(span)
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+async def test_a_neighbour_that_leaves_out_spans_of_runs_is_told_of_once(
+    mine: TracerProvider, sink: OtlpSink, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine.add_span_processor(NoSteps(to(sink)))
+    telemetry = workflows_otel.setup(otlp(sink.endpoint), start_marker=False)
+    await Echo().run()
+    telemetry.flush()
+    await Echo().run()
+    telemetry.shutdown()
+    (said,) = warnings_of(caplog)
+    assert "the application's own NoSteps, which sent 1 of 2 spans of runs" in said
+    assert "Let it keep every span of the scope 'workflows'" in said
+
+
+@pytest.mark.parametrize("kind", [BatchSpanProcessor, SimpleSpanProcessor])
+async def test_a_neighbour_that_sends_all_is_not_warned_of(
+    mine: TracerProvider, sink: OtlpSink, kind: type[BatchSpanProcessor], caplog: pytest.LogCaptureFixture
+) -> None:
+    mine.add_span_processor(kind(to(sink)))
+    telemetry = workflows_otel.setup(otlp(sink.endpoint))
+    await Echo().run()
+    telemetry.flush()
+    telemetry.shutdown()
+    assert warnings_of(caplog) == []
+
+
+async def test_another_provider_that_samples_the_runs_of_a_back_end_is_told_of(
+    sink: OtlpSink, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = TracerProvider(sampler=ParentBased(TraceIdRatioBased(0.1)), shutdown_on_exit=False)
+    theirs.add_span_processor(SimpleSpanProcessor(to(sink)))
+    workflows_otel.instrument(theirs, start_marker=False)
+    telemetry = workflows_otel.setup(otlp(sink.endpoint), start_marker=False)
+    telemetry.shutdown()
+    workflows_otel.uninstrument(theirs)
+    (said,) = warnings_of(caplog)
+    assert "another tracer provider of the application, whose sampler is ParentBased{root:TraceIdRatioBased" in said
+
+
+class Stuck(SpanExporter):
+    """Sends to a place, as it says, and never comes back."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._released = threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self._released.wait(20)
+        return SpanExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        self._released.set()
+
+
+async def test_a_neighbour_that_hangs_holds_up_neither_flush_nor_shutdown(mine: TracerProvider, sink: OtlpSink) -> None:
+    stuck = Stuck(f"{sink.endpoint}/v1/traces")
+    mine.add_span_processor(BatchSpanProcessor(stuck))
+    telemetry = workflows_otel.setup(otlp(sink.endpoint))
+    await Echo().run()
+    started = time.monotonic()
+    telemetry.flush(timeout=0.2)
+    telemetry.shutdown(timeout=0.2)
+    assert time.monotonic() - started < 5
+    stuck.shutdown()
+
+
+# --- two providers: what is current in a step -------------------------------------------------------------------------
+
+
+class Calls(Workflow):
+    """Its step calls a model by our helper, and another library by its own span."""
+
+    @step
+    async def call(self, ev: StartEvent) -> StopEvent:
+        with workflows_otel.llm_call(model="m"), trace.get_tracer("library").start_as_current_span("GET"):
+            return StopEvent()
+
+
+def lost(*logs: SpanLog) -> list[str]:
+    """Spans whose parent is not among those of the same provider."""
+    found: list[str] = []
+    for log in logs:
+        known = {span.context.span_id for span in log.finished if span.context is not None}
+        found += [span.name for span in log.finished if span.parent is not None and span.parent.span_id not in known]
+    return found
+
+
+@pytest.mark.parametrize("first", ["own", "processes"])
+async def test_with_two_providers_calls_are_in_the_trees_of_the_processes_own(first: str) -> None:
+    processes, own = SpanLog(), SpanLog()
+    trace.set_tracer_provider(processes.provider)
+    logs = [own, processes] if first == "own" else [processes, own]
+    for log in logs:
+        workflows_otel.instrument(log.provider, start_marker=False)
+    handler = Calls().run()
+    await handler
+    workflows_otel.uninstrument()
+    assert lost(processes, own) == []
+    assert [span.name for span in processes.finished] == ["GET", "chat m", "run_step call", "invoke_workflow Calls"]
+    found = workflows_otel.trace_of(handler)
+    assert found is not None
+    assert {f"{span.context.trace_id:032x}" for span in processes.finished if span.context} == {found.trace_id}
+
+
+async def test_what_another_provider_sends_in_our_place_has_the_calls_below_it(sink: OtlpSink) -> None:
+    theirs = TracerProvider(shutdown_on_exit=False)
+    theirs.add_span_processor(SimpleSpanProcessor(to(sink)))
+    workflows_otel.instrument(theirs, start_marker=False)
+    telemetry = workflows_otel.setup(otlp(sink.endpoint), start_marker=False)
+    await Calls().run()
+    await Calls().run()
+    telemetry.shutdown()
+    workflows_otel.uninstrument(theirs)
+    known = {span.span_id for span in sink.spans}
+    assert sorted(sink.names()) == sorted(["GET", "chat m", "run_step call", "invoke_workflow Calls"] * 2)
+    assert [span.name for span in sink.spans if span.parent_id and span.parent_id not in known] == []
+
+
+# --- Langfuse's client ------------------------------------------------------------------------------------------------
+
+
 def langfuse_client(sink: OtlpSink, public_key: str) -> SpanProcessor:
     """What `Langfuse()` adds to the process's tracer provider; it keeps one client a key for as long as it lives."""
-    lf = pytest.importorskip("langfuse", reason="`pip install 'spanflow[langfuse]'`")
+    lf = pytest.importorskip("langfuse", reason="runs with Langfuse's client: `pip install 'spanflow[langfuse]'`")
     lf.Langfuse(public_key=public_key, secret_key="sk-lf-2", base_url=sink.endpoint)
     provider = trace.get_tracer_provider()
     assert isinstance(provider, TracerProvider)
@@ -165,7 +316,7 @@ def langfuse_client(sink: OtlpSink, public_key: str) -> SpanProcessor:
 
 @pytest.mark.parametrize("first", ["client", "setup"])
 async def test_a_langfuse_client_and_setup_make_one_tree_with_all_we_say(sink: OtlpSink, first: str) -> None:
-    pytest.importorskip("langfuse", reason="`pip install 'spanflow[langfuse]'`")
+    pytest.importorskip("langfuse", reason="runs with Langfuse's client: `pip install 'spanflow[langfuse]'`")
     preset = workflows_otel.langfuse(f"pk-lf-{first}", "sk-lf-2", base_url=sink.endpoint)
     telemetry = workflows_otel.setup(preset) if first == "setup" else None
     processor = langfuse_client(sink, f"pk-lf-{first}")
@@ -184,7 +335,9 @@ async def test_a_langfuse_client_and_setup_make_one_tree_with_all_we_say(sink: O
 
 
 async def test_langfuse_keeps_every_span_of_ours_by_its_default_filter(sink: OtlpSink) -> None:
-    filters = pytest.importorskip("langfuse.span_filter", reason="`pip install 'spanflow[langfuse]'`")
+    filters = pytest.importorskip(
+        "langfuse.span_filter", reason="runs with Langfuse's client: `pip install 'spanflow[langfuse]'`"
+    )
     langfuse_client(sink, "pk-lf-filter")
     provider = trace.get_tracer_provider()
     assert isinstance(provider, TracerProvider)

@@ -178,7 +178,9 @@ def test_compose_starts_what_a_service_needs() -> None:
     assert needed <= set(COMPOSE["services"])
 
 
-promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="`apt install prometheus` brings promtool")
+promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="runs with promtool on the PATH: `apt install prometheus`"
+)
 
 
 def _promtool(*arguments: str) -> str:

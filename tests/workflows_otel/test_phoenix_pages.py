@@ -155,6 +155,9 @@ async def test_what_a_link_says_is_in_attributes_as_well(server: Phoenix, teleme
     spans = {span["name"]: span for span in server.spans(project, 4)}
     cause = spans["run_step fetch"]["attributes"]
     assert (cause["workflow.event.type"], cause["workflow.event.source"]) == ("StartEvent", "start")
+    attempts = [span for span in server.spans(project, 4) if span["name"] == "attempt fetch"]
+    first, second = sorted(attempts, key=lambda span: span["start_time"])
+    assert second["attributes"]["workflow.retry_of.span_id"] == first["context"]["span_id"]
 
 
 async def test_more_attributes_than_the_sdks_128_arrive(server: Phoenix, telemetry: Setup, project: str) -> None:
@@ -212,7 +215,7 @@ async def test_feedback_stands_at_the_run(server: Phoenix, telemetry: Setup, pro
 async def test_phoenix_register_and_setup_make_one_tree(
     server: Phoenix, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    otel = pytest.importorskip("phoenix.otel", reason="`pip install 'spanflow[phoenix]'`")
+    otel = pytest.importorskip("phoenix.otel", reason="runs with arize-phoenix-otel: `pip install 'spanflow[phoenix]'`")
     monkeypatch.setenv("PHOENIX_DISCOVER_CONFIG", "false")
     provider = otel.register(
         endpoint=f"{server.endpoint}/v1/traces",

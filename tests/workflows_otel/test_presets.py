@@ -224,3 +224,60 @@ def test_a_log_line_holds_no_password(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "workflows.otel"):
         workflows_otel.setup(otlp("http://me:hunter2@127.0.0.1:1")).shutdown(timeout=0)
     assert "hunter2" not in caplog.text
+
+
+# --- keys of the environment go to the endpoint of the environment alone ----------------------------------------------
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHOENIX_API_KEY", "phoenix-secret")
+    monkeypatch.setenv("PHOENIX_CLIENT_HEADERS", "x-client=phoenix-secret")
+    monkeypatch.setenv("LANGFUSE_PUBLIC_KEY", "pk-lf-9")
+    monkeypatch.setenv("LANGFUSE_SECRET_KEY", "sk-lf-9")
+
+
+@pytest.mark.usefixtures("keys")
+@pytest.mark.parametrize("meant", ["https://phoenix.example", "http://127.0.0.1:1", "https://{place}"])
+async def test_phoenix_elsewhere_gets_no_key_of_the_environment(
+    meant: str, sink: OtlpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHOENIX_COLLECTOR_ENDPOINT", meant.format(place=sink.endpoint.partition("://")[2]))
+    await one_run(phoenix(endpoint=sink.endpoint))
+    assert not any("phoenix-secret" in str(request.headers) for request in sink.requests)
+
+
+@pytest.mark.usefixtures("keys")
+async def test_phoenix_elsewhere_gets_the_key_that_it_is_given(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHOENIX_COLLECTOR_ENDPOINT", "https://phoenix.example")
+    await one_run(phoenix(endpoint=sink.endpoint, api_key="k2"))
+    assert {request.headers["authorization"] for request in sink.requests} == {"Bearer k2"}
+
+
+@pytest.mark.usefixtures("keys")
+@pytest.mark.parametrize("environments", [None, "{endpoint}/"])
+async def test_phoenix_at_the_environments_place_or_the_only_one_gets_its_key(
+    environments: str | None, sink: OtlpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if environments is not None:
+        monkeypatch.setenv("PHOENIX_COLLECTOR_ENDPOINT", environments.format(endpoint=sink.endpoint))
+    await one_run(phoenix(endpoint=sink.endpoint))
+    assert {request.headers["authorization"] for request in sink.requests} == {"Bearer phoenix-secret"}
+    assert {request.headers["x-client"] for request in sink.requests} == {"phoenix-secret"}
+
+
+@pytest.mark.usefixtures("keys")
+def test_langfuse_elsewhere_wants_keys_of_its_own(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGFUSE_BASE_URL", "https://langfuse.example")
+    with pytest.raises(TelemetrySetupError, match=r"are for https://langfuse\.example, and are not sent elsewhere"):
+        langfuse(base_url=sink.endpoint)
+
+
+@pytest.mark.usefixtures("keys")
+async def test_langfuse_at_the_environments_place_gets_its_keys(
+    sink: OtlpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANGFUSE_BASE_URL", sink.endpoint)
+    await one_run(langfuse(base_url=f"{sink.endpoint}/"))
+    basic = base64.b64encode(b"pk-lf-9:sk-lf-9").decode()
+    assert {request.headers["authorization"] for request in sink.requests} == {f"Basic {basic}"}

@@ -112,6 +112,50 @@ def test_a_forked_child_sends_its_own_spans_and_none_of_its_parents(sink: OtlpSi
     assert arrived == [(who, name) for who in ("child", "parent", "parent again") for name in RUN]
 
 
+FORKS_IN_A_STEP = """
+    import asyncio, concurrent.futures, multiprocessing, sys
+    from opentelemetry import trace
+    import workflows_otel
+    from workflows import Workflow, step
+    from workflows.events import StartEvent, StopEvent
+
+    def work():
+        with workflows_otel.tool(name="work"):
+            return 1
+
+    class Forks(Workflow):
+        @step
+        async def fork(self, ev: StartEvent) -> StopEvent:
+            with trace.get_tracer("library").start_as_current_span("around"):
+                if sys.argv[2] == "process":
+                    process = multiprocessing.get_context("fork").Process(target=work)
+                    process.start()
+                    process.join()
+                    return StopEvent(result=1 - process.exitcode)
+                with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+                    return StopEvent(result=await asyncio.get_running_loop().run_in_executor(pool, work))
+
+    async def main():
+        assert await Forks().run() == 1
+
+    sampler = workflows_otel.keep_errors_and_slow(0, slow=0.001) if sys.argv[3] == "tail" else None
+    workflows_otel.setup(workflows_otel.otlp(sys.argv[1]), start_marker=False, sampler=sampler)
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("sampler", ["none", "tail"])
+@pytest.mark.parametrize("how", ["process", "pool"])
+def test_a_child_forked_in_a_step_sends_nothing_that_is_open_in_its_parent(
+    sink: OtlpSink, how: str, sampler: str
+) -> None:
+    run(FORKS_IN_A_STEP, sink.endpoint, how, sampler)
+    ids = [span.span_id for span in sink.spans]
+    assert len(ids) == len(set(ids))
+    parents = [(span.name, span.status) for span in sink.spans if span.name != "execute_tool work"]
+    assert sorted(parents) == [("around", "UNSET"), ("invoke_workflow Forks", "OK"), ("run_step fork", "OK")]
+
+
 PRE_FORK_APP = """
 import asyncio
 import json
@@ -138,7 +182,9 @@ def app(environ, start_response):
 
 
 def test_workers_of_a_pre_fork_server_send_their_spans_when_it_is_stopped(sink: OtlpSink, tmp_path: Path) -> None:
-    pytest.importorskip("gunicorn", reason="gunicorn comes with MLflow: `pip install 'spanflow[mlflow]'`")
+    pytest.importorskip(
+        "gunicorn", reason="runs with gunicorn, which comes with MLflow: `pip install 'spanflow[mlflow]'`"
+    )
     (tmp_path / "served.py").write_text(PRE_FORK_APP)
     command = [sys.executable, "-m", "gunicorn", "served:app", "--preload", "--workers", "2", "--bind", "127.0.0.1:0"]
     variables = environment(SINK=sink.endpoint, OTEL_BSP_SCHEDULE_DELAY="60000")

@@ -14,8 +14,10 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlag
 
 import workflows_otel
 from tests.workflows_otel.otlp_sink import OtlpSink, http_sink
+from tests.workflows_otel.span_log import SpanLog
 from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
+from workflows.instrumentation import attributes as at
 from workflows_otel import Preset, otlp
 from workflows_otel.batching import BatchProcessor
 
@@ -49,6 +51,44 @@ async def test_no_secret_of_another_library_leaves_a_pipeline_of_setup(sink: Otl
     assert b"Bearer whatever" not in sink.raw
 
 
+class WritesOurNames(Workflow):
+    """Writes on spans of ours, under names of ours, as anybody can who looks them up."""
+
+    @step
+    async def tell(self, ev: StartEvent) -> StopEvent:
+        span = trace.get_current_span()
+        span.set_attribute(at.INPUT_VALUE, f"key {SECRET}")
+        span.update_name(f"tell {SECRET}")
+        span.add_event(at.SPAN_EVENT_UNHANDLED, {at.EVENT_TYPE: SECRET})
+        span.add_link(SpanContext(1, 1, False, TraceFlags(1)), {at.LINK_TYPE: SECRET})
+        with workflows_otel.tool(name=f"tool {SECRET}", description=SECRET) as call:
+            call.span.set_attribute(at.METADATA, SECRET)
+        return StopEvent()
+
+
+@pytest.mark.usefixtures("no_provider")
+async def test_no_secret_that_user_code_writes_under_our_names_leaves_a_pipeline_of_setup(sink: OtlpSink) -> None:
+    telemetry = workflows_otel.setup(otlp(sink.endpoint))
+    with workflows_otel.context(session_id=SECRET, user_id=SECRET, tags=[SECRET], metadata={"key": SECRET}):
+        await WritesOurNames().run()
+    telemetry.shutdown()
+    assert len(sink.spans) == 4
+    assert SECRET.encode() not in sink.raw
+
+
+async def test_no_secret_of_a_caller_or_a_helper_is_on_spans_of_an_applications_own_provider(spans: SpanLog) -> None:
+    class Uses(Workflow):
+        @step
+        async def use(self, ev: StartEvent) -> StopEvent:
+            with workflows_otel.tool(name=f"tool {SECRET}", description=SECRET):
+                return StopEvent()
+
+    with workflows_otel.context(session_id=SECRET, user_id=SECRET, tags=[SECRET], metadata={"key": SECRET}):
+        await Uses().run()
+    assert len(spans.finished) == 3
+    assert not [span.name for span in spans.finished if SECRET in f"{span.name} {dict(span.attributes or {})}"]
+
+
 def exported(*, redact: Any = None, **attributes: Any) -> ReadableSpan:
     """A span of another library, as it leaves `redacting`."""
     inner = InMemorySpanExporter()
@@ -72,7 +112,7 @@ def test_a_span_without_secrets_passes_as_it_is() -> None:
         ("db.password", "hunter2", MASK),
         ("llm.token_count.prompt", 12, 12),
         ("headers", ["accept: text", "authorization: Basic dXNlcjpwYXNz"], ["accept: text", f"authorization: {MASK}"]),
-        ("body", '{"api_key":"abc","n":1}', f'{{"api_key":{MASK},"n":1}}'),
+        ("body", '{"api_key":"abc","n":1}', f'{{"api_key":"{MASK}","n":1}}'),
         ("text", "an ordinary text", "an ordinary text"),
     ],
 )
@@ -170,3 +210,25 @@ async def test_a_back_end_gets_start_markers_only_where_it_wants_them(sink: Otlp
 
 def _full(sink: OtlpSink) -> Preset:
     return Preset("curious", otlp(sink.endpoint).make_exporter, content="full", start_marker=False)
+
+
+def hiding(word: str) -> Any:
+    return lambda path, value: value.replace(word, "-") if isinstance(value, str) else value
+
+
+@pytest.mark.usefixtures("no_provider")
+async def test_what_one_callback_hides_no_back_end_gets(sink: OtlpSink) -> None:
+    first, second, third = map(hiding, ("one", "two", "three"))
+    with http_sink() as other:
+        provider = TracerProvider(shutdown_on_exit=False)
+        trace.set_tracer_provider(provider)
+        workflows_otel.instrument(redact=first)
+        telemetry = [workflows_otel.setup(otlp(sink.endpoint), content="full", redact=second)]
+        telemetry.append(workflows_otel.setup(otlp(other.endpoint), content="full", redact=third))
+        workflows_otel.instrument()  # as auto-instrumentation does: it changes nothing
+        await Talks().run(words="one two three four")
+        for made in telemetry:
+            made.shutdown()
+        for raw in (sink.raw, other.raw):
+            assert b"four" in raw
+            assert not [word for word in (b"one two", b"two", b"three") if word in raw]

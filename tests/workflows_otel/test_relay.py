@@ -18,7 +18,7 @@ from workflows_otel import jaeger
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("no_provider")]
 
-rotel = pytest.importorskip("rotel", reason="rotel is not installed: `pip install rotel`")
+rotel = pytest.importorskip("rotel", reason="runs with rotel, of the development group: `pip install rotel`")
 
 
 def _free_port() -> int:

@@ -11,7 +11,9 @@ import pytest
 import workflows_otel
 from tests.workflows_otel.flows import Answer, AskPerson
 from tests.workflows_otel.span_log import SpanLog, about
-from workflows import Context
+from workflows import Context, Workflow, step
+from workflows.events import StartEvent, StopEvent
+from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.testing import RecordLog, VirtualClockLoop
 
 
@@ -51,6 +53,37 @@ async def test_every_segment_is_a_child_of_the_first(clock: VirtualClockLoop, sp
     assert second.context is not None
     assert [span.parent.span_id for span in (second, third) if span.parent] == [first.context.span_id] * 2
     assert [link.context.span_id for link in third.links] == [second.context.span_id]
+
+
+class Tries(Workflow):
+    """Fails twice, and waits ten seconds before it tries again."""
+
+    @step(retry_policy=retry_policy(wait=wait_fixed(10), stop=stop_after_attempt(4)))
+    async def fetch(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        if ctx.retry_info().retry_number < 2:
+            raise ConnectionError("not yet")
+        return StopEvent()
+
+
+async def test_an_attempt_after_a_suspension_is_linked_to_the_one_before(
+    clock: VirtualClockLoop, spans: SpanLog
+) -> None:
+    workflow = Tries(timeout=None)
+    handler = workflow.run()
+    for seconds in (1, 1):  # the second suspension is in the same backoff
+        await asyncio.sleep(seconds)
+        snapshot = json.loads(json.dumps(await handler.suspend()))
+        handler = workflow.run(ctx=Context.from_dict(workflow, snapshot))
+    await handler
+    first, second, third = spans.all_named("attempt fetch")
+    assert [spans.links(attempt) for attempt in (first, second, third)] == [
+        [],
+        [("retry_of", "attempt fetch")],
+        [("retry_of", "attempt fetch")],
+    ]
+    assert first.context is not None
+    assert second.links[0].context.span_id == first.context.span_id
+    assert ("retry_of", "attempt fetch") in spans.links(spans.all_named("run_step fetch")[-1])
 
 
 async def test_no_span_is_open_while_a_run_is_suspended(clock: VirtualClockLoop, spans: SpanLog) -> None:

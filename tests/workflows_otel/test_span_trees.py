@@ -74,7 +74,7 @@ async def test_each_retried_attempt_is_a_child_of_one_step(clock: VirtualClockLo
     attempt = {"workflow.step.name": "fetch", "graph.node.id": "Flaky.fetch", "workflow.step.execution.id": "fetch"}
     attempt |= {"workflow.step.worker": 0, "workflow.step.queue_wait_s": 0.0}
     attempt |= {"workflow.retry.policy": "wait_fixed, stop_after_attempt"}
-    again = {"workflow.retry.previous_error.type": "ConnectionError"}
+    again = {"workflow.retry.previous_error.type": "ConnectionError", "workflow.retry_of.span_id": "attempt fetch"}
     failed = {"workflow.step.outcome": "retrying", "error.type": "ConnectionError"}
     failed |= {"workflow.retry.will_retry": True, "workflow.retry.delay_s": 30.0}
     exception = {"exception.type": "ConnectionError", "exception.message": "no route"}
@@ -173,6 +173,8 @@ async def test_a_wait_is_a_span_of_its_own(clock: VirtualClockLoop, spans: SpanL
                 "workflow.wait.duration_s": 5.0,
                 "workflow.wait.crossed_process": False,
                 "workflow.event.id": "x1",
+                "workflow.event.type": "Answer",
+                "workflow.event.source": "external",
             },
         }
     ]

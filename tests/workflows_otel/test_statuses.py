@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.trace import StatusCode
 
 from tests.workflows_otel.flows import Failing, Flaky, Slow, Work
 from tests.workflows_otel.span_log import SpanLog, about
@@ -158,3 +160,15 @@ async def test_no_span_ends_after_its_run(clock: VirtualClockLoop, spans: SpanLo
     with pytest.raises(WorkflowCancelledByUser):
         await handler
     assert [span.name for span in spans.finished] == ["run_step wait", "invoke_workflow Slow"]
+
+
+async def test_a_status_that_a_step_sets_on_its_span_stays(spans: SpanLog) -> None:
+    class Judged(Workflow):
+        @step
+        async def judge(self, ev: StartEvent) -> StopEvent:
+            trace.get_current_span().set_status(StatusCode.ERROR, "quality too low")
+            return StopEvent()
+
+    await Judged().run()
+    status = spans.named("run_step judge").status
+    assert (status.status_code, status.description) == (StatusCode.ERROR, "quality too low")

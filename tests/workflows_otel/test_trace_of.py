@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import traceback
+import weakref
 
 import pytest
 from opentelemetry import trace
@@ -32,6 +34,38 @@ async def test_a_handler_leads_to_the_span_of_its_run(spans: SpanLog) -> None:
     assert context is not None
     assert during == TraceRef(f"{context.trace_id:032x}", f"{context.span_id:016x}")
     assert trace_of(handler) == trace_of(handler.run_id) == during
+
+
+async def test_a_run_that_goes_on_on_another_provider_leads_to_its_trace_there() -> None:
+    first, second = SpanLog(), SpanLog()
+    workflow = AskPerson(timeout=None)
+    workflows_otel.instrument(first.provider)
+    handler = workflow.run()
+    await asyncio.sleep(0.01)
+    snapshot = await handler.suspend()
+    workflows_otel.uninstrument(first.provider)
+    workflows_otel.instrument(second.provider, start_marker=False, resume_trace="link")
+    handler = workflow.run(ctx=Context.from_dict(workflow, snapshot))
+    await asyncio.sleep(0.01)
+    handler.ctx.send_event(Answer(text="yes"))
+    await handler
+    workflows_otel.uninstrument(second.provider)
+    run = second.named("invoke_workflow AskPerson").get_span_context()
+    assert run is not None
+    assert trace_of(handler) == TraceRef(f"{run.trace_id:032x}", f"{run.span_id:016x}")
+
+
+async def test_a_provider_that_draws_no_more_is_kept_by_nobody() -> None:
+    log = SpanLog()
+    workflows_otel.instrument(log.provider)
+    handler = Echo().run()
+    await handler
+    workflows_otel.uninstrument(log.provider)
+    provider = weakref.ref(log.provider)
+    del log
+    gc.collect()
+    assert provider() is None
+    assert trace_of(handler) is not None
 
 
 async def test_a_run_that_nobody_drew_has_no_trace() -> None:

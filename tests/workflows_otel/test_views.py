@@ -238,6 +238,12 @@ async def test_langfuse_finds_causes_and_streams_in_metadata(clock: VirtualClock
     assert work.metadata["cause_span_ids"] == [split]
 
 
+async def test_langfuse_finds_in_metadata_where_links_lead(clock: VirtualClockLoop, sink: OtlpSink) -> None:
+    rows = await in_langfuse(sink, Flaky(failures=1))
+    first, _ = (span.span_id for span in sink.spans if span.name == "attempt fetch")
+    assert [row.metadata.get("retry_of_span_id") for row in rows if row.name == "attempt fetch"] == [None, first]
+
+
 async def test_langfuse_shows_each_outcome_at_its_level(clock: VirtualClockLoop, sink: OtlpSink) -> None:
     preset = langfuse("pk-lf-1", "sk-lf-2", base_url=sink.endpoint)
     telemetry = workflows_otel.setup(preset)
@@ -252,7 +258,7 @@ async def test_langfuse_shows_each_outcome_at_its_level(clock: VirtualClockLoop,
     shown = [(row.name, row.level, row.status_message) for row in langfuse_view(sink.spans)]
     assert [line for line in shown if line[1] == "WARNING"] == [
         ("run_step wait", "WARNING", "cancelled"),
-        ("invoke_workflow Slow", "WARNING", "cancelled"),
+        ("invoke_workflow Slow", "WARNING", "cancelled: workflow cancelled by user"),
     ]
     assert [(name, level) for name, level, _ in shown if level == "ERROR"] == [
         ("run_step fail", "ERROR"),

@@ -23,6 +23,9 @@ from workflows.instrumentation.encoder import Encoder, fields_of, kind_of, omitt
 from workflows.instrumentation.redaction import REDACTION_FAILED, mask_secrets
 
 __all__ = [
+    "JSON_MIME",
+    "SMALLEST_LIMIT",
+    "STACK_CHARS",
     "Captured",
     "ContentPolicy",
     "ExceptionText",
@@ -45,8 +48,10 @@ TEXT_MIME = "text/plain"
 
 SMALLEST_LIMIT = 256
 MESSAGE_CHARS = 2048
+SHORT_MESSAGE = 1920  # in a stack, behind the name of its class
 STACK_CHARS = 8192
 STACK_FRAMES = 40
+OMISSION_CHARS = 64
 SHOWN_FIELDS = 64  # names of fields in mode `types`
 LOOK_AHEAD = 512
 BLOB_CHARS = 16 * 1024 * 1024  # of what is kept elsewhere: beyond, that is cut as well
@@ -65,7 +70,8 @@ class ContentPolicy:
 
     Attributes:
         mode: `off`, `types` or `full`.
-        max_chars: Longest text of one value, in characters, markers included; at least 256.
+        max_chars: Longest text of one value, in characters, markers included; at least 256. Of what a value holds, no
+            more than 1,024 values are shown.
         redact: Called with the dotted path ("" for the whole, `user.name`, `items.0`, `exception.message`) and the
             value, before it is encoded; what it returns is shown instead. Where it raises, nothing is shown.
         hide_inputs: Inputs are captured as in mode `off`.
@@ -239,7 +245,7 @@ def to_jsonable(value: object, policy: ContentPolicy) -> Captured:
 
 
 def _kept_elsewhere(value: object, policy: ContentPolicy, blob: Callable[[str, str], str | None]) -> str | None:
-    plain = Encoder(BLOB_CHARS, policy.redact).encode(value)
+    plain = Encoder(BLOB_CHARS, policy.redact, max_values=BLOB_CHARS).encode(value)
     try:
         return blob(plain, TEXT_MIME) if isinstance(plain, str) else blob(_as_json(plain), JSON_MIME)
     except Exception:  # the guard around the user's hook: the payload is shown without it
@@ -293,19 +299,64 @@ def _asked(redact: Callable[[str, Any], Any], path: str, text: str) -> str:
     return answer if isinstance(answer, str) else REDACTION_FAILED
 
 
-def describe_exception(error: BaseException, policy: ContentPolicy) -> ExceptionText:
+def describe_exception(error: BaseException, policy: ContentPolicy, stack_chars: int = STACK_CHARS) -> ExceptionText:
     """An exception's class, message and stack trace, with secrets masked; never raises.
 
-    The stack keeps its innermost 40 frames; over 8,192 characters its middle is left out, because the first lines say
-    where it came from and the last ones what happened.
+    The stack keeps its innermost 40 frames, and 2,048 characters of each message in it. Where it is longer than
+    `stack_chars` its middle is left out: the first lines say where it came from and the last ones what happened.
     """
     described = traceback.TracebackException(type(error), error, error.__traceback__, limit=-STACK_FRAMES, compact=True)
-    stack = redact_text("".join(described.format()), policy, path="exception.stacktrace")
+    message = str(described)
+    _shorten_messages(described)
     return ExceptionText(
         type=exception_type(error),
-        message=redact_text(str(described), policy, path="exception.message", max_chars=MESSAGE_CHARS),
-        stacktrace=_without_middle(stack),
+        message=redact_text(message, policy, path="exception.message", max_chars=MESSAGE_CHARS),
+        stacktrace=_stack(list(described.format()), policy, stack_chars),
     )
+
+
+def _shorten_messages(described: traceback.TracebackException) -> None:
+    """Cut long messages before they are formatted: that looks at each line, in megabytes of an API's answer."""
+    found = [described]
+    while found:
+        one = found.pop()
+        if len(message := str(one)) > SHORT_MESSAGE:
+            # There is no public way, and without the attribute it is only slower.
+            one._str = redact_text(message, max_chars=SHORT_MESSAGE)  # type: ignore[attr-defined]
+        found += [more for more in (one.__cause__, one.__context__, *(one.exceptions or ())) if more is not None]
+
+
+def _stack(parts: list[str], policy: ContentPolicy, max_chars: int) -> str:
+    """A stack of frames and messages, each masked by itself: a secret in one does not hide the next, nor cost time."""
+    longest = min(MESSAGE_CHARS, max_chars // 2)
+    if policy.redact is not None:
+        whole = "".join(_without_end(part, longest, part[: longest + LOOK_AHEAD]) for part in parts)
+        answer = _asked(policy.redact, "exception.stacktrace", whole)
+        if answer != whole:
+            return redact_text(answer, max_chars=max_chars)
+    first = _that_fit(parts, max_chars, longest)
+    if len(first) == len(parts):
+        return "".join(first)
+    first = _that_fit(parts, max_chars // 4, longest)
+    last = _that_fit(parts[: len(first) - 1 if first else None : -1], max_chars * 3 // 4 - OMISSION_CHARS, longest)
+    omitted = sum(map(len, parts[len(first) : len(parts) - len(last)]))
+    return "".join((*first, f"{omitted_text(omitted)}\n", *reversed(last)))
+
+
+def _that_fit(parts: list[str], max_chars: int, longest: int) -> list[str]:
+    """The first parts that have room together, masked."""
+    shown: list[str] = []
+    for part in parts:
+        text = _without_end(part, longest, redact_text(part, max_chars=longest))
+        max_chars -= len(text)
+        if max_chars < 0:
+            break
+        shown.append(text)
+    return shown
+
+
+def _without_end(part: str, max_chars: int, kept: str) -> str:
+    return f"{kept}\n" if len(part) > max_chars and part.endswith("\n") and not kept.endswith("\n") else kept
 
 
 def exception_message(error: BaseException, policy: ContentPolicy) -> str:
@@ -318,11 +369,3 @@ def exception_type(error: BaseException) -> str:
     """The full name of an exception's class, without `builtins`."""
     cls = type(error)
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _without_middle(stack: str) -> str:
-    if len(stack) <= STACK_CHARS:
-        return stack
-    head = STACK_CHARS // 4
-    tail = STACK_CHARS - head - 64
-    return f"{stack[:head]}\n{omitted_text(len(stack) - head - tail)}\n{stack[-tail:]}"

@@ -183,13 +183,16 @@ class Dispatcher:
                 told.append(guarded)
                 if destination is not None:
                     taken.add(destination)
-        told.sort(
-            key=lambda g: HANDLER_ORDER.index(g.handler.name) if g.handler.name in HANDLER_ORDER else len(HANDLER_ORDER)
-        )
+        told.sort(key=_place)
         self.handlers = tuple(told)
         self._reversed = self.handlers[::-1]
         for child in self._children:
             child._refresh()
+
+
+def _place(guarded: GuardedHandler) -> int:
+    kind = guarded.handler.name.rstrip("0123456789").rstrip(".")  # "opentelemetry.2" is one more "opentelemetry"
+    return HANDLER_ORDER.index(kind) if kind in HANDLER_ORDER else len(HANDLER_ORDER)
 
 
 process_dispatcher = Dispatcher()

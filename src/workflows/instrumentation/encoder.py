@@ -36,6 +36,9 @@ MAX_DEPTH = 12
 LONGEST_KEY = 256
 VECTOR_LENGTH = 64  # as many numbers in a row are an embedding, not something to read
 SMALL_INT_BITS = 128
+MOST_VALUES = 1024
+"""Values in one payload, containers included: what a payload is made of must not decide how long its walk takes."""
+
 LOOK_AHEAD = 512  # a secret that begins before the cut is still seen whole
 
 RedactCallback = Callable[[str, Any], Any]
@@ -46,17 +49,23 @@ logger = logging.getLogger("workflows.instrumentation")
 class Encoder:
     """Encodes one value; make a new one for the next.
 
+    Args:
+        max_chars: The budget: longest compact JSON of what `encode` gives, in characters.
+        redact: The user's callback.
+        max_values: How many values are looked at, containers included.
+
     Attributes:
         truncated: Something was left out because the budget was spent.
         altered: Something was masked, or became a placeholder.
         omitted: Characters that were left out of texts; items that were left out are not counted.
     """
 
-    def __init__(self, max_chars: int, redact: RedactCallback | None) -> None:
+    def __init__(self, max_chars: int, redact: RedactCallback | None, max_values: int = MOST_VALUES) -> None:
         self.truncated = False
         self.altered = False
         self.omitted = 0
         self._left = max_chars
+        self._values = max_values
         self._redact = redact
 
     def encode(self, value: object, path: str = "", depth: int = 0) -> Any:
@@ -67,16 +76,17 @@ class Encoder:
             path: Where it is in the whole, with dots; only the user's callback reads it.
             depth: How many containers it is in.
         """
+        self._values -= 1
         if self._redact is not None:
             value = self._ask(self._redact, path, value)
-        kind = type(value)
-        if kind is str:
-            return self._text(cast(str, value))
-        if value is None or kind is bool:
+        if type(value) is str:
+            return self._text(value)
+        if type(value) is int or type(value) is float:
+            return self._number(value)
+        if value is None or type(value) is bool:
             self._left -= 5
             return value
-        if kind is int or kind is float:
-            return self._number(cast("int | float", value))
+        kind = type(value)
         if kind is dict:
             return self._mapping(cast("dict[Any, Any]", value).items(), len(cast("dict[Any, Any]", value)), path, depth)
         if kind is list or kind is tuple:
@@ -85,6 +95,10 @@ class Encoder:
             fields = fields_of(value)
             return self._mapping(fields.items(), len(fields), path, depth)
         return self._rarer(value, path, depth)
+
+    def _is_spent(self, cost: int) -> bool:
+        """Whether there is no room for one more value beside something that costs `cost`."""
+        return self._left - cost < ITEM_COST or self._values <= 0
 
     def _ask(self, redact: RedactCallback, path: str, value: object) -> object:
         try:
@@ -106,7 +120,8 @@ class Encoder:
             cost = len(encode_basestring(clean))
             if cost <= self._left:
                 self._left -= cost
-                self.altered = self.altered or clean != value
+                if clean is not value:
+                    self.altered = True
                 return clean
         self.truncated = True
         kept, cost = _cut(clean, max(room - MARKER_COST, 0))
@@ -133,28 +148,27 @@ class Encoder:
         self._left -= MARKER_COST + 2
         out: dict[str, Any] = {}
         for key, item in items:
-            name, cost = self._name(key)
-            if self._left - cost < ITEM_COST:
+            name, cost, is_secret = self._name(key)
+            if self._is_spent(cost):
                 self.truncated = True
                 out[MARKER_KEY] = f"{length - len(out)} items omitted"
                 return out
             self._left -= cost
-            out[name] = self._field(name, item, path, depth)
+            if item is HIDDEN or (is_secret and item is not None and not isinstance(item, bool)):
+                self._values -= 1
+                out[name] = self._placeholder(MASK)
+            else:
+                out[name] = self.encode(item, path if self._redact is None else _joined(path, name), depth + 1)
         self._left += MARKER_COST
         return out
 
-    def _field(self, name: str, item: object, path: str, depth: int) -> Any:
-        if item is HIDDEN or (item is not None and not isinstance(item, bool) and is_secret_key(name)):
-            return self._placeholder(MASK)
-        return self.encode(item, f"{path}.{name}" if path else name, depth + 1)
-
-    def _name(self, key: object) -> tuple[str, int]:
-        """A mapping's key as text, and what it costs with its quotes, colon and comma."""
+    def _name(self, key: object) -> tuple[str, int, bool]:
+        """A mapping's key as text, what it costs with its quotes, colon and comma, and whether it names a secret."""
         whole = key if type(key) is str else self._key(key)
-        name, cost = _cut(whole, LONGEST_KEY)
-        if len(name) < len(whole):
+        named = _named(whole[:LONGEST_KEY])
+        if len(named[0]) < len(whole):
             self.truncated = True
-        return (name if name.isascii() else printable(name)), cost + 2
+        return named
 
     def _key(self, key: object) -> str:
         match key:
@@ -176,12 +190,12 @@ class Encoder:
         self._left -= MARKER_COST + 2
         out: list[Any] = []
         for index, item in enumerate(items):
-            if self._left < ITEM_COST:
+            if self._is_spent(0):
                 self.truncated = True
                 out.append(f"{MARKER_KEY}[{length - index} items omitted]")
                 return out
             self._left -= 1
-            out.append(self.encode(item, f"{path}.{index}" if self._redact is not None else "", depth + 1))
+            out.append(self.encode(item, path if self._redact is None else _joined(path, str(index)), depth + 1))
         self._left += MARKER_COST
         return out
 
@@ -208,6 +222,18 @@ class Encoder:
     def _placeholder(self, text: str) -> str:
         self.altered = True
         return self._text(text)
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+@lru_cache(maxsize=1024)  # the same few keys come again and again
+def _named(key: str) -> tuple[str, int, bool]:
+    """What `Encoder._name` says of a key of at most 256 characters; with escapes it may still be too long."""
+    name, cost = _cut(key, LONGEST_KEY)
+    shown = name if name.isascii() else printable(name)
+    return shown, cost + 2, is_secret_key(shown)
 
 
 class _Hidden:

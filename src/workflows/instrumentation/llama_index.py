@@ -45,6 +45,7 @@ from workflows.instrumentation.llama_index_notes import (
     START_EVENT_TAG,
     NoteTaker,
     StepNotes,
+    TagTaker,
     bridges,
     of_user,
 )
@@ -65,7 +66,7 @@ _WHY = {"cancelled": "workflow cancelled by user", "interrupted": "the event loo
 
 def look(dispatcher: Dispatcher, workflow: HasSteps) -> None:
     """Have a bridge among a workflow's handlers while somebody is registered, and none otherwise."""
-    found = is_anybody_there(besides=StepNotes)
+    found = is_anybody_there()
     if not found and not dispatcher.handlers:
         return
     bridge = next((told.handler for told in dispatcher.handlers if isinstance(told.handler, Bridge)), None)
@@ -94,6 +95,7 @@ class _OpenRun:
     receivers: Sequence[Receiver]
     listeners: Sequence[EventHandler]
     steps: dict[str, _OpenStep] = field(default_factory=dict[str, _OpenStep])
+    shows_tags: bool = False
 
 
 class Bridge:
@@ -182,6 +184,9 @@ class Bridge:
         run = self._runs.get(record.run_id)
         if run is None:
             return
+        if not run.shows_tags:
+            run.shows_tags = True
+            self._show_tags(record.run_id, run)
         events = [cause.event for cause in record.causes]
         tags = {
             **run.tags,
@@ -194,6 +199,14 @@ class Bridge:
         span_token = active_span_id.set(span.id if receivers else None)
         run.steps[record.exec_id] = _OpenStep(span, span_token, active_tags.set(tags))
         span.enter(run.span.id)
+
+    def _show_tags(self, run_id: str, run: _OpenRun) -> None:
+        """Give the user's tags to those who draw the run in place of a handler, once they have begun to draw it."""
+        tags = of_user(run.tags)
+        if tags and len(run.receivers) < sum(1 for _ in span_handlers()):
+            for told in self._dispatcher.handlers:
+                if hasattr(told.handler, "tag"):
+                    cast("TagTaker", told.handler).tag(run_id, tags)
 
     def _step_ended(self, record: StepEnded) -> None:
         run = self._runs.get(record.run_id)
@@ -251,12 +264,7 @@ class Bridge:
             receivers.append(Receiver(handler, copy_context() if apart else None))
             if apart and draws_by_current_span(handler):
                 _warn_of_two_providers()
-        return receivers, [h for h in _listeners() if not any(span_handler_of(h) is handler for handler in kept)]
-
-
-def _listeners() -> Iterator[EventHandler]:
-    """Who is told events, but for ourselves."""
-    return (handler for handler in event_handlers() if not isinstance(handler, StepNotes))
+        return receivers, [h for h in event_handlers() if not any(span_handler_of(h) is handler for handler in kept)]
 
 
 def _drop(span: BridgedSpan, error: BaseException) -> None:

@@ -22,11 +22,13 @@ __all__ = [
     "draws_in_mlflow",
     "event_handlers",
     "is_anybody_there",
+    "is_drawn_in_opentelemetry",
     "processor_of",
     "root_dispatcher",
     "span_handler_of",
     "span_handlers",
     "tracer_of",
+    "unbridged",
 ]
 
 library = import_module("llama_index_instrumentation")
@@ -71,28 +73,28 @@ root_dispatcher: Dispatcher = library.root_dispatcher
 
 # What spans and events of ours go through: handlers of the first are told, then those of the root.
 _OURS_AND_ROOT: tuple[Dispatcher, ...] = (library.get_dispatcher("workflows"), root_dispatcher)
-_NO_SPANS: type[Any] = library.NullSpanHandler
-_NO_EVENTS: type[Any] = library.NullEventHandler
+unbridged: set[type[object]] = {library.NullSpanHandler, library.NullEventHandler}
+"""Classes of handlers that are told nothing of ours: those that do nothing, and our own readers."""
 
 
 def span_handlers() -> Iterator[SpanHandler]:
     """Everybody who wants to draw spans of ours."""
-    return (h for d in _dispatchers() for h in d.span_handlers if type(h) is not _NO_SPANS)
+    return (h for d in _dispatchers() for h in d.span_handlers if type(h) not in unbridged)
 
 
 def event_handlers() -> Iterator[EventHandler]:
     """Everybody who wants to be told events of ours."""
-    return (h for d in _dispatchers() for h in d.event_handlers if type(h) is not _NO_EVENTS)
+    return (h for d in _dispatchers() for h in d.event_handlers if type(h) not in unbridged)
 
 
-def is_anybody_there(besides: type[object]) -> bool:
-    """Whether there is a handler at all, of another class than `besides`; every run asks."""
+def is_anybody_there() -> bool:
+    """Whether there is a handler to bridge to; every run asks."""
     for dispatcher in _OURS_AND_ROOT:
         for spans in dispatcher.span_handlers:
-            if type(spans) is not _NO_SPANS:
+            if type(spans) not in unbridged:
                 return True
         for events in dispatcher.event_handlers:
-            if type(events) is not _NO_EVENTS and type(events) is not besides:
+            if type(events) not in unbridged:
                 return True
         if not dispatcher.propagate:
             break
@@ -104,6 +106,11 @@ def _dispatchers() -> Iterator[Dispatcher]:
         yield dispatcher
         if not dispatcher.propagate:
             break
+
+
+def is_drawn_in_opentelemetry() -> bool:
+    """Whether somebody else (OpenInference, llama-index-observability-otel) draws models and tools as spans."""
+    return any(tracer_of(handler) is not None for handler in span_handlers())
 
 
 def tracer_of(handler: SpanHandler) -> object:

@@ -12,6 +12,7 @@ from llama_index_instrumentation.event_handlers import (  # pyright: ignore[repo
     BaseEventHandler,  # pyright: ignore[reportUnknownVariableType]
 )
 
+from workflows.instrumentation.llama_index_handlers import unbridged
 from workflows.instrumentation.scope import AttemptScope, current_attempt
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "START_EVENT_TAG",
     "NoteTaker",
     "StepNotes",
+    "TagTaker",
     "bridges",
     "of_user",
 ]
@@ -37,6 +39,14 @@ class NoteTaker(Protocol):
 
     def note(self, name: str, fields: Mapping[str, Any]) -> None:
         """Show it on what is drawn of the current attempt; its content is captured as that of any payload."""
+        ...
+
+
+class TagTaker(Protocol):
+    """A record handler that also shows the tags that are around a run."""
+
+    def tag(self, run_id: str, tags: Mapping[str, Any]) -> None:
+        """Show them on what is drawn of the run."""
         ...
 
 
@@ -65,6 +75,9 @@ class StepNotes(BaseEventHandler):  # pyright: ignore[reportUntypedBaseClass]
             return
         for taker in bridge.takers(scope, event.span_id):
             taker.note(_name(event), {**of_user(event.tags), **_fields(event)})
+
+
+unbridged.add(StepNotes)
 
 
 def of_user(tags: Mapping[str, Any]) -> dict[str, Any]:

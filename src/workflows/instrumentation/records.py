@@ -143,7 +143,7 @@ class RunSuspended(Record):
 
 @record
 class ContextSaved(Record):
-    """A snapshot of an unfinished run was taken, live or just suspended; `context` is what `ctx.to_dict()` gives."""
+    """A snapshot of a run was taken: live, suspended, or when it was over; `context` is what `ctx.to_dict()` gives."""
 
     workflow: str
     context: Mapping[str, Any]
@@ -154,7 +154,7 @@ class RunEnded(Record):
     """A run is over, and every attempt of it has been told as ended before.
 
     `error` is the exception that `await handler` raises; `stop_event` the last event of the stream. `failed_step` names
-    the step whose failure ended the run; `reason` says in words why a run was cancelled.
+    the step whose failure ended the run; `reason` says in words why a run was cancelled or interrupted.
     """
 
     outcome: RunOutcome
@@ -252,7 +252,11 @@ class RetryScheduled(Record):
 
 @record
 class WaitRecord(Record):
-    """Base of what is told about one wait. A wait of kind "run" has no `exec_id`: the idle run itself waits."""
+    """Base of what is told about one wait.
+
+    A wait of kind "run" has no `exec_id`, the idle run itself waits; its `question` says which step asked, and what (an
+    event that was only streamed has no id).
+    """
 
     wait_id: str
     kind: WaitKind
@@ -260,13 +264,21 @@ class WaitRecord(Record):
     exec_id: str | None
     step: str | None
     started_at_ns: int
+    question: Envelope | None = None
 
 
 @record
 class WaitStarted(WaitRecord):
-    """A call, or an idle run, began to wait for an outside event; `asked` is the event that asks for it."""
+    """A call, or an idle run, began to wait for an outside event; `asked` is the event that asks for it.
+
+    `takes` are the classes that end it, with `subclasses` those below them as well; the event's attributes have to
+    equal `requirements`.
+    """
 
     asked: Event | None = None
+    takes: tuple[type[Event], ...] = ()
+    subclasses: bool = False
+    requirements: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
 @record

@@ -16,8 +16,9 @@ from opentelemetry.util.types import AttributeValue
 
 from workflows.instrumentation import attributes as at
 from workflows_otel.errors import TelemetrySetupError
-from workflows_otel.presets.otlp import exporter_of, otlp
+from workflows_otel.presets.otlp import exporter_of, is_meant_for, otlp
 from workflows_otel.presets.preset import Judgement, Preset
+from workflows_otel.propagation import LINKS_IN_WORDS
 from workflows_otel.statuses import outcome_of
 
 __all__ = ["langfuse"]
@@ -37,6 +38,8 @@ SHOWN = (
     at.RETRY_DELAY,
     at.EVENT_TYPE,
     at.CAUSE_SPAN_IDS,
+    at.CAUSE_TRACE_IDS,
+    *LINKS_IN_WORDS,
     at.STREAM_COUNT,
     at.RUN_OUTCOME,
     at.STEP_OUTCOME,
@@ -64,7 +67,8 @@ def langfuse(
     Args:
         public_key: Default: `LANGFUSE_PUBLIC_KEY`.
         secret_key: Default: `LANGFUSE_SECRET_KEY`.
-        base_url: Default: `LANGFUSE_BASE_URL`, `LANGFUSE_HOST`, else Langfuse's cloud in the EU.
+        base_url: Default: `LANGFUSE_BASE_URL`, `LANGFUSE_HOST`, else Langfuse's cloud in the EU. The environment's keys
+            are not sent to another host or port than the environment's.
         environment: Lower-case letters, digits, `-` and `_`, at most 40; default: `LANGFUSE_TRACING_ENVIRONMENT`.
         release: Default: `LANGFUSE_RELEASE`.
         project: The project's id, for the URLs of `trace_of`; default: `LANGFUSE_PROJECT_ID`. Without it they are of
@@ -74,12 +78,14 @@ def langfuse(
         TelemetrySetupError: If a key is missing or of the other kind, or the URL or the environment cannot be used.
     """
     enabled = (_variable("LANGFUSE_TRACING_ENABLED") or "true").lower() not in ("false", "0")
-    public = public_key or _variable("LANGFUSE_PUBLIC_KEY")
-    secret = secret_key or _variable("LANGFUSE_SECRET_KEY")
+    environments = _variable("LANGFUSE_BASE_URL") or _variable("LANGFUSE_HOST")
+    ours = is_meant_for(base_url, environments)
+    public = public_key or (_variable("LANGFUSE_PUBLIC_KEY") if ours else None)
+    secret = secret_key or (_variable("LANGFUSE_SECRET_KEY") if ours else None)
     url = otlp(_traces_url(base_url), protocol="http/protobuf").url
     headers = {"x-langfuse-ingestion-version": INGESTION_VERSION}
     if enabled:
-        headers["authorization"] = _authorization(public, secret)
+        headers["authorization"] = _authorization(public, secret, environments if not ours else None)
     resource = _resource(environment, release)
     base = url.removesuffix(PATH)
     return Preset(
@@ -141,11 +147,16 @@ def _traces_url(base_url: str | None) -> str:
     return base.rstrip("/").removesuffix(PATH) + PATH
 
 
-def _authorization(public: str | None, secret: str | None) -> str:
+def _authorization(public: str | None, secret: str | None, others: str | None) -> str:
     if not public or not secret:
         missing = " and ".join(
             name for name, key in (("LANGFUSE_PUBLIC_KEY", public), ("LANGFUSE_SECRET_KEY", secret)) if not key
         )
+        if others is not None:
+            raise TelemetrySetupError(
+                f"The Langfuse keys of the environment are for {others}, and are not sent elsewhere. Write "
+                f"langfuse(public_key=..., secret_key=..., base_url=...) with the keys of that project."
+            )
         raise TelemetrySetupError(
             f"Langfuse needs a public and a secret key; {missing} is missing. Set it in the environment, or write "
             f"langfuse(public_key=..., secret_key=...)."

@@ -15,7 +15,7 @@ from opentelemetry.util.re import parse_env_headers
 from workflows_otel.errors import TelemetrySetupError
 from workflows_otel.presets.preset import Preset
 
-__all__ = ["Protocol", "exporter_of", "otlp", "with_environment_headers"]
+__all__ = ["Protocol", "exporter_of", "is_meant_for", "otlp", "with_environment_headers"]
 
 Protocol = Literal["http/protobuf", "grpc"]
 
@@ -76,12 +76,28 @@ def _target(endpoint: str | None, *, by_grpc: bool) -> str:
 
 def _is_the_environments(endpoint: str | None) -> bool:
     """Whether an endpoint may see the headers of `OTEL_EXPORTER_OTLP_HEADERS`."""
-    meant = _from_environment("ENDPOINT")
-    return endpoint is None or meant is None or _origin(endpoint) == _origin(meant)
+    return is_meant_for(endpoint, _from_environment("ENDPOINT"))
 
 
-def _origin(endpoint: str) -> str:
-    return (urlsplit(endpoint).netloc or endpoint).rpartition("@")[2].lower()
+def is_meant_for(endpoint: str | None, environments: str | None) -> bool:
+    """Whether an endpoint in code may see the key that the environment has for its own endpoint.
+
+    It may where it has the same host and port, and does not leave TLS; and where the environment names no endpoint,
+    so that the key can be meant for this one alone.
+    """
+    if endpoint is None or environments is None:
+        return True
+    asked, meant = _origin(endpoint), _origin(environments)
+    return asked[1:] == meant[1:] and not (meant[0] == "https" and asked[0] == "http")
+
+
+def _origin(endpoint: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
+    try:
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:  # a port that is no number: who needs the endpoint says so
+        port = None
+    return parts.scheme, parts.hostname, port
 
 
 def _filled_in(template: str) -> Callable[[str], str]:

@@ -11,7 +11,7 @@ from urllib.request import Request
 from opentelemetry.util.re import parse_env_headers
 
 from workflows.instrumentation import attributes as at
-from workflows_otel.presets.otlp import exporter_of, otlp
+from workflows_otel.presets.otlp import exporter_of, is_meant_for, otlp
 from workflows_otel.presets.preset import Judgement, Preset
 
 __all__ = ["phoenix"]
@@ -38,15 +38,17 @@ def phoenix(
             port of `PHOENIX_GRPC_PORT` (4317) is spoken to by gRPC.
         api_key: Default: `PHOENIX_API_KEY`; a server without authentication needs none.
         headers: Sent with each request, in addition to those of `PHOENIX_CLIENT_HEADERS`; the headers of OTLP's own
-            variables are another back end's, and are not.
+            variables are another back end's, and are not. Neither the variables' headers nor their key are sent to an
+            `endpoint` on another host or port than that of `PHOENIX_COLLECTOR_ENDPOINT`.
         ui: Base URL of its pages, for `trace_of` and `feedback`; default: the endpoint, for gRPC port 6006 of its host.
 
     Raises:
         TelemetrySetupError: If the endpoint is no URL.
     """
     name = project or _variable("PHOENIX_PROJECT_NAME") or _variable("PHOENIX_PROJECT")
-    where = endpoint or _variable("PHOENIX_COLLECTOR_ENDPOINT") or ENDPOINT
-    sent = _headers(api_key or _variable("PHOENIX_API_KEY"), name, headers)
+    environments = _variable("PHOENIX_COLLECTOR_ENDPOINT")
+    where = endpoint or environments or ENDPOINT
+    sent = _headers(api_key, name, headers, from_environment=is_meant_for(endpoint, environments))
     by_grpc = urlsplit(where).netloc.endswith(f":{_variable('PHOENIX_GRPC_PORT') or GRPC_PORT}")
     # By HTTP only protobuf, which is what our exporter sends; `OTEL_EXPORTER_OTLP_PROTOCOL` is about another back end.
     url = otlp(where, protocol="grpc" if by_grpc else "http/protobuf").url
@@ -98,8 +100,13 @@ def _judging(pages: str, headers: Mapping[str, str]) -> Callable[[Judgement], Re
     return request
 
 
-def _headers(api_key: str | None, project: str | None, headers: Mapping[str, str] | None) -> dict[str, str]:
-    sent: dict[str, str] = dict(parse_env_headers(_variable("PHOENIX_CLIENT_HEADERS") or "", liberal=True))
+def _headers(
+    api_key: str | None, project: str | None, headers: Mapping[str, str] | None, *, from_environment: bool
+) -> dict[str, str]:
+    sent: dict[str, str] = {}
+    if from_environment:
+        sent.update(parse_env_headers(_variable("PHOENIX_CLIENT_HEADERS") or "", liberal=True))
+        api_key = api_key or _variable("PHOENIX_API_KEY")
     if api_key:
         sent["authorization"] = f"Bearer {api_key}"
     if project:

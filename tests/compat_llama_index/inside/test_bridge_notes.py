@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import mlflow
 import pytest
+from llama_index_instrumentation.dispatcher import instrument_tags
 
 import mlflow_flavor
 import workflows_otel
@@ -52,6 +53,12 @@ async def test_events_of_models_stay_on_their_own_spans(ours: Back) -> None:
         await Jokes().run(topic="pirates")
     assert noted(ours, "run_step write") == []
     assert "LLMCompletionEndEvent" in [name for name, _ in noted(ours, "MockLLM.acomplete")]
+
+
+async def test_tags_around_a_run_are_on_our_span_where_a_handler_is_not_told_of_the_run(ours: Back) -> None:
+    with openinference(ours), instrument_tags({"tenant": "north"}):
+        await Jokes().run(topic="pirates")
+    assert (ours.named("invoke_workflow Jokes").attributes or {})["llamaindex.tenant"] == "north"
 
 
 async def test_an_event_sent_outside_of_a_run_is_nobodys(ours: Back) -> None:

@@ -17,10 +17,10 @@ TIME = re.compile(r"\d+\.\d+")
 
 
 def test_every_block_says_what_it_prints() -> None:
-    assert len(BLOCK.findall(PAGE)) == PAGE.count("```py\n") == 3
+    assert len(BLOCK.findall(PAGE)) == PAGE.count("```py\n") == 4
 
 
-@pytest.mark.parametrize(("code", "output"), BLOCK.findall(PAGE), ids=["tracing", "beside", "events"])
+@pytest.mark.parametrize(("code", "output"), BLOCK.findall(PAGE), ids=["tracing", "beside", "events", "alone"])
 def test_a_block_prints_what_the_page_says(code: str, output: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
