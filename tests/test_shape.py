@@ -17,7 +17,7 @@ LONGEST_FILE = 500
 
 # A module imports from rows above its own, or from modules before it in its own row; a blank line ends a row.
 LAYERS = """
-_dict_like events errors
+_dict_like events errors _option_checks
 
 instrumentation.scope instrumentation.records instrumentation.history instrumentation.attributes
 instrumentation.redaction instrumentation.encoder instrumentation.content instrumentation.backlog
@@ -26,19 +26,19 @@ instrumentation.recorder instrumentation.log_handler instrumentation.watchdog in
 instrumentation.llama_index_handlers instrumentation.llama_index_notes instrumentation.llama_index_spans
 instrumentation.llama_index
 
-types _retry_callables _retry_words retry_policy collect context.serializers context.state_paths
-context.state_draft context.state_serde context.state_patch context.state_merge context.stored_state context.state_store
-context.state_store_integration _resource_needs _kept_contexts
+types _retry_callables _retry_words retry_policy collect context.generic_names context.json_values
+context.field_checks context.model_forms context.model_writer context.serializers context.state_paths
+context.state_draft context.state_serde context.state_patch context.state_merge context.writer_turns
+context.stored_state context.state_store context.state_store_integration _resource_needs _kept_contexts
 _resource_store resource _signature _spec _run_resources _step_functions decorators service utils
 context.utils runtime.types.step_function runtime.types.results runtime.types.ticks context.external_context
 
 _engine.ticks _engine.calls _engine.state _engine.effects _engine.routing _engine.fan_in _engine.fan_out _engine.waits
 _engine.retries _engine.idle _engine.snapshot _engine.reduce
 
-_engine.clock _engine.mailbox _engine.timers _engine.stream _engine.live _engine.attempt _engine.internal_events
-_engine.senders
-_engine.telling _engine.closing _engine.step_attempt _engine.stepper _engine.loop runtime.runtime plugins.journal
-plugins.runs_of_loop plugins.basic
+_engine.clock _engine.mailbox _engine.timers _engine.stream _engine.live _engine.resuming _engine.attempt
+_engine.internal_events _engine.senders _engine.idle_watch _engine.telling _engine.closing _engine.child_waits
+_engine.step_attempt _engine.stepper _engine.loop runtime.runtime plugins.journal plugins.runs_of_loop plugins.basic
 runtime.types.plugin
 
 context.context_types context.version_two context.snapshots context.context handler representation.levels

@@ -44,6 +44,7 @@ class StepSignature:
     list_returns: tuple[type[Event], ...]
     bare_returns: tuple[type[Event], ...]
     return_types: tuple[type[Event], ...]
+    strange_returns: tuple[str, ...]
     context_parameter: str | None
     state_type: type[Any] | None
     resources: tuple[ResourceParameter, ...]
@@ -92,7 +93,7 @@ def read_signature(function: Callable[..., Any], local_names: Mapping[str, Any] 
             events[name] = classes
             gathered = annotation
     _require_annotations(function, events, hints)
-    bare_returns, list_returns = _returns(function, hints["return"])
+    bare_returns, list_returns, strange_returns = _returns(function, hints["return"])
     return StepSignature(
         is_method=is_method,
         event_parameters=events,
@@ -101,6 +102,7 @@ def read_signature(function: Callable[..., Any], local_names: Mapping[str, Any] 
         return_types=tuple(dict.fromkeys((*bare_returns, *list_returns))),
         list_returns=list_returns,
         bare_returns=bare_returns,
+        strange_returns=strange_returns,
         context_parameter=context_parameter,
         state_type=state_type,
         resources=tuple(resources),
@@ -213,7 +215,10 @@ def _take(gathered: Any) -> int | None:
     return cardinality.n if isinstance(cardinality, Take) else None
 
 
-def _returns(function: Callable[..., Any], annotation: Any) -> tuple[tuple[type[Event], ...], tuple[type[Event], ...]]:
+def _returns(
+    function: Callable[..., Any], annotation: Any
+) -> tuple[tuple[type[Event], ...], tuple[type[Event], ...], tuple[str, ...]]:
+    """What a step returns as it is, in lists, and what no step can return, as its author wrote it."""
     if inspect.isasyncgenfunction(function) or get_origin(annotation) in (AsyncGenerator, AsyncIterator):
         raise WorkflowValidationError(
             f"Step {function.__qualname__} is an async generator; a step returns events. Send several with "
@@ -222,9 +227,12 @@ def _returns(function: Callable[..., Any], annotation: Any) -> tuple[tuple[type[
         )
     bare: list[type[Event]] = []
     listed: list[type[Event]] = []
+    strange: list[str] = []
     for member in _members(annotation):
         if found := _list_classes(member):
             listed.extend(found)
         elif _is_event(member):
             bare.append(member)
-    return tuple(dict.fromkeys(bare)), tuple(dict.fromkeys(listed))
+        elif member not in (None, type(None)):
+            strange.append(member.__name__ if isinstance(member, type) and not get_args(member) else str(member))
+    return tuple(dict.fromkeys(bare)), tuple(dict.fromkeys(listed)), tuple(strange)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from workflows._signature import JoinKind, ResourceParameter
+from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event, InputRequiredEvent, StartEvent, StopEvent
 from workflows.retry_policy import RetryPolicy
 
@@ -37,6 +38,7 @@ class StepSpec:
         return_types: Every event class that the return annotation names.
         list_returns: Those among them that it returns in a list, each starting a branch.
         bare_returns: Those among them that it returns as they are.
+        strange_returns: What else the return annotation names; no step can return that.
         join: "one" runs for each event; "each" waits for one of every parameter; "list" gathers the branches of a list.
         take: With "list": how many are enough; None is all.
         num_workers: How many calls of the step may run at once in one run.
@@ -56,6 +58,7 @@ class StepSpec:
     return_types: tuple[type[Event], ...]
     list_returns: tuple[type[Event], ...] = ()
     bare_returns: tuple[type[Event], ...] = ()
+    strange_returns: tuple[str, ...] = ()
     join: JoinKind = "one"
     take: int | None = None
     context_parameter: str | None = None
@@ -129,12 +132,14 @@ class WorkflowSpec:
         """Where events of exactly this class go: to these steps, in definition order.
 
         Raises:
-            TypeError: If it is no class of events.
+            WorkflowRuntimeError: If it is no class of events.
         """
         found = self.routes.get(event_class)
         if found is None:
             if not issubclass(event_class, Event):  # pyright: ignore[reportUnnecessaryIsInstance]  # steps return anything
-                raise TypeError(f"{event_class.__name__} is no Event")
+                raise WorkflowRuntimeError(
+                    f"An Event instance is needed, got {event_class.__name__}. Subclass workflows.events.Event."
+                )
             takers = tuple(s for s in self.steps.values() if takes(s, event_class))
             joined = any(s.join != "one" for s in takers)
             asks = issubclass(event_class, InputRequiredEvent)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from workflows.context.context import Context
-from workflows.context.serializers import BaseSerializer
+from workflows.context.serializers import BaseSerializer, JsonSerializer
 from workflows.errors import WorkflowStepDoesNotExistError
 from workflows.events import Event
 from workflows.handler import WorkflowHandler
@@ -19,18 +19,33 @@ from workflows.workflow import CheckpointCallback, Workflow
 __all__ = ["Checkpoint", "WorkflowCheckpointer"]
 
 
+def _read_event(value: Any) -> Event | None:
+    found = value if value is None or isinstance(value, Event) else JsonSerializer().deserialize_value(value)
+    if found is None or isinstance(found, Event):
+        return found
+    raise ValueError(f"an Event, or what it was dumped as, is needed here, not {type(found).__name__}")
+
+
+KeptEvent = Annotated[
+    Event | None, PlainValidator(_read_event), PlainSerializer(lambda event: JsonSerializer().serialize_value(event))
+]
+"""An event, dumped as snapshots have it: of its own class and equal when it is read, or not dumped at all."""
+
+
 class Checkpoint(BaseModel):
     """Where a run stood when a step had returned and its event had gone nowhere yet.
 
     `ctx_state` is a snapshot (`Context.to_dict`); the call of `last_completed_step` is not among its work in flight.
+    Written with `model_dump_json()` and read with `model_validate_json()`, its events are of their own classes again;
+    those must be loaded by then.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     id_: str = Field(default_factory=lambda: str(uuid4()))
     last_completed_step: str | None
-    input_event: Event | None
-    output_event: Event | None
+    input_event: KeptEvent
+    output_event: KeptEvent
     ctx_state: dict[str, Any]
 
 

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast, overload
 
+from workflows._option_checks import check_count, check_seconds
 from workflows._signature import UnresolvedAnnotation, caller_locals, read_signature
 from workflows._spec import StepRole, StepSpec
 from workflows.errors import WorkflowValidationError
@@ -115,9 +116,12 @@ def catch_error(
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        if max_recoveries < 1:
+        where = f"@catch_error on {function.__qualname__}"
+        check_count(f"{where}: max_recoveries", max_recoveries, step=function.__name__)
+        if isinstance(for_steps, str):
             raise WorkflowValidationError(
-                f"@catch_error on {function.__qualname__}: max_recoveries must be 1 or more, got {max_recoveries}."
+                f"{where}: for_steps must be a list of names, got {for_steps!r}. Write for_steps=[{for_steps!r}].",
+                step=function.__name__,
             )
         options: dict[str, Any] = {
             "num_workers": 1,
@@ -226,6 +230,7 @@ def _compile(function: Callable[..., Any], options: dict[str, Any], role: StepRo
         return_types=signature.return_types,
         list_returns=signature.list_returns,
         bare_returns=signature.bare_returns,
+        strange_returns=signature.strange_returns,
         join=signature.join,
         take=signature.take,
         context_parameter=signature.context_parameter,
@@ -246,14 +251,14 @@ def _check_options(function: Callable[..., Any], options: dict[str, Any]) -> Non
             f"{where}: it is a {kind}; a step is an ordinary method, or a free function with @step(workflow=...).",
             step=function.__name__,
         )
-    workers, timeout = options["num_workers"], options["timeout"]
-    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
+    check_count(f"{where}: num_workers", options["num_workers"], step=function.__name__)
+    check_seconds(f"{where}: timeout", options["timeout"], step=function.__name__)
+    policy = options["retry_policy"]
+    if policy is not None and (isinstance(policy, type) or not callable(getattr(policy, "next", None))):
         raise WorkflowValidationError(
-            f"{where}: num_workers must be a whole number of 1 or more, got {workers!r}.", step=function.__name__
-        )
-    if timeout is not None and timeout <= 0:
-        raise WorkflowValidationError(
-            f"{where}: timeout must be more than 0 seconds, got {timeout!r}.", step=function.__name__
+            f"{where}: retry_policy must be an object with a method next(elapsed_time, attempts, error), got "
+            f"{policy!r}. Build one with retry_policy(...), or make an instance of the class.",
+            step=function.__name__,
         )
     if unknown := options["skip_graph_checks"] - _GRAPH_CHECKS:
         raise WorkflowValidationError(

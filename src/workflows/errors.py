@@ -12,6 +12,7 @@ WorkflowError
 ├── WorkflowCancelledByUser      `cancel_run()` ended the run
 ├── RunInterruptedError          the event loop went away under a run
 ├── ContextSerdeError            a snapshot cannot be read
+│   └── UnserializableValueError a value cannot be written so that it can be read again; also a `ValueError`
 ├── ContextStateError            a `Context` method was called in the wrong phase
 ├── WorkflowDone                 kept for imports; never raised
 └── WorkflowStepDoesNotExistError   a name that is no step of the workflow
@@ -30,6 +31,7 @@ __all__ = [
     "RunInterruptedError",
     "StepCancelledError",
     "StepTimeoutError",
+    "UnserializableValueError",
     "WorkflowCancelledByUser",
     "WorkflowConfigurationError",
     "WorkflowDeadlockError",
@@ -118,6 +120,10 @@ class RunInterruptedError(WorkflowError):
 
 class ContextSerdeError(WorkflowError):
     """A serialised context cannot be read: malformed, or made by a newer version."""
+
+
+class UnserializableValueError(ContextSerdeError, ValueError):
+    """A snapshot would hold a value that could not be read back, or not as what it is."""
 
 
 class ContextStateError(WorkflowError):

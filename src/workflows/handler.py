@@ -15,7 +15,7 @@ from weakref import ref
 
 from workflows.context.context import Context
 from workflows.errors import RunInterruptedError, WorkflowRuntimeError
-from workflows.events import Event, StopEvent, WorkflowFailedEvent
+from workflows.events import Event, StopEvent
 from workflows.instrumentation.history import RunHistory
 
 if TYPE_CHECKING:  # see Context
@@ -84,8 +84,7 @@ class WorkflowHandler(Awaitable[Any]):
         end = self._run.end
         if end is None:
             raise RunInterruptedError(f"Run {self.run_id} never began.", run_id=self.run_id)
-        if end.error is not None:
-            raise end.error
+        end.raise_error()
         return end.stop_event
 
     def get_stop_event(self) -> StopEvent | None:
@@ -104,8 +103,8 @@ class WorkflowHandler(Awaitable[Any]):
     ) -> StreamCursor:
         """An async iterator over what the steps write to the stream; it ends after the run's terminal event.
 
-        Every call gives a reader of its own, from the first event that is kept. One that follows a reader which was
-        left half-way (`break`) goes on where that one stopped.
+        Every call gives a reader of its own, from the first event on. One that follows a reader which was left half-way
+        (`break`) goes on where that one stopped.
 
         Args:
             expose_internal: Also give events about the engine itself (`StepStateChanged`, `UnhandledEvent`, ...).
@@ -116,7 +115,9 @@ class WorkflowHandler(Awaitable[Any]):
                 that it had.
 
         Raises:
-            WorkflowRuntimeError: While iterating, if events that it should give are no longer kept.
+            WorkflowRuntimeError: While iterating, if events that it should give are no longer kept; it says with which
+                `start` there are some. The last `Workflow(stream_buffer=)` are kept, and what an attached reader has
+                not read.
         """
         return self._run.stream.cursor(
             internal=expose_internal,
@@ -125,10 +126,10 @@ class WorkflowHandler(Awaitable[Any]):
             start=start,
         )
 
-    async def send_event(self, event: Event, step: str | None = None) -> None:
+    async def send_event(self, event: Event, step: str | None = None, *, wait_id: str | None = None) -> None:
         """Send an event into the run; see `Context.send_event`."""
         self._run.sender_outside = True
-        self._ctx.send_event(event, step)
+        self._ctx.send_event(event, step, wait_id=wait_id)
 
     async def cancel_run(self, *, timeout: float = 5.0) -> None:
         """End the run: its steps are cancelled, its stream ends with `WorkflowCancelledEvent`.
@@ -155,7 +156,7 @@ class WorkflowHandler(Awaitable[Any]):
         produced = await self._run.stepper.step()
         if produced is None and self._run.end is not None and self._run.end.error is not None:
             self._seen = True
-            raise self._run.end.error
+            self._run.end.raise_error()
         return produced
 
     async def suspend(self) -> dict[str, Any]:
@@ -190,8 +191,7 @@ class WorkflowHandler(Awaitable[Any]):
         """
         _deprecated("result()", "await handler")
         end = self._ended("Result is not ready")
-        if end.error is not None:
-            raise end.error
+        end.raise_error()
         return _result_of(end.stop_event)
 
     def exception(self) -> BaseException | None:
@@ -267,16 +267,16 @@ def _result_of(stop: StopEvent) -> Any:
 
 
 def _has_failed(run: Run) -> bool:
-    return run.end is not None and isinstance(run.end.stop_event, WorkflowFailedEvent)
+    return run.end is not None and run.end.outcome in ("failed", "timed_out")
 
 
 def _log_failure(run: Run) -> None:
     if run.end is not None and _has_failed(run):
         logger.error(
-            "run %s of %s failed in step %s and nobody awaited it",
+            "run %s of %s %s and nobody awaited it",
             run.run_id,
             run.spec.name,
-            run.end.failed_step,
+            "timed out" if run.end.outcome == "timed_out" else f"failed in step {run.end.failed_step}",
             exc_info=run.end.error,
             extra={"run_id": run.run_id},
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
+from workflows import _retry_words
 from workflows._retry_callables import (
     AnyCondition,
     AnyStop,
@@ -25,33 +26,14 @@ from workflows._retry_callables import (
     stop_of,
     wait_of,
 )
+from workflows._retry_words import *  # noqa: F403  # its `__all__` is the list of words, and a part of ours
 from workflows._retry_words import (
-    retry_all,
     retry_always,
-    retry_any,
-    retry_if_exception,
-    retry_if_exception_cause_type,
-    retry_if_exception_message,
-    retry_if_exception_type,
-    retry_if_not_exception_message,
-    retry_if_not_exception_type,
-    retry_never,
-    retry_unless_exception_type,
     stop_after_attempt,
-    stop_after_delay,
     stop_all,
     stop_any,
-    stop_before_delay,
-    stop_never,
-    wait_chain,
-    wait_combine,
     wait_exponential,
-    wait_exponential_jitter,
     wait_fixed,
-    wait_full_jitter,
-    wait_incrementing,
-    wait_none,
-    wait_random,
     wait_random_exponential,
 )
 
@@ -66,36 +48,10 @@ __all__ = [
     "WaitStrategy",
     "max_attempts",
     "policy_name",
-    "retry_all",
-    "retry_always",
-    "retry_any",
-    "retry_if_exception",
-    "retry_if_exception_cause_type",
-    "retry_if_exception_message",
-    "retry_if_exception_type",
-    "retry_if_not_exception_message",
-    "retry_if_not_exception_type",
-    "retry_never",
     "retry_policy",
-    "retry_unless_exception_type",
-    "stop_after_attempt",
-    "stop_after_delay",
-    "stop_all",
-    "stop_any",
-    "stop_before_delay",
-    "stop_never",
     "takes_seed",
-    "wait_chain",
-    "wait_combine",
-    "wait_exponential",
-    "wait_exponential_jitter",
-    "wait_fixed",
-    "wait_full_jitter",
-    "wait_incrementing",
-    "wait_none",
-    "wait_random",
-    "wait_random_exponential",
 ]
+__all__ += _retry_words.__all__
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
+from workflows._option_checks import check_count, check_seconds
 from workflows._run_resources import RunResources, check_resources
 from workflows._spec import StepSpec, WorkflowSpec
 from workflows._step_functions import WorkflowMeta, check_new_step, start_event_from, steps_of_class
@@ -102,10 +103,11 @@ class Workflow(metaclass=WorkflowMeta):
         stream_buffer: int = 10_000,
         grace: float = 0.5,
     ) -> None:
-        if num_concurrent_runs is not None and not (isinstance(num_concurrent_runs, int) and num_concurrent_runs > 0):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise WorkflowValidationError(
-                f"num_concurrent_runs must be a whole number of 1 or more, got {num_concurrent_runs!r}."
-            )
+        if num_concurrent_runs is not None:
+            check_count("num_concurrent_runs", num_concurrent_runs)
+        check_count("stream_buffer", stream_buffer)
+        check_seconds("timeout", timeout, zero=True)
+        check_seconds("grace", grace, zero=True)
         self._timeout = timeout
         self._disable_validation = disable_validation
         self._verbose = verbose
@@ -291,6 +293,11 @@ class Workflow(metaclass=WorkflowMeta):
         if stepwise and asks_people(self._spec):
             raise WorkflowRuntimeError(
                 f"Human-in-the-loop is not supported with stepwise execution: {self._spec.name} asks people."
+            )
+        if ctx is not None and not isinstance(ctx, Context):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers are not all typed
+            raise WorkflowRuntimeError(
+                f"run(ctx=...) takes a Context, got {type(ctx).__name__}. Fields of the start event are given by name, "
+                f"as run(topic=...); what to_dict() gave is read with Context.from_dict(workflow, data)."
             )
         if ctx is not None and ctx._is_live():  # pyright: ignore[reportPrivateUsage]
             raise ContextStateError(

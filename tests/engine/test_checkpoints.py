@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 
 from workflows import Context, Workflow, step
-from workflows.checkpointer import WorkflowCheckpointer
+from workflows.checkpointer import Checkpoint, WorkflowCheckpointer
 from workflows.errors import WorkflowStepDoesNotExistError
 from workflows.events import Event, StartEvent, StopEvent
 
@@ -73,3 +73,12 @@ async def test_checkpoints_are_filtered(checkpointer: WorkflowCheckpointer) -> N
         checkpointer.filter_checkpoints()
     with pytest.raises(WorkflowStepDoesNotExistError, match="has no step 'sing'"):
         checkpointer.enable_checkpoint("sing")
+
+
+async def test_a_checkpoint_can_be_kept_as_text(checkpointer: WorkflowCheckpointer) -> None:
+    handler = checkpointer.run(topic="cats")
+    await handler
+    text = checkpointer.checkpoints[handler.run_id][0].model_dump_json()
+    kept = Checkpoint.model_validate_json(text)
+    assert kept.output_event == Joke(text="About cats")
+    assert await checkpointer.run_from(kept) == "About cats: cats"

@@ -8,8 +8,8 @@ import contextvars
 import pytest
 
 from workflows import Context, Workflow, step
-from workflows.errors import StepCancelledError, StepTimeoutError, WorkflowCancelledByUser
-from workflows.events import Event, StartEvent, StopEvent
+from workflows.errors import StepCancelledError, StepTimeoutError, WorkflowCancelledByUser, WorkflowTimeoutError
+from workflows.events import Event, HumanResponseEvent, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 from workflows.instrumentation.records import RunEnded, RunStarted, StepEnded
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_none
@@ -156,3 +156,53 @@ async def test_a_run_that_is_started_in_a_context_of_its_own_is_no_child(clock: 
 
     assert await Lets().run() == "done"
     assert await handlers[0] == "slept"
+
+
+class Reply(HumanResponseEvent):
+    pass
+
+
+class Asks(Workflow):
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        await asyncio.sleep(1)
+        await ctx.wait_for_event(Reply, timeout=None)
+        await asyncio.sleep(1)
+        return StopEvent(result="answered")
+
+
+class Leads(Workflow):
+    """Awaits a run that asks a person, and may work beside it."""
+
+    asking: WorkflowHandler
+
+    @step
+    async def start(self, ev: StartEvent) -> StopEvent:
+        self.asking = Asks(timeout=None).run()
+        return StopEvent(result=await self.asking)
+
+    @step
+    async def work(self, ev: StartEvent) -> None:
+        await asyncio.sleep(ev.seconds)
+
+
+async def test_a_run_that_only_awaits_a_child_run_that_waits_need_not_pay_for_the_time(
+    clock: VirtualClockLoop,
+) -> None:
+    workflow = Leads(timeout=5, idle_counts=False)
+    handler = workflow.run(seconds=2)
+    await asyncio.sleep(100)
+    await workflow.asking.send_event(Reply())
+    assert await handler == "answered"
+
+
+async def test_a_run_that_works_beside_a_child_run_that_waits_pays_for_the_time(clock: VirtualClockLoop) -> None:
+    handler = Leads(timeout=5, idle_counts=False).run(seconds=10)
+    with pytest.raises(WorkflowTimeoutError):
+        await handler
+    assert clock.time() == pytest.approx(5)
+
+
+async def test_a_timeout_names_the_open_waits_of_child_runs(clock: VirtualClockLoop) -> None:
+    with pytest.raises(WorkflowTimeoutError, match="Open waits: ask of Asks for Reply"):
+        await Leads(timeout=5).run(seconds=0)

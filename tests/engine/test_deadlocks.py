@@ -172,3 +172,20 @@ async def test_the_timeout_of_an_idle_run_says_what_it_misses(clock: VirtualCloc
     assert [type(e).__name__ async for e in handler.stream_events()] == ["WorkflowTimedOutEvent"]
     with pytest.raises(WorkflowTimeoutError, match=r"(?s)No steps active. Run .*Step 'end' still needs 1x Work"):
         await handler
+
+
+async def test_work_of_a_step_that_is_gone_is_left_out_of_a_resumed_run_and_named(
+    clock: VirtualClockLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Before(Workflow):
+        @step
+        async def older(self, ev: StartEvent) -> StopEvent:
+            await asyncio.sleep(10)
+            return StopEvent()
+
+    handler = Before().run()
+    await asyncio.sleep(1)
+    snapshot = await handler.suspend()
+    with caplog.at_level(logging.WARNING), pytest.raises(WorkflowDeadlockError):
+        await Stuck().run(ctx=Context.from_dict(Stuck(), snapshot))
+    assert "has work of older, which Stuck does not have" in caplog.text

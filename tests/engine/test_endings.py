@@ -353,3 +353,29 @@ async def test_a_run_that_goes_on_only_to_end_tells_nothing_after_its_end(
     records.records.clear()
     assert await workflow.run_from(checkpoints[-1]) == "done"
     assert isinstance(records.records[-1], RunEnded)
+
+
+class Breaks(Workflow):
+    @step
+    async def start(self, ev: StartEvent) -> StopEvent:
+        await asyncio.sleep(ev.get("seconds", 0))
+        raise ValueError("broken")
+
+
+async def test_a_run_that_times_out_and_that_nobody_awaits_is_logged(
+    clock: VirtualClockLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    Breaks(timeout=5, workflow_name="late").run(seconds=10)
+    await asyncio.sleep(6)
+    (told,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert told.message.endswith("of late timed out and nobody awaited it")
+
+
+async def test_the_traceback_of_a_failed_run_is_the_same_for_everybody_who_awaits_it() -> None:
+    handler = Breaks().run()
+    lengths: list[int] = []
+    for _ in range(4):
+        with pytest.raises(ValueError, match="broken") as caught:
+            await handler
+        lengths.append(len(caught.traceback))
+    assert len(set(lengths)) == 1

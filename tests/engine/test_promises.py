@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.flows import A, Ask, B, Reply
 from workflows import Context, Workflow, step
 from workflows.context import JsonSerializer, PickleSerializer
 from workflows.errors import ContextSerdeError, WorkflowRuntimeError
 from workflows.events import (
     Event,
-    HumanResponseEvent,
-    InputRequiredEvent,
     StartEvent,
     StopEvent,
     UnhandledEvent,
@@ -24,23 +23,6 @@ from workflows.events import (
 )
 from workflows.instrumentation.records import RunEnded, RunStarted, StepStarted
 from workflows.testing import RecordLog, VirtualClockLoop
-
-
-class A(Event):
-    n: int = 0
-
-
-class B(Event):
-    n: int = 0
-
-
-class Reply(HumanResponseEvent):
-    n: int = 0
-
-
-class Ask(InputRequiredEvent):
-    n: int = 0
-
 
 # waits
 

@@ -9,31 +9,16 @@ from typing import Any
 
 import pytest
 
+from tests.engine.flows import A, Ask, B, Reply
 from workflows import Context, Workflow, step
 from workflows.errors import ContextStateError, WorkflowDeadlockError, WorkflowRuntimeError, WorkflowTimeoutError
-from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
+from workflows.events import Event, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 from workflows.instrumentation.records import EventSent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.testing import RecordLog, VirtualClockLoop
 
 ONCE_MORE = retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(2))
-
-
-class A(Event):
-    n: int = 0
-
-
-class B(Event):
-    n: int = 0
-
-
-class Reply(HumanResponseEvent):
-    n: int = 0
-
-
-class Ask(InputRequiredEvent):
-    pass
 
 
 class Later(Event):

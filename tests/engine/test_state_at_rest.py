@@ -15,16 +15,14 @@ from workflows.context.state_store import (
     InMemoryStateStore,
     UnserializableKeyWarning,
     apply_state_patch,
-    decode_state,
-    deserialize_state_from_dict,
-    encode_state,
 )
+from workflows.context.state_store import deserialize_state_from_dict as read
 
 # written down
 
 
 def test_free_state_is_written_key_by_key() -> None:
-    assert encode_state(DictState(a=1, user=User()), JSON) == {
+    assert InMemoryStateStore(DictState(a=1, user=User())).to_dict(JSON) == {
         "store_type": "in_memory",
         "state_type": "DictState",
         "state_module": "workflows.context.state_store",
@@ -33,7 +31,7 @@ def test_free_state_is_written_key_by_key() -> None:
 
 
 def test_typed_state_is_written_as_one_text() -> None:
-    assert encode_state(Chat(turns=2), JSON) == {
+    assert InMemoryStateStore(Chat(turns=2)).to_dict(JSON) == {
         "store_type": "in_memory",
         "state_type": "Chat",
         "state_module": Chat.__module__,
@@ -55,14 +53,14 @@ async def test_a_store_is_read_back_as_it_was(state: BaseModel) -> None:
 
 
 def test_the_class_of_a_state_need_not_be_given() -> None:
-    assert deserialize_state_from_dict(encode_state(Chat(turns=2), JSON), JSON) == Chat(turns=2)
-    assert deserialize_state_from_dict(encode_state(DictState(a=1), JSON), JSON) == DictState(a=1)
-    assert deserialize_state_from_dict({}, JSON) == DictState()
+    assert read(InMemoryStateStore(Chat(turns=2)).to_dict(JSON), JSON) == Chat(turns=2)
+    assert read(InMemoryStateStore(DictState(a=1)).to_dict(JSON), JSON) == DictState(a=1)
+    assert read({}, JSON) == DictState()
 
 
 def test_a_state_class_may_grow_after_a_snapshot() -> None:
-    assert decode_state(encode_state(Chat(turns=2), JSON), JSON, LongChat) == LongChat(turns=2)
-    assert decode_state(encode_state(DictState(turns=2), JSON), JSON, Chat) == Chat(turns=2)
+    assert read(InMemoryStateStore(Chat(turns=2)).to_dict(JSON), JSON, LongChat) == LongChat(turns=2)
+    assert read(InMemoryStateStore(DictState(turns=2)).to_dict(JSON), JSON, Chat) == Chat(turns=2)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +73,7 @@ def test_a_state_class_may_grow_after_a_snapshot() -> None:
 )
 def test_what_is_no_state_is_refused(data: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        decode_state(data, JSON, Chat)
+        read(data, JSON, Chat)
 
 
 def test_a_key_that_does_not_serialize_is_named() -> None:

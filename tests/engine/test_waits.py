@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from workflows import Context, Workflow, step
-from workflows.errors import WorkflowDeadlockError, WorkflowTimeoutError
+from workflows.errors import StepTimeoutError, WorkflowDeadlockError, WorkflowTimeoutError
 from workflows.events import (
     Event,
     HumanResponseEvent,
@@ -16,6 +16,7 @@ from workflows.events import (
     StartEvent,
     StopEvent,
 )
+from workflows.handler import WorkflowHandler
 from workflows.instrumentation.records import RunEnded, StepEnded
 from workflows.testing import RecordLog, VirtualClockLoop
 
@@ -313,3 +314,41 @@ async def test_a_call_keeps_its_worker_while_what_an_answer_woke_still_works(clo
         clock.call_at(1 if user.startswith("ada") else 20, handler.ctx.send_event, Reply(text="yes", user=user))
     assert await handler == 2
     assert workflow.done == [("ada 0", 6), ("ada 1", 11), ("bob 0", 25), ("bob 1", 30)]
+
+
+class Hurries(Workflow):
+    """Has five seconds for its own work, and asks two people, one after the other."""
+
+    @step(timeout=5)
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        await asyncio.sleep(1)
+        await ctx.wait_for_event(Reply)
+        await asyncio.sleep(1)
+        await ctx.wait_for_event(Reply)
+        await asyncio.sleep(ev.seconds)
+        return StopEvent(result="in time")
+
+
+def _answered(workflow: Hurries, clock: VirtualClockLoop, seconds: float) -> WorkflowHandler:
+    handler = workflow.run(seconds=seconds)
+    for second in (100, 200):
+        clock.call_at(second, handler.ctx.send_event, Reply(text="yes"))
+    return handler
+
+
+async def test_a_step_that_waits_need_not_pay_for_the_time(clock: VirtualClockLoop) -> None:
+    workflow = Hurries(timeout=None, idle_counts=False)
+    assert await _answered(workflow, clock, 2.5) == "in time"
+
+
+async def test_a_step_that_has_waited_pays_for_its_own_time(clock: VirtualClockLoop) -> None:
+    workflow = Hurries(timeout=None, idle_counts=False)
+    with pytest.raises(StepTimeoutError):
+        await _answered(workflow, clock, 10)
+    assert clock.time() == pytest.approx(203)
+
+
+async def test_the_timeout_of_a_step_that_waited_names_the_option(clock: VirtualClockLoop) -> None:
+    with pytest.raises(StepTimeoutError, match="idle_counts=False"):
+        await _answered(Hurries(timeout=None), clock, 1)
+    assert clock.time() == pytest.approx(5)

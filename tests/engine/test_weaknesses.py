@@ -30,6 +30,7 @@ from typing import Any
 
 import pytest
 
+from tests.engine.flows import A, Ask, B, Nap, Reply, SubA
 from workflows import Context, Workflow, step
 from workflows.errors import (
     StepCancelledError,
@@ -38,49 +39,12 @@ from workflows.errors import (
     WorkflowTimeoutError,
 )
 from workflows.events import (
-    Event,
-    HumanResponseEvent,
-    InputRequiredEvent,
     StartEvent,
     StopEvent,
     WorkflowCancelledEvent,
 )
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_none
 from workflows.testing import VirtualClockLoop
-
-
-class A(Event):
-    n: int = 0
-
-
-class SubA(A):
-    pass
-
-
-class B(Event):
-    n: int = 0
-
-
-class Reply(HumanResponseEvent):
-    text: str = ""
-
-
-class Ask(InputRequiredEvent):
-    prompt: str = ""
-
-
-class Nap(Workflow):
-    """Sleeps as long as it is told, and counts its runs in the state."""
-
-    naps = 0
-
-    @step
-    async def nap(self, ctx: Context, ev: StartEvent) -> StopEvent:
-        type(self).naps += 1
-        turn = await ctx.store.get("turn", 0) + 1
-        await ctx.store.set("turn", turn)
-        await asyncio.sleep(ev.seconds)
-        return StopEvent(result=turn)
 
 
 async def test_a_context_serves_turn_after_turn_without_using_up_the_timeout(clock: VirtualClockLoop) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 import pytest
 from pydantic import BaseModel
 
+from tests.engine.flows import A, Ask, B, Nap, Reply
 from workflows import Context, Workflow, step
 from workflows.errors import (
     ContextSerdeError,
@@ -19,7 +20,6 @@ from workflows.errors import (
 from workflows.events import (
     Event,
     HumanResponseEvent,
-    InputRequiredEvent,
     StartEvent,
     StepStateChanged,
     StopEvent,
@@ -28,38 +28,8 @@ from workflows.resource import Resource
 from workflows.testing import VirtualClockLoop
 
 
-class A(Event):
-    n: int = 0
-
-
-class B(Event):
-    n: int = 0
-
-
-class Reply(HumanResponseEvent):
-    text: str = ""
-
-
 class Other(HumanResponseEvent):
     text: str = ""
-
-
-class Ask(InputRequiredEvent):
-    prompt: str = ""
-
-
-class Nap(Workflow):
-    """Sleeps as long as it is told, and counts its runs in the state."""
-
-    naps = 0
-
-    @step
-    async def nap(self, ctx: Context, ev: StartEvent) -> StopEvent:
-        type(self).naps += 1
-        turn = await ctx.store.get("turn", 0) + 1
-        await ctx.store.set("turn", turn)
-        await asyncio.sleep(ev.seconds)
-        return StopEvent(result=turn)
 
 
 @pytest.mark.parametrize("ids", [(None, None), ("name", "age")])

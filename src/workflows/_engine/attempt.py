@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 from weakref import WeakSet
 
 from workflows._engine.calls import Call, Wait
@@ -18,7 +18,7 @@ from workflows._engine.ticks import (
     WaitBegan,
 )
 from workflows.errors import WorkflowRuntimeError
-from workflows.events import Event, InputRequiredEvent
+from workflows.events import Event
 from workflows.instrumentation.history import REFS_KEPT, EventRef
 from workflows.instrumentation.records import Carriers, Envelope
 from workflows.instrumentation.scope import AttemptScope
@@ -39,6 +39,7 @@ class Attempt(AttemptScope):
         started_ns: When it was let go.
         sent: Ids and classes of what it sent so far, up to `REFS_KEPT`.
         answers: Ids and classes of the events that ended its waits.
+        limit: The timeout of its step, where that has one; `seconds_left` of it while it does not run.
     """
 
     __slots__ = (
@@ -53,7 +54,9 @@ class Attempt(AttemptScope):
         "call",
         "emitted",
         "left",
+        "limit",
         "run",
+        "seconds_left",
         "sent",
         "started",
         "started_ns",
@@ -61,6 +64,9 @@ class Attempt(AttemptScope):
         "task",
         "used",
     )
+
+    limit: asyncio.Timeout
+    seconds_left: float
 
     def __init__(self, run: LiveRun, call: Call) -> None:
         self.run_id = run.run_id
@@ -190,12 +196,15 @@ class Attempt(AttemptScope):
                 self.run.clock.now_ns(), self.exec_id, wait_id, event_type, requirements, timeout, asked, subclasses
             )
         )
+        self._stop_clock()
         try:
             ended = await answer
         except asyncio.CancelledError:
             if not self.stopped:
                 self.run.mailbox.put(WaitAbandoned(self.run.clock.now_ns(), wait_id))
             raise
+        finally:
+            self._start_clock()
         self._goes_on(asyncio.current_task())
         if ended.answer is None:
             raise TimeoutError(f"Timed out waiting for {event_type.__name__} after {timeout} seconds.")
@@ -216,7 +225,26 @@ class Attempt(AttemptScope):
             return
         self._parts.discard(task)
         if not self._parts and self.call.open_waits and self.run.attempts.get(self.exec_id) is self:
+            self._stop_clock()
             self.run.mailbox.put(CallWaitsAgain(self.run.clock.now_ns(), self.exec_id))
+
+    @property
+    def waited(self) -> bool:
+        """Its step has waited for an event."""
+        return self._answers is not None
+
+    def _stop_clock(self) -> None:
+        """Waiting does not count towards the step's timeout where it does not count towards that of the run."""
+        limit = getattr(self, "limit", None)
+        if limit is None or self.run.plan.idle_counts or limit.expired() or limit.when() is None:
+            return
+        self.seconds_left = limit.when() - self.run.loop.time()
+        limit.reschedule(None)
+
+    def _start_clock(self) -> None:
+        limit = getattr(self, "limit", None)
+        if limit is not None and limit.when() is None:
+            limit.reschedule(self.run.loop.time() + self.seconds_left)
 
     def _must_be_running(self, method: str) -> None:
         if self.run.state.ended is not None or self.run.attempts.get(self.exec_id) is not self:
@@ -228,9 +256,14 @@ class Attempt(AttemptScope):
 
     def publish(self, event: Event) -> None:
         """Show an event to the stream's readers; a question among them keeps the run open for an answer."""
+        route = self.run.spec.route(type(event))  # which refuses what is no event
         self.run.publish(event, self)
-        if self.run.spec.route(type(event)).asks:
-            self.run.mailbox.put(QuestionStreamed(self.run.clock.now_ns(), cast("InputRequiredEvent", event)))
+        if route.asks:
+            now, told = self.run.clock.now_ns(), self.run.dispatcher.handlers
+            carriers = self.run.dispatcher.carriers(self.run_id) if told else None
+            # Without an id: nobody takes it, so it is none of the events that the attempt sends.
+            question = Envelope("", event, self.exec_id, self.step, now, carriers)
+            self.run.mailbox.put(QuestionStreamed(now, question))
 
     def end(self) -> None:
         """The body is over: nothing of it may wait or be held any more."""

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from workflows._spec import StepSpec
-from workflows.events import Event, InputRequiredEvent
+from workflows.events import Event
 from workflows.instrumentation.records import Envelope
 
 __all__ = ["NO_WAITS", "Call", "CallPhase", "OpenWaits", "RunWait", "Wait"]
@@ -209,9 +209,9 @@ def _first_requirement(wait: Wait) -> tuple[str, object]:
 
 @dataclass(slots=True, eq=False)
 class RunWait:
-    """The idle run itself waits, because a step returned an `InputRequiredEvent`."""
+    """The idle run itself waits, because a step gave an `InputRequiredEvent`: the `question`."""
 
     wait_id: str
-    asked: InputRequiredEvent
+    question: Envelope
     started_at_ns: int
     answer: Envelope | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import TracebackType
 
 from workflows._engine.calls import Call, RunWait, Wait
 from workflows._spec import StepSpec
@@ -42,13 +43,14 @@ class StartCall:
 class TellSent:
     """An event entered the run; `takers` got it, and it may have `answered` waits. Neither: nobody took it.
 
-    Made where somebody listens, or where nobody took the event.
+    Made where somebody listens, or where nobody took the event; then it is `kept`, unless it was meant for one wait.
     """
 
     envelope: Envelope
     target: str | None
     takers: Sequence[StepSpec]
     answered: bool = False
+    kept: bool = True
 
 
 @dataclass(slots=True)
@@ -164,13 +166,26 @@ class EndRunWait:
 
 @dataclass(slots=True)
 class EndRun:
-    """The run is decided: stop what runs, publish `stop_event`, and let `error` (or the result) out."""
+    """The run is decided: stop what runs, publish `stop_event`, and let `error` (or the result) out.
+
+    `traceback` is that of the error before anybody who awaits the run raised it; known once `raise_error` was called.
+    """
 
     outcome: RunOutcome
     stop_event: StopEvent
     error: BaseException | None = None
     failed_step: str | None = None
     reason: str | None = None
+    raised: bool = False
+    traceback: TracebackType | None = None
+
+    def raise_error(self) -> None:
+        """Raise the error, if there is one, with the same traceback for everybody: raising it adds to what it has."""
+        if self.error is None:
+            return
+        if not self.raised:
+            self.raised, self.traceback = True, self.error.__traceback__
+        raise self.error.with_traceback(self.traceback)
 
 
 Effect = (

@@ -9,7 +9,7 @@ from workflows._engine.calls import RunWait
 from workflows._engine.effects import Effect, EndIdle, EndRun, EndRunWait, StartRunWait, TellIdle
 from workflows._engine.state import RunState
 from workflows.errors import OpenFanIn, WorkflowDeadlockError
-from workflows.events import InputRequiredEvent, WorkflowFailedEvent
+from workflows.events import WorkflowFailedEvent
 from workflows.instrumentation.records import Envelope
 
 __all__ = ["asked", "came_from_outside", "deadlock", "end_run_wait", "explanation", "looks_stuck", "note_idle"]
@@ -24,15 +24,15 @@ def note_idle(state: RunState, effects: list[Effect]) -> None:
     if state.idle:
         return
     state.idle = True
-    if state.asked is not None:
+    if state.asked is not None and state.run_wait is None:
         state.run_wait = RunWait(f"run.{state.now_ns}", state.asked, state.now_ns)
         effects.append(StartRunWait(state.run_wait))
     effects.append(TellIdle(check=looks_stuck(state)))
 
 
-def asked(state: RunState, event: InputRequiredEvent) -> None:
-    """A step returned a question to the outside."""
-    state.asked = event
+def asked(state: RunState, question: Envelope) -> None:
+    """A step gave a question to the outside."""
+    state.asked = question
 
 
 def came_from_outside(state: RunState, envelope: Envelope, effects: list[Effect]) -> None:

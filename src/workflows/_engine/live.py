@@ -16,13 +16,16 @@ from workflows._engine.mailbox import Mailbox
 from workflows._engine.state import RunState
 from workflows._engine.stream import EventStream, OfChild
 from workflows._engine.ticks import EventArrived, EventsCollected, Tick
+from workflows._engine.timers import Timers
 from workflows._spec import StepSpec, WorkflowSpec
-from workflows.errors import WorkflowRuntimeError
+from workflows.errors import WorkflowDeadlockError, WorkflowRuntimeError
 from workflows.events import Event
 from workflows.instrumentation.dispatcher import Dispatcher
 from workflows.instrumentation.history import RunHistory
 from workflows.instrumentation.records import Carriers, Envelope, EventStreamed, Record
 from workflows.instrumentation.scope import AttemptScope, Identity
+
+NONE_WARNED: frozenset[type[Event | WorkflowDeadlockError]] = frozenset()  # each call of it makes another one
 
 __all__ = ["Checkpoint", "LiveRun", "ParentAttempt", "ResumePoint", "RunPlan"]
 
@@ -112,6 +115,7 @@ class LiveRun(ABC):
         awaited: How many await the handler now.
         sender_outside: Somebody outside has got hold of the run's context, and may send events with it.
         inside: Contexts of attempts; one that is alive when nothing runs is held by a task that a step left behind.
+        warned: What the log has been told of: classes of events that nobody took, or that the run seems stuck.
         streamed: How many events were published to the stream.
         functions: What the steps' calls call, by step name, as far as it was needed.
         executor: Gives what runs the sync steps.
@@ -153,6 +157,8 @@ class LiveRun(ABC):
         "stopped_children",
         "stream",
         "streamed",
+        "timers_made",
+        "warned",
     )
 
     def __init__(self, plan: RunPlan, loop: asyncio.AbstractEventLoop, executor: Callable[[], Executor]) -> None:
@@ -183,6 +189,8 @@ class LiveRun(ABC):
         self.journal = plan.journal
         self.sender_outside = plan.stepwise
         self.loop = loop
+        self.timers_made: Timers | None = None
+        self.warned = NONE_WARNED
         self._waiters: list[asyncio.Future[None]] | None = None
         self.let_go: Callable[[Any], None] | None = None
         self._when_over: tuple[Callable[[Any], None], ...] = ()
@@ -199,6 +207,13 @@ class LiveRun(ABC):
     def when_over(self, function: Callable[[Any], None]) -> None:
         """Call a function, with the run, when the run is over."""
         self._when_over = (*self._when_over, function)
+
+    @property
+    def timers(self) -> Timers:
+        """Made when first needed: many runs need none."""
+        if self.timers_made is None:
+            self.timers_made = Timers(self.loop, self.mailbox)
+        return self.timers_made
 
     @property
     def waiters(self) -> Sequence[asyncio.Future[None]]:
@@ -290,10 +305,10 @@ class LiveRun(ABC):
         if self.parent is not None:
             self.parent.run.show_of_child(event)
 
-    def send_from_outside(self, event: Event, target: str | None) -> None:
+    def send_from_outside(self, event: Event, target: str | None, wait_id: str | None = None) -> None:
         """Take an event that no step sent."""
         carriers = self.dispatcher.carriers(self.run_id) if self.dispatcher.handlers else None
         now = self.clock.now_ns()
         self._sent_from_outside = max(self._sent_from_outside + 1, self.state.arrived, 1)  # x0 is the start event
         envelope = Envelope(f"x{self._sent_from_outside}", event, None, None, now, carriers)
-        self.mailbox.put(EventArrived(now, envelope, target))
+        self.mailbox.put(EventArrived(now, envelope, target, wait_id))

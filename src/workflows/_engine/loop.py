@@ -12,6 +12,7 @@ from typing import Any, Protocol, assert_never
 
 from workflows._engine.attempt import Attempt
 from workflows._engine.calls import Call
+from workflows._engine.child_waits import heed_children, waits_below
 from workflows._engine.closing import STOPPED_AT_ONCE, leave, stop_all
 from workflows._engine.effects import (
     BufferEvent,
@@ -32,11 +33,11 @@ from workflows._engine.effects import (
     TellIdle,
     TellSent,
 )
-from workflows._engine.idle import explanation, looks_stuck
+from workflows._engine.idle_watch import check_idle
 from workflows._engine.internal_events import show_queued, show_unhandled
 from workflows._engine.live import LiveRun, ParentAttempt, RunPlan
 from workflows._engine.reduce import reduce
-from workflows._engine.senders import held_elsewhere, left_behind
+from workflows._engine.resuming import RESUMED_AT_ONCE, resume, resume_in_pieces
 from workflows._engine.snapshot import apart
 from workflows._engine.state import RunState
 from workflows._engine.step_attempt import run_attempt
@@ -58,7 +59,6 @@ from workflows._engine.ticks import (
     EngineFailed,
     EventArrived,
     EventsCollected,
-    IdleLasted,
     RetryDue,
     RunInterrupted,
     RunTakenUp,
@@ -67,7 +67,6 @@ from workflows._engine.ticks import (
     Tick,
     WaitTimeoutDue,
 )
-from workflows._engine.timers import Timers
 from workflows.errors import WorkflowDeadlockError
 from workflows.events import Event, InputRequiredEvent, StopEvent, WorkflowFailedEvent, WorkflowIdleEvent
 from workflows.instrumentation.records import Envelope
@@ -75,15 +74,10 @@ from workflows.instrumentation.scope import AttemptScope, current_attempt
 
 __all__ = ["Run", "Spawn"]
 
-# How long a run must have been idle before it is called a deadlock: time for whoever reads its stream to answer.
-IDLE_SECONDS = 0.1
-
 UNAWAITED = (
     "run %s of %s is cancelled: the run whose step %s started it has ended, and nobody awaited it there. Await it in a "
     "step; what is to outlive the run must be started elsewhere, or with contextvars.Context().run(workflow.run, ...)"
 )
-NONE_WARNED: frozenset[type[Event | WorkflowDeadlockError]] = frozenset()  # each call of it makes another one
-
 logger = logging.getLogger("workflows.run")
 
 
@@ -116,9 +110,7 @@ class Run(LiveRun):
         "_closing",
         "_holds_gate",
         "_spawn",
-        "_timers_made",
         "_took_first",
-        "_warned",
         "context",
         "stepper",
     )
@@ -129,12 +121,10 @@ class Run(LiveRun):
         super().__init__(plan, loop, executor)
         self._spawn = spawn
         self.context = contextvars.copy_context()
-        self._timers_made: Timers | None = None
         self._asked_at = loop.time() if plan.gate is not None else 0.0
         self._began = self._took_first = self._holds_gate = False
         self._at_gate: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._warned: frozenset[type[Event | WorkflowDeadlockError]] = NONE_WARNED
         self.stepper = Stepper(self._start, self) if plan.stepwise else None
         if isinstance(parent := current_attempt.get(), Attempt):
             self.parent = parent
@@ -149,21 +139,13 @@ class Run(LiveRun):
         try:
             self._tell_started()
             if self.plan.timeout is not None:
-                timeout = self.plan.timeout
-                self._timers.set("run", timeout, lambda: RunTimedOut(self.clock.now_ns(), timeout))
+                self.timers.set("run", self.plan.timeout, self._timed_out)
             self._took_first = True
             self.mailbox.open(self._first_tick())
             for event in self.plan.resume.pending if self.plan.resume else ():
                 self.send_from_outside(event, None)
         except Exception as error:  # noqa: BLE001  # as in `take`
             self._break(error)
-
-    @property
-    def _timers(self) -> Timers:
-        """Made when first needed: many runs need none."""
-        if self._timers_made is None:
-            self._timers_made = Timers(self.loop, self.mailbox)
-        return self._timers_made
 
     def begin_at_gate(self) -> None:
         """Begin as soon as the gate lets the run pass."""
@@ -217,19 +199,22 @@ class Run(LiveRun):
             if self.journal is not None:
                 self.journal(tick)
             state.watched = self.stream.internal or bool(self.dispatcher.handlers)
-            for effect in reduce(state, tick):
+            effects = reduce(state, tick)
+            for effect in effects if len(effects) <= RESUMED_AT_ONCE else resume_in_pieces(self, effects):
                 if isinstance(effect, StartCall) and self.stepper is None:  # by far the most frequent one
                     self._start(effect.call)
                 else:
                     self._do(effect)
+            if self.children and not self.plan.idle_counts:
+                heed_children(self)
         except Exception as error:  # noqa: BLE001  # an error of the engine must end the run, or it would hang
             self._break(error)
 
-    def send_from_outside(self, event: Event, target: str | None) -> None:
+    def send_from_outside(self, event: Event, target: str | None, wait_id: str | None = None) -> None:
         """Take an event that no step sent; in a run by hand also one that a step returned and the caller sends on."""
         handed = self.stepper.taken_back(event) if self.stepper is not None else None
         if handed is None:
-            super().send_from_outside(event, target)
+            super().send_from_outside(event, target, wait_id)
         else:
             handed.queued_at_ns = self.clock.now_ns()
             self.mailbox.put(EventArrived(handed.queued_at_ns, handed, target))
@@ -312,8 +297,8 @@ class Run(LiveRun):
         """Nothing of the run is left: say so to whoever listens, then to whoever waits."""
         if self.is_over:
             return
-        if self._timers_made is not None:
-            self._timers_made.clear()
+        if self.timers_made is not None:
+            self.timers_made.clear()
         for attempt in list(self.attempts.values()):
             leave(self, attempt)
         try:
@@ -325,6 +310,7 @@ class Run(LiveRun):
                 self.end.error = error
         if self.parent is not None and self.parent.run.children is not None:
             self.parent.run.children.pop(self, None)
+            heed_children(self.parent.run)
         self.is_over_now()
 
     def _tell_started(self) -> None:
@@ -364,16 +350,16 @@ class Run(LiveRun):
             case EndWait():
                 self._end_wait(effect)
             case ResumeCall():
-                attempt = self.attempts.get(effect.wait.call.exec_id)
-                if attempt is not None:
-                    attempt.resume(effect.wait)
+                resume(self, effect)
             case DeliverLater():
                 self.loop.call_soon(lambda: self.mailbox.put(DeliveryDue(self.clock.now_ns())))
             case TellIdle():
                 self._idle(effect)
             case EndIdle():
-                self._timers.cancel("idle")
-                self._timers.resume("run")
+                self.timers.cancel("idle")
+                self.timers.resume("run")
+                if self.parent is not None:
+                    heed_children(self.parent.run)
             case StartRunWait() | EndRunWait():
                 if self.dispatcher.handlers:
                     tell_run_wait(self, effect.wait, ended=isinstance(effect, EndRunWait))
@@ -401,10 +387,12 @@ class Run(LiveRun):
         event_class = type(sent.envelope.event)
         if self.stream.internal:
             show_unhandled(self, sent)
-        if event_class not in self._warned:
-            self._warned |= {event_class}
+        if event_class not in self.warned:
+            self.warned |= {event_class}
             logger.warning(
-                "no step of %s accepts %s, sent by %s; the event is kept for a later wait_for_event",
+                "no step of %s accepts %s, sent by %s; the event is kept for a later wait_for_event"
+                if sent.kept
+                else "no wait of %s that is open takes %s, sent by %s as its answer; the event is lost",
                 self.spec.name,
                 event_class.__name__,
                 sent.envelope.sender_step or "the outside",
@@ -418,7 +406,7 @@ class Run(LiveRun):
         if retry.delay <= 0:
             self.mailbox.put(RetryDue(self.clock.now_ns(), exec_id))
         else:
-            self._timers.set(f"retry {exec_id}", retry.delay, lambda: RetryDue(self.clock.now_ns(), exec_id))
+            self.timers.set(f"retry {exec_id}", retry.delay, lambda: RetryDue(self.clock.now_ns(), exec_id))
 
     def _start_wait(self, effect: StartWait) -> None:
         wait = effect.wait
@@ -428,51 +416,29 @@ class Run(LiveRun):
             self.publish(wait.asked, self.attempts.get(wait.call.exec_id))
         if effect.due_in is not None:
             due = f"wait {wait.wait_id}"
-            self._timers.set(due, effect.due_in, lambda: WaitTimeoutDue(self.clock.now_ns(), wait.wait_id))
+            self.timers.set(due, effect.due_in, lambda: WaitTimeoutDue(self.clock.now_ns(), wait.wait_id))
 
     def _end_wait(self, effect: EndWait) -> None:
-        self._timers.cancel(f"wait {effect.wait.wait_id}")
+        self.timers.cancel(f"wait {effect.wait.wait_id}")
         if self.dispatcher.handlers:
             tell_wait_ended(self, effect)
+
+    def _timed_out(self) -> Tick:
+        return RunTimedOut(self.clock.now_ns(), self.plan.timeout or 0.0, tuple(waits_below(self)))
 
     def _idle(self, idle: TellIdle) -> None:
         if self.stream.internal:
             self.publish(WorkflowIdleEvent(), None)
         if not self.plan.idle_counts:
-            self._timers.pause("run")
+            self.timers.pause("run")
+        if self.parent is not None:
+            heed_children(self.parent.run)
         if idle.check:
-            self.check_idle()
+            check_idle(self)
 
     def check_idle(self) -> None:
         """Let the run end as a deadlock if it stays idle and only the one who awaits it is left to wake it."""
-        if self.state.idle and self.state.ended is None:
-            self._timers.set("idle", IDLE_SECONDS, self._idle_lasted)
-
-    def _idle_lasted(self) -> Tick | None:
-        if self.state.waits or self.state.asked is not None:
-            return None
-        if looks_stuck(self.state) and not self._may_be_woken():
-            return IdleLasted(self.clock.now_ns())
-        if (self.state.kept or self.state.collected) and WorkflowDeadlockError not in self._warned:
-            self._warned |= {WorkflowDeadlockError}
-            logger.warning("%s", explanation(self.state), extra={"run_id": self.run_id})
-        return None
-
-    def _may_be_woken(self) -> bool:
-        if not self.awaited or self.sender_outside:
-            return True
-        if self.stream.has_readers:
-            self.stream.when_left = self._look_again
-            return True
-        if (task := left_behind(self)) is not None:
-            task.add_done_callback(lambda _: self.check_idle())
-            return True
-        return bool(self.inside) or held_elsewhere(self)
-
-    def _look_again(self) -> None:
-        """A reader has left, perhaps in the hands of the garbage collector, so in any thread."""
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self.check_idle)
+        check_idle(self)
 
     def _end(self, end: EndRun) -> None:
         self.end = end

@@ -5,11 +5,20 @@ Pure: no I/O, no clock, no random number. The state has one owner and is changed
 
 from __future__ import annotations
 
-from collections import deque
-from typing import assert_never, cast
+from collections import Counter, deque
+from typing import assert_never
 
 from workflows._engine.calls import Call, CallPhase
-from workflows._engine.effects import DeliverLater, Effect, EndRun, HandOver, PublishEvent, ScheduleRetry, TellSent
+from workflows._engine.effects import (
+    DeliverLater,
+    Effect,
+    EndRun,
+    HandOver,
+    PublishEvent,
+    ScheduleRetry,
+    StartRunWait,
+    TellSent,
+)
 from workflows._engine.fan_in import collect
 from workflows._engine.fan_out import alive, joined, open_fan_out
 from workflows._engine.idle import asked, came_from_outside, deadlock, end_run_wait, explanation, note_idle
@@ -37,12 +46,11 @@ from workflows._engine.ticks import (
     WaitBegan,
     WaitTimeoutDue,
 )
-from workflows._engine.waits import abandon_wait, answered_by, begin_wait, cancel_waits, end_wait, wait_again
+from workflows._engine.waits import abandon_wait, answered_by, begin_wait, cancel_waits, end_wait, reply, wait_again
 from workflows._spec import Route
 from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowTimeoutError
 from workflows.events import (
     IdleReleasedEvent,
-    InputRequiredEvent,
     StepFailedEvent,
     StopEvent,
     WorkflowCancelledEvent,
@@ -54,7 +62,7 @@ from workflows.instrumentation.records import Envelope
 __all__ = ["reduce"]
 
 # Events of a returned list that are routed in one piece; the event loop gets a turn before the next (about 1 ms each).
-DELIVERED_AT_ONCE = 250
+DELIVERED_AT_ONCE = 100
 
 
 def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one flat table
@@ -84,7 +92,7 @@ def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one fl
         case CallWaitsAgain():
             wait_again(state, tick, effects)
         case QuestionStreamed():
-            asked(state, tick.event)
+            asked(state, tick.question)
         case WaitTimeoutDue():
             _wait_timed_out(state, tick, effects)
         case RunTimedOut():
@@ -147,7 +155,7 @@ def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -
 def _give(state: RunState, envelope: Envelope, attempt: int, effects: list[Effect]) -> None:
     route = state.spec.route(type(envelope.event))
     if route.asks:
-        asked(state, cast("InputRequiredEvent", envelope.event))
+        asked(state, envelope)
         effects.append(PublishEvent(envelope, attempt))
     _deliver(state, envelope, route, effects)
 
@@ -177,6 +185,9 @@ def _arrived(state: RunState, tick: EventArrived, effects: list[Effect]) -> None
     envelope = tick.envelope
     if envelope.sender is None:
         state.arrived = max(state.arrived, int(envelope.event_id[1:]) + 1)
+        if tick.wait_id is not None and (state.run_wait is None or state.run_wait.wait_id != tick.wait_id):
+            _reply(state, envelope, tick.wait_id, effects)
+            return
         came_from_outside(state, envelope, effects)
     elif (sender := state.calls.get(envelope.sender)) is not None:
         sender.emitted = max(sender.emitted, int(envelope.event_id[len(envelope.sender) + 1 :]) + 1)
@@ -184,16 +195,40 @@ def _arrived(state: RunState, tick: EventArrived, effects: list[Effect]) -> None
         del state.handed[envelope.event_id]  # it has been alive in its fan-out since it was returned
     elif envelope.scope:
         alive(state, envelope.scope, 1, effects)
-    _deliver(state, envelope, state.spec.route(type(envelope.event)), effects, target=tick.target)
+    for_run = tick.wait_id is not None
+    _deliver(state, envelope, state.spec.route(type(envelope.event)), effects, target=tick.target, for_run=for_run)
+
+
+def _reply(state: RunState, envelope: Envelope, wait_id: str, effects: list[Effect]) -> None:
+    """Give an event from outside to the one wait that it answers; what else is asked stays open."""
+    state.events += 1
+    call = reply(state, wait_id, envelope, effects)
+    if call is None:
+        state.unhandled += 1
+    elif state.asked is not None and state.asked.sender == call.exec_id:  # the call streamed its question itself
+        came_from_outside(state, envelope, effects)
+    if state.watched or call is None:
+        effects.append(TellSent(envelope, None, (), answered=call is not None, kept=False))
 
 
 def _deliver(
-    state: RunState, envelope: Envelope, route: Route, effects: list[Effect], *, target: str | None = None
+    state: RunState,
+    envelope: Envelope,
+    route: Route,
+    effects: list[Effect],
+    *,
+    target: str | None = None,
+    for_run: bool = False,
 ) -> None:
-    """Give an event to all that take it; a step whose wait took it gets no call for it, other steps still do."""
+    """Give an event to all that take it; a step whose wait took it gets no call for it, other steps still do.
+
+    `for_run`: it answers what the run asked, so it ends no wait that asked something of its own.
+    """
     state.events += 1
     takers = route.takers if target is None else (state.spec.steps[target],)
     waits = state.waits.matching(envelope.event) if state.waits.by_id else None
+    if waits and for_run:
+        waits = [wait for wait in waits if wait.asked is None]
     if waits:
         taken_by = {wait.call.step.name for wait in waits}
         takers = tuple(step for step in takers if step.name not in taken_by)
@@ -263,6 +298,8 @@ def _take_up(state: RunState, tick: RunTakenUp, effects: list[Effect]) -> None:
     if tick.stop is not None:
         _end(state, EndRun("completed", tick.stop), effects)
         return
+    if state.run_wait is not None:  # open since before the snapshot
+        effects.append(StartRunWait(state.run_wait))
     state.busy += len(state.undelivered)
     if state.undelivered:
         effects.append(DeliverLater())
@@ -302,9 +339,11 @@ def _active_steps(state: RunState) -> list[str]:
 def _timed_out(state: RunState, tick: RunTimedOut) -> EndRun:
     active = _active_steps(state)
     doing = f"Currently active steps: {', '.join(active)}" if active else "No steps active"
-    waits = [f"{w.call.step.name} for {w.event_type.__name__}" for w in state.waits]
+    open_waits = Counter(f"{w.call.step.name} for {w.event_type.__name__}" for w in state.waits)
+    waits = [f"{text} ({n} times)" if n > 1 else text for text, n in open_waits.items()]
     if state.run_wait is not None:
-        waits.append(f"the run for an answer to {type(state.run_wait.asked).__name__}")
+        waits.append(f"the run for an answer to {type(state.run_wait.question.event).__name__}")
+    waits += tick.below
     hint = (
         f". Open waits: {', '.join(waits)}. With Workflow(idle_counts=False) time in which a run only waits does not "
         f"count; or give it more with Workflow(timeout=...)"
@@ -322,7 +361,7 @@ def _timed_out(state: RunState, tick: RunTimedOut) -> EndRun:
 def _cancelled(state: RunState, tick: CancelRequested) -> EndRun:
     why = f": {tick.reason}" if tick.reason else ""
     error = WorkflowCancelledByUser(f"Run {state.run_id} of {state.spec.name} was cancelled{why}.", run_id=state.run_id)
-    return EndRun("cancelled", WorkflowCancelledEvent(), error, reason=tick.reason)
+    return EndRun("cancelled", WorkflowCancelledEvent(), error, reason=tick.reason or "workflow cancelled by user")
 
 
 def _interrupted(state: RunState, tick: RunInterrupted) -> EndRun:

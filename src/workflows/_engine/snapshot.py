@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workflows._engine.calls import Call, CallPhase, Wait
+from workflows._engine.calls import Call, CallPhase, RunWait, Wait
 from workflows._engine.state import FanOut, Gathered, RunState, Undelivered
 from workflows._spec import WorkflowSpec, taken_as
 from workflows.context.serializers import BaseSerializer
@@ -34,7 +34,8 @@ def dump_run(state: RunState, serializer: BaseSerializer) -> dict[str, Any]:
         "fingerprint": state.spec.fingerprint,
         "now_ns": state.now_ns,
         "arrived": state.arrived,
-        "asked": serializer.serialize(state.asked) if state.asked is not None else None,
+        "asked": _dump_envelope(state.asked, serializer) if state.asked is not None else None,
+        "run_wait": [state.run_wait.wait_id, state.run_wait.started_at_ns] if state.run_wait is not None else None,
         "open_to_outside": state.open_to_outside,
         "counts": [state.steps, state.retries, state.events, state.handled_errors, state.unhandled],
         "calls": [_dump_call(call, waits.get(id(call), ()), serializer) for call in calls],
@@ -59,7 +60,11 @@ def load_run(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerial
     state = RunState(spec, str(data["run_id"]))
     state.now_ns, state.arrived = int(data["now_ns"]), int(data["arrived"])
     state.steps, state.retries, state.events, state.handled_errors, state.unhandled = data["counts"]
-    state.asked = serializer.deserialize(data["asked"]) if data["asked"] else None
+    if data["asked"]:
+        state.asked = _load_envelope(data["asked"], serializer)
+        if data.get("run_wait"):
+            wait_id, started_at_ns = data["run_wait"]
+            state.run_wait = RunWait(str(wait_id), state.asked, int(started_at_ns))
     state.open_to_outside = bool(data["open_to_outside"])
 
     for saved in data["calls"]:
@@ -91,7 +96,7 @@ def revive(ended: RunState) -> RunState:
     state.fan_outs, state.asked, state.open_to_outside = ended.fan_outs, ended.asked, ended.open_to_outside
     state.steps, state.retries, state.events = ended.steps, ended.retries, ended.events
     state.handled_errors, state.unhandled = ended.handled_errors, ended.unhandled
-    state.undelivered, state.handed = ended.undelivered, ended.handed
+    state.undelivered, state.handed, state.run_wait = ended.undelivered, ended.handed, ended.run_wait
     for wait in ended.waits:
         wait.call.waiting_since = {**wait.call.waiting_since, wait.wait_id: wait.started_at_ns}
     for call in sorted(ended.calls.values(), key=lambda c: c.phase is CallPhase.QUEUED):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from workflows._engine.calls import NO_WAITS, Call, RunWait
 from workflows._spec import StepSpec, WorkflowSpec
-from workflows.events import Event, InputRequiredEvent, StopEvent
+from workflows.events import Event, StopEvent
 from workflows.instrumentation.records import Envelope, RunOutcome
 
 __all__ = ["FanOut", "Gathered", "RunState", "StepQueue", "Undelivered"]
@@ -177,7 +177,7 @@ class RunState:
         self.fan_outs: dict[str, FanOut] = {}
         self.undelivered: Sequence[Undelivered] = ()
         self.handed = NONE_HANDED
-        self.asked: InputRequiredEvent | None = None
+        self.asked: Envelope | None = None
         self.run_wait: RunWait | None = None
         self.ended: RunOutcome | None = None
         self.stop_event: StopEvent | None = None

@@ -129,7 +129,7 @@ async def _call(attempt: Attempt) -> Any:
 
 
 async def _within(attempt: Attempt, timeout: float, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    limit = asyncio.timeout(timeout)
+    limit = attempt.limit = asyncio.timeout(timeout)
     is_async = attempt.call.step.is_async
     try:
         async with limit:
@@ -137,9 +137,10 @@ async def _within(attempt: Attempt, timeout: float, function: Callable[..., Any]
     except TimeoutError as error:
         if not limit.expired():
             raise
+        waits = " With Workflow(idle_counts=False) time in which it waits for an event does not count."
         raise StepTimeoutError(
             f"Step {attempt.step} took longer than {timeout} seconds (attempt {attempt.attempt}). Raise "
-            f"@step(timeout=...), or give the step a retry_policy.",
+            f"@step(timeout=...), or give the step a retry_policy.{waits if attempt.waited else ''}",
             step=attempt.step,
             run_id=attempt.run_id,
         ) from error

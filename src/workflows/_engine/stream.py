@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any, cast
 from weakref import ReferenceType, ref
 
 from workflows.errors import WorkflowRuntimeError
@@ -35,11 +36,13 @@ class EventStream:
         "_cursors",
         "_events",
         "_first",
+        "_given",
         "_limit",
         "_loop",
         "_read",
         "_resume_at",
         "_waiters",
+        "_writers",
         "children",
         "closed",
         "internal",
@@ -57,7 +60,9 @@ class EventStream:
         self._first = 0
         self._resume_at: int | None = None
         self._read = 0
+        self._given: set[int] | None = None  # numbers of what readers of some classes only got
         self._waiters: tuple[asyncio.Future[None], ...] = ()
+        self._writers: tuple[asyncio.Future[None], ...] = ()
         self._cursors: tuple[ReferenceType[StreamCursor], ...] = ()
 
     def put(self, event: Event | OfChild) -> None:
@@ -78,6 +83,7 @@ class EventStream:
             self.closed = True
             self.when_left = None
             self._wake()
+            self._wake_writers()
 
     def cursor(
         self,
@@ -109,21 +115,49 @@ class EventStream:
         """How many events the slowest attached reader has not read; 0 if nobody reads."""
         return max((self.backlog(cursor) for cursor in self._attached()), default=0)
 
+    async def until_read(self, ahead: int) -> None:
+        """Wait until no attached reader has more than `ahead` events to read, or the stream has ended."""
+        self._check_loop()
+        while self.behind() > ahead and not self.closed:
+            moved: asyncio.Future[None] = self._loop.create_future()
+            self._writers = (*self._writers, moved)
+            try:
+                await moved
+            finally:
+                self._writers = tuple(w for w in self._writers if w is not moved)
+
+    def reader_moved(self) -> None:
+        """A reader has read something, or left, perhaps in the hands of the garbage collector, so in any thread."""
+        if self._writers and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake_writers)
+
     def unread(self) -> list[Event]:
         """What no reader has got yet; all that is kept, if nobody ever read."""
-        self._read = max([self._read, *(c.position for c in self._attached())])
-        return [e for e in self._events[max(0, self._read - self._first) :] if not isinstance(e, OfChild)]
+        self._read = max([self._read, *(c.position for c in self._attached() if c.takes_all)])
+        start = max(0, self._read - self._first)
+        given = self._given or ()
+        kept = enumerate(self._events[start:], self._first + start)
+        return [e for number, e in kept if not isinstance(e, OfChild) and number not in given]
+
+    def note_given(self, number: int) -> None:
+        """A reader of some classes only got this event; others may come before it that nobody has got."""
+        if self._given is None:
+            self._given = set()
+        self._given.add(number)
 
     def _attached(self) -> list[StreamCursor]:
         cursors = [reference() for reference in self._cursors]
         return [cursor for cursor in cursors if cursor is not None and not cursor.ended]
 
-    async def _changed(self) -> None:
+    def _check_loop(self) -> None:
         if asyncio.get_running_loop() is not self._loop:
             raise WorkflowRuntimeError(
-                "A stream can be read on the event loop that its run lives on. From another thread use "
+                "A stream can be read and waited for on the event loop that its run lives on. From another thread use "
                 "asyncio.run_coroutine_threadsafe(...)."
             )
+
+    async def _changed(self) -> None:
+        self._check_loop()
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters = (*self._waiters, waiter)
         try:
@@ -138,12 +172,18 @@ class EventStream:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def _wake_writers(self) -> None:
+        for writer in self._writers:
+            if not writer.done():
+                writer.set_result(None)
+
     def _trim(self) -> None:
         unread = min((c.position for c in self._attached()), default=self._first + len(self._events))
         gone = min(len(self._events) - self._limit, unread - self._first)
         if gone > 0:
             del self._events[:gone]
             self._first += gone
+            self._given = {number for number in self._given if number >= self._first} if self._given else None
 
 
 class StreamCursor:
@@ -151,9 +191,20 @@ class StreamCursor:
 
     Attributes:
         position: How many events of the stream it has passed; a reader with this `start` goes on behind them.
+        takes_all: It passes over no event that is meant for readers.
     """
 
-    __slots__ = ("__weakref__", "_children", "_finished", "_internal", "_stream", "_types", "_wanted", "position")
+    __slots__ = (
+        "__weakref__",
+        "_children",
+        "_finished",
+        "_internal",
+        "_stream",
+        "_types",
+        "_wanted",
+        "position",
+        "takes_all",
+    )
 
     def __init__(
         self, stream: EventStream, position: int, internal: bool, children: bool, types: tuple[type[Event], ...]
@@ -162,9 +213,10 @@ class StreamCursor:
         self._internal = internal
         self._children = children
         self._types = types
-        self._wanted: dict[type[Event], bool] = {}
+        self._wanted: dict[type[Any], bool] = {}
         self._finished = False
         self.position = position
+        self.takes_all = types == (Event,)
 
     @property
     def ended(self) -> bool:
@@ -180,21 +232,17 @@ class StreamCursor:
             index = self.position - stream._first  # pyright: ignore[reportPrivateUsage]  # one class in two halves
             if index < 0:
                 self._finished = True
-                raise WorkflowRuntimeError(
-                    f"{-index} streamed events are gone: the stream keeps the last ones only. Attach the reader "
-                    f"earlier, or keep more with Workflow(stream_buffer=...)."
-                )
+                raise _lost(self.position, -index)
             if index < len(stream._events):  # pyright: ignore[reportPrivateUsage]
                 self.position += 1
+                if stream._writers:  # pyright: ignore[reportPrivateUsage]
+                    stream.reader_moved()
                 event = stream._events[index]  # pyright: ignore[reportPrivateUsage]
-                if isinstance(event, OfChild):
-                    if self._children and self._wants(event.event):
-                        return event.event
-                elif self._wants(event):
-                    return event
+                if (given := self._given(event)) is not None:
+                    return given
             elif stream.closed:
                 self._finished = True
-                stream._read = max(stream._read, self.position)  # pyright: ignore[reportPrivateUsage]
+                self._note_read()
             else:
                 try:
                     await stream._changed()  # pyright: ignore[reportPrivateUsage]
@@ -202,6 +250,17 @@ class StreamCursor:
                     del self  # else the traceback holds the reader, which counts as reading while it is there
                     raise
         raise StopAsyncIteration
+
+    def _given(self, event: Event | OfChild) -> Event | None:
+        if self.takes_all and self._wanted.get(event.__class__):  # the usual reader knows most classes
+            return cast("Event", event)
+        if isinstance(event, OfChild):
+            return event.event if self._children and self._wants(event.event) else None
+        if not self._wants(event):
+            return None
+        if not self.takes_all:
+            self._stream.note_given(self.position - 1)
+        return event
 
     def _wants(self, event: Event) -> bool:
         kind = type(event)
@@ -217,13 +276,25 @@ class StreamCursor:
 
     def _drop(self) -> None:
         stream = self._stream
-        stream._read = max(stream._read, self.position)  # pyright: ignore[reportPrivateUsage]
+        self._note_read()
         if not self._finished:
             self._finished = True
             if self.position > 0:
                 stream._resume_at = self.position  # pyright: ignore[reportPrivateUsage]
+            stream.reader_moved()
             if stream.when_left is not None:
                 stream.when_left()
 
+    def _note_read(self) -> None:
+        if self.takes_all:
+            self._stream._read = max(self._stream._read, self.position)  # pyright: ignore[reportPrivateUsage]
+
     def __del__(self) -> None:
         self._drop()
+
+
+def _lost(position: int, count: int) -> WorkflowRuntimeError:
+    return WorkflowRuntimeError(
+        f"{count} streamed events are gone: the stream keeps the last ones only. Attach the reader earlier, keep more "
+        f"with Workflow(stream_buffer=...), or begin with what is kept: stream_events(start={position + count})."
+    )

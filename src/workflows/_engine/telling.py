@@ -8,7 +8,8 @@ from workflows._engine.attempt import Attempt
 from workflows._engine.calls import RunWait, Wait
 from workflows._engine.effects import BufferEvent, EndRun, EndWait, ReleaseFanIn, ScheduleRetry, StartWait, TellSent
 from workflows._engine.live import LiveRun
-from workflows.events import HumanResponseEvent, InputRequiredEvent
+from workflows._spec import WorkflowSpec
+from workflows.events import Event, HumanResponseEvent, InputRequiredEvent
 from workflows.instrumentation.backlog import watch_stream
 from workflows.instrumentation.records import (
     EventSent,
@@ -29,6 +30,7 @@ from workflows.instrumentation.records import (
 )
 
 __all__ = [
+    "awaited_by_run",
     "tell_buffered",
     "tell_left",
     "tell_released",
@@ -125,7 +127,15 @@ def tell_buffered(run: LiveRun, effect: BufferEvent) -> None:
 
 def tell_wait_started(run: LiveRun, effect: StartWait) -> None:
     """A call waits."""
-    run.tell(WaitStarted, asked=effect.wait.asked, **_about_wait(effect.wait))
+    wait = effect.wait
+    run.tell(
+        WaitStarted,
+        asked=wait.asked,
+        takes=(wait.event_type,),
+        subclasses=wait.match_subclasses,
+        requirements=wait.requirements,
+        **_about_wait(wait),
+    )
 
 
 def tell_wait_ended(run: LiveRun, effect: EndWait) -> None:
@@ -142,21 +152,33 @@ def tell_wait_ended(run: LiveRun, effect: EndWait) -> None:
 
 def tell_run_wait(run: LiveRun, wait: RunWait, *, ended: bool) -> None:
     """The idle run waits for a person, or stopped doing so."""
-    expected = [c for s in run.spec.steps.values() for c in s.accepted_events if issubclass(c, HumanResponseEvent)]
     about: dict[str, Any] = {
         "wait_id": wait.wait_id,
         "kind": "run",
-        "event_type": " | ".join(dict.fromkeys(c.__name__ for c in expected)) or HumanResponseEvent.__name__,
+        "event_type": awaited_by_run(run.spec),
         "exec_id": None,
         "step": None,
         "started_at_ns": wait.started_at_ns,
+        "question": wait.question,
     }
     if not ended:
-        run.tell(WaitStarted, asked=wait.asked, **about)
+        steps = run.spec.steps.values()
+        takes, subclasses = _answers_to_run(run.spec), any(s.accept_event_subclasses for s in steps)
+        run.tell(WaitStarted, asked=wait.question.event, takes=takes, subclasses=subclasses, **about)
     elif wait.answer is not None:
         run.tell(WaitResolved, answer=wait.answer, **about)
     else:
         run.tell(WaitCancelled, **about)
+
+
+def awaited_by_run(spec: WorkflowSpec) -> str:
+    """The classes of answers that a run takes which waits for a person."""
+    return " | ".join([c.__name__ for c in _answers_to_run(spec)])
+
+
+def _answers_to_run(spec: WorkflowSpec) -> tuple[type[Event], ...]:
+    expected = [c for s in spec.steps.values() for c in s.accepted_events if issubclass(c, HumanResponseEvent)]
+    return tuple(dict.fromkeys(expected)) or (HumanResponseEvent,)
 
 
 def _about_wait(wait: Wait) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workflows.events import Event, InputRequiredEvent, StopEvent
+from workflows.events import Event, StopEvent
 from workflows.instrumentation.records import Envelope
 
 __all__ = [
@@ -38,11 +38,15 @@ __all__ = [
 
 @dataclass(slots=True)
 class EventArrived:
-    """An event came in: from outside, or sent by a step while it runs; `target` names one step to take it."""
+    """An event came in: from outside, or sent by a step while it runs; `target` names one step to take it.
+
+    `wait_id`: it answers this wait and nothing else.
+    """
 
     at_ns: int
     envelope: Envelope
     target: str | None = None
+    wait_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -124,10 +128,11 @@ class WaitTimeoutDue:
 
 @dataclass(slots=True)
 class RunTimedOut:
-    """The run's own timeout (seconds) has passed."""
+    """The run's own timeout (seconds) has passed; `below`: what its child runs were waiting for."""
 
     at_ns: int
     timeout: float
+    below: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -177,7 +182,7 @@ class QuestionStreamed:
     """A step wrote a question to the stream: somebody outside may answer it."""
 
     at_ns: int
-    event: InputRequiredEvent
+    question: Envelope
 
 
 @dataclass(slots=True)

@@ -5,6 +5,9 @@ Between calls one event resolves every matching wait; within one call, waits tak
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from workflows._engine.calls import NO_WAITS, Call, CallPhase, OpenWaits, Wait
 from workflows._engine.effects import Effect, EndWait, ResumeCall, StartWait
 from workflows._engine.routing import give_back_worker, take_worker
@@ -12,7 +15,7 @@ from workflows._engine.state import RunState
 from workflows._engine.ticks import CallWaitsAgain, WaitAbandoned, WaitBegan
 from workflows.instrumentation.records import Envelope
 
-__all__ = ["abandon_wait", "answered_by", "begin_wait", "cancel_waits", "end_wait", "wait_again"]
+__all__ = ["abandon_wait", "answered_by", "begin_wait", "cancel_waits", "end_wait", "reply", "wait_again"]
 
 
 def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
@@ -29,10 +32,16 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
         tick.asked,
         tick.match_subclasses,
     )
-    if wait.wait_id in call.answers:  # a replay: the wait is over since before the snapshot
+    if wait.wait_id in call.answers:  # a replay
         wait.answer = call.answers[wait.wait_id]
-        effects.append(ResumeCall(wait))
-        return
+        if since is None or wait.answer is None:  # it was over before the snapshot
+            effects.append(ResumeCall(wait))
+            return
+        call.waiting_since = _without(call.waiting_since, wait.wait_id)
+        if wait.matches(wait.answer.event):  # it was replied to since then
+            effects.extend([StartWait(wait, None, ask=False), EndWait(wait), ResumeCall(wait)])
+            return
+        call.answers, wait.answer = _without(call.answers, wait.wait_id), None
     if state.waits is NO_WAITS:
         state.waits = OpenWaits()
     state.waits.add(wait)
@@ -46,6 +55,10 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
             wait.answer = envelope
             end_wait(state, wait, effects)
             return
+
+
+def _without(found: Mapping[str, Any], wait_id: str) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key != wait_id}
 
 
 def wait_again(state: RunState, tick: CallWaitsAgain, effects: list[Effect]) -> None:
@@ -68,6 +81,8 @@ def end_wait(state: RunState, wait: Wait, effects: list[Effect]) -> None:
     state.waits.remove(wait)
     call.open_waits -= 1
     call.answers = {**call.answers, wait.wait_id: wait.answer}
+    if wait.wait_id in call.waiting_since:
+        call.waiting_since = _without(call.waiting_since, wait.wait_id)
     effects.append(EndWait(wait))
     if call.worker >= 0:
         effects.append(ResumeCall(wait))
@@ -81,8 +96,13 @@ def end_wait(state: RunState, wait: Wait, effects: list[Effect]) -> None:
 
 def cancel_waits(state: RunState, effects: list[Effect], call: Call | None = None) -> None:
     """Close the waits of one call, or of the whole run, without an answer."""
-    for wait in [w for w in state.waits if call is None or w.call is call]:
-        state.waits.remove(wait)
+    if call is None:
+        waits, state.waits = list(state.waits), NO_WAITS  # all at once: there may be thousands
+    else:
+        waits = [wait for wait in state.waits if wait.call is call]
+        for wait in waits:
+            state.waits.remove(wait)
+    for wait in waits:
         wait.call.open_waits -= 1
         effects.append(EndWait(wait))
     if call is not None:
@@ -118,6 +138,22 @@ def _run_on(state: RunState, call: Call, effects: list[Effect]) -> None:
     call.phase = CallPhase.RUNNING
     if queue.free:
         call.worker = queue.free.pop()
+
+
+def reply(state: RunState, wait_id: str, envelope: Envelope, effects: list[Effect]) -> Call | None:
+    """Answer this wait and no other; gives its call, or None if the wait is over or takes no such event.
+
+    A call that has not come to the wait again since a snapshot finds the answer when it does.
+    """
+    wait = state.waits.get(wait_id)
+    if wait is not None and wait.matches(envelope.event):
+        answered_by(envelope, [wait], state, effects)
+        return wait.call
+    calls = [c for c in state.calls.values() if wait_id in c.waiting_since and wait_id not in c.answers]
+    if wait is not None or not calls:
+        return None
+    calls[0].answers = {**calls[0].answers, wait_id: envelope}
+    return calls[0]
 
 
 def answered_by(envelope: Envelope, waits: list[Wait], state: RunState, effects: list[Effect]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
@@ -81,9 +81,12 @@ class Context(Generic[StateT]):
         """Make a context for a first run, or one that goes on from what `to_dict()` gave.
 
         Raises:
+            WorkflowRuntimeError: If `workflow` is none.
             ContextSerdeError: If `previous_context` is not what `to_dict()` gives, or names classes that may not be
                 rebuilt.
         """
+        if not hasattr(type(workflow), "_spec"):
+            raise WorkflowRuntimeError(f"Context(...) takes a Workflow instance, got {workflow!r}.")
         self._workflow = workflow
         self._run: Run | None = None
         self._attempt: Attempt | None = None
@@ -196,14 +199,20 @@ class Context(Generic[StateT]):
 
     # inside and outside
 
-    def send_event(self, message: Event, step: str | None = None) -> None:
+    def send_event(self, message: Event, step: str | None = None, *, wait_id: str | None = None) -> None:
         """Send an event to every step that accepts it, or to one named step; from any thread.
 
         Does nothing once the run is over.
 
+        Args:
+            message: The event.
+            step: The only step that gets it.
+            wait_id: The only wait that it answers, where several take its class: the `waiter_id` of `wait_for_event`,
+                or what the record `WaitStarted` says. Not in a step.
+
         Raises:
             WorkflowRuntimeError: If the named step does not exist or does not accept the event.
-            ContextStateError: If the run has not started.
+            ContextStateError: If the run has not started; or in a step, with `wait_id`.
         """
         run = self._running("send_event")
         if not isinstance(message, Event):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers are not all typed
@@ -212,10 +221,12 @@ class Context(Generic[StateT]):
             )
         if step is not None:
             _check_target(run.spec, message, step)
-        if self._attempt is not None:
+        if self._attempt is None:
+            run.mailbox.post(run.send_from_outside, message, step, wait_id)
+        elif wait_id is None:
             run.mailbox.post(self._attempt.send, message, step)
         else:
-            run.mailbox.post(run.send_from_outside, message, step)
+            raise ContextStateError("send_event(wait_id=) is only available from handler code, not from within steps.")
 
     # inside a step
 
@@ -228,16 +239,30 @@ class Context(Generic[StateT]):
             else:
                 attempt.run.mailbox.post(attempt.publish, ev)
 
+    async def stream_event(self, ev: Event, *, ahead: int = 100) -> None:
+        """Show an event as `write_event_to_stream` does, and wait while a reader has more than `ahead` events to read.
+
+        So a step that streams much goes no faster than its slowest reader. Where nobody reads it does not wait, and a
+        reader that leaves is not waited for. For `async def` steps.
+        """
+        attempt = self._inside_step("stream_event")
+        attempt.publish(ev)
+        await attempt.run.stream.until_read(ahead)
+
     def collect_events(
-        self, ev: Event, expected: Sequence[type[Event]], buffer_id: str | None = None
+        self, ev: Event, expected: Iterable[type[Event]], buffer_id: str | None = None
     ) -> list[Event] | None:
         """Keep events of this step until one of each expected class (repeats count) is there, then give them all.
+
+        Events that belong together, such as those of one order, are kept apart from others by a `buffer_id` of theirs.
 
         Returns:
             The events in the order of `expected`, oldest first within a class; None while some are missing. Surplus
             events stay for the next group.
         """
         attempt = self._inside_step("collect_events")
+        if not isinstance(expected, (list, tuple)):
+            expected = list(expected)
         return attempt.run.mailbox.ask(attempt.collect, ev, expected, buffer_id or "default")
 
     async def wait_for_event(
@@ -256,6 +281,7 @@ class Context(Generic[StateT]):
             asyncio.TimeoutError: If none came within `timeout` seconds (None: wait for ever).
         """
         attempt = self._inside_step("wait_for_event")
+        _check_wait(event_type, waiter_event, timeout)
         wait_id = attempt.wait_id(waiter_id)
         event: Any = await attempt.wait(
             event_type,
@@ -367,6 +393,19 @@ def _check_target(spec: WorkflowSpec, message: Event, step: str) -> None:
             f"without step=..., or let a step that returns list[{type(message).__name__}] emit it.",
             step=step,
         )
+
+
+def _check_wait(event_type: object, waiter_event: object, timeout: object) -> None:
+    if not (isinstance(event_type, type) and issubclass(event_type, Event)):
+        raise WorkflowRuntimeError(
+            f"wait_for_event needs a class of events, got {event_type!r}. Subclass workflows.events.Event."
+        )
+    if waiter_event is not None and not isinstance(waiter_event, Event):
+        raise WorkflowRuntimeError(
+            f"wait_for_event streams its waiter_event, so it must be an Event instance, got {waiter_event!r}."
+        )
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float)):
+        raise WorkflowRuntimeError(f"The timeout of wait_for_event is in seconds, or None, got {timeout!r}.")
 
 
 def _deprecated(old: str, new: str) -> None:

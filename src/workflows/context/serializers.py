@@ -6,47 +6,56 @@ import base64
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from dataclasses import is_dataclass
 from enum import Enum
 from importlib import import_module
 from pathlib import PurePath
 from typing import Any, TypeVar, cast, get_args
-from uuid import UUID
 
 from pydantic import BaseModel
 
-from workflows.events import DictLikeModel, rebuild_exception
+from workflows.context.generic_names import generic_name, named_generic
+from workflows.context.json_values import (
+    FROM_JSON,
+    TO_JSON,
+    NoPlainValueError,
+    dataclass_fields,
+    is_named_tuple,
+    path_name,
+    rebuilt_dataclass,
+)
+from workflows.context.model_forms import holds_other_classes, restored, validated
+from workflows.context.model_writer import written_model
+from workflows.errors import UnserializableValueError
+from workflows.events import rebuild_exception
 
-__all__ = ["BaseSerializer", "JsonPickleSerializer", "JsonSerializer", "PickleSerializer", "model_types"]
+__all__ = [
+    "BaseSerializer",
+    "JsonPickleSerializer",
+    "JsonSerializer",
+    "PickleSerializer",
+    "may_be_rebuilt",
+    "model_types",
+]
 
 SelfT = TypeVar("SelfT", bound="JsonSerializer")
 
-_TO_JSON: dict[type, tuple[str, Callable[[Any], Any]]] = {
-    datetime: ("datetime", datetime.isoformat),
-    date: ("date", date.isoformat),
-    time: ("time", time.isoformat),
-    timedelta: ("timedelta", timedelta.total_seconds),
-    UUID: ("uuid", str),
-    Decimal: ("decimal", str),
-    bytes: ("bytes", lambda v: base64.b64encode(v).decode()),
-}
-_FROM_JSON: dict[str, Callable[[Any], Any]] = {
-    "datetime": datetime.fromisoformat,
-    "date": date.fromisoformat,
-    "time": time.fromisoformat,
-    "timedelta": lambda v: timedelta(seconds=v),
-    "uuid": UUID,
-    "decimal": Decimal,
-    "bytes": base64.b64decode,
-    "tuple": tuple,
-    "set": set,
-    "frozenset": frozenset,
-    "dict": dict,
-}
-_MARKS = ("__is_pydantic", "__is_component", "__is_value", "__is_enum", "__is_exception")
+_ATOMS = frozenset({str, int, float, bool, type(None)})
+_MARKS = (
+    "__is_pydantic",
+    "__is_component",
+    "__is_value",
+    "__is_enum",
+    "__is_exception",
+    "__is_named_tuple",
+    "__is_dataclass",
+)
+
+
+_MARK_SET = frozenset(_MARKS)
+_STR = frozenset({str})
 
 
 class BaseSerializer(ABC):
@@ -66,11 +75,16 @@ class BaseSerializer(ABC):
 
 
 class JsonSerializer(BaseSerializer):
-    """JSON that keeps models, enums, dates, bytes, sets and tuples what they were.
+    """JSON that keeps models, dataclasses, enums, dates, bytes, sets and tuples what they were, or refuses to write them.
+
+    A model is read as it was written, whatever its aliases, strictness, validators and computed fields say. Where its
+    author has a word on dumps (`exclude=True`, a serializer of a field or of the model), that word counts. Private
+    attributes that JSON cannot say, such as clients and locks, are made again by the class.
 
     Args:
         allowed_types: The only classes that may be rebuilt (classes, or "module.Class" names that are imported). Left
-            out: the classes given by `with_types`, and every pydantic model that is loaded already.
+            out: the classes given by `with_types`, and every pydantic model, enum, dataclass and named tuple that is
+            loaded already.
         allow_import: Import the module of a class that is not loaded. Only for text that you trust.
     """
 
@@ -96,12 +110,19 @@ class JsonSerializer(BaseSerializer):
         return made
 
     def serialize(self, value: Any) -> str:
-        """The value as JSON text.
+        """The value as JSON text, which `deserialize` reads as an equal one.
 
         Raises:
-            ValueError: If it holds something that JSON and the types above cannot say.
+            UnserializableValueError: If it holds something that JSON and the types above cannot say, or of a class that
+                this serializer could not rebuild; it is a `ValueError`.
         """
-        return json.dumps(self.serialize_value(value))
+        try:
+            return json.dumps(self.serialize_value(value))
+        except RecursionError as error:
+            raise UnserializableValueError(
+                f"Failed to serialize value: a {type(value).__name__} holds itself, or is nested too deep. Keep a name "
+                f"or a number in place of the value that leads back."
+            ) from error
 
     def deserialize(self, value: str) -> Any:
         """The value that JSON text stands for.
@@ -114,43 +135,31 @@ class JsonSerializer(BaseSerializer):
     def serialize_value(self, value: Any) -> Any:
         """The value as something that `json.dumps` takes; classes are named beside their contents."""
         kind = value.__class__
-        if value is None or kind in (str, int, float, bool):
+        if kind in _ATOMS:
             return value
         if kind is dict:
             return self._dictionary(value)
         if kind is list:
-            return [self.serialize_value(v) for v in value]
+            return list(value) if set(map(type, value)) <= _ATOMS else [self.serialize_value(v) for v in value]
         if isinstance(value, BaseModel):
             return self._model(value)
-        if kind in _TO_JSON:
-            name, convert = _TO_JSON[kind]
-            return {"__is_value": name, "value": convert(value)}
-        if kind in (tuple, set, frozenset):
-            return {"__is_value": kind.__name__, "value": [self.serialize_value(v) for v in value]}
+        if kind in TO_JSON:
+            name, convert = TO_JSON[kind]
+            return _value(name, self.serialize_value(convert(value)))
         return self._by_base(value, kind)
 
     def deserialize_value(self, data: Any) -> Any:
         """The value that `serialize_value` was given."""
-        if isinstance(data, list):
-            return [self.deserialize_value(v) for v in cast("list[Any]", data)]
-        if not isinstance(data, dict):
+        kind = data.__class__
+        if kind is list:
+            items = cast("list[Any]", data)
+            return items if set(map(type, items)) <= _ATOMS else [self.deserialize_value(v) for v in items]
+        if kind is not dict:
             return data
         fields = cast("dict[str, Any]", data)
-        mark = next((m for m in _MARKS if m in fields), None)
-        if mark is None:
-            return {k: self.deserialize_value(v) for k, v in fields.items()}
-        value = fields["value"]
-        if mark == "__is_value":
-            return _FROM_JSON[fields[mark]](self.deserialize_value(value))
-        if mark == "__is_exception":
-            return rebuild_exception(fields["qualified_name"], value)
-        cls: Any = self.resolve_class(fields["qualified_name"])
-        if mark == "__is_enum":
-            return cls(value)
-        if mark == "__is_component":
-            return cls.from_dict(value)
-        with self.validation_context():
-            return cls.model_validate(self.deserialize_value(value))
+        if not _MARK_SET.isdisjoint(fields):
+            return self._marked(next(m for m in _MARKS if m in fields), fields)
+        return {k: self.deserialize_value(v) for k, v in fields.items()}
 
     def resolve_class(self, name: str) -> type:
         """The class of that name, if it may be rebuilt.
@@ -171,39 +180,132 @@ class JsonSerializer(BaseSerializer):
             )
         return found
 
+    def _marked(self, mark: str, fields: dict[str, Any]) -> Any:
+        value = self.deserialize_value(fields["value"])
+        match mark:
+            case "__is_pydantic":
+                return self._rebuilt(fields, value)
+            case "__is_value":
+                return FROM_JSON[fields[mark]](value)
+            case "__is_enum":
+                return self._class_of(fields, Enum)(value)
+            case "__is_exception":
+                return rebuild_exception(fields["qualified_name"], value)
+            case "__is_named_tuple":
+                return cast("Any", tuple).__new__(self._class_of(fields, tuple), value)
+            case "__is_dataclass":
+                return rebuilt_dataclass(self._class_of(fields, object), value)
+            case _:  # a component of llama-index reads itself
+                return self._class_of(fields, object).from_dict(fields["value"])
+
+    def _rebuilt(self, fields: dict[str, Any], value: Any) -> BaseModel:
+        """A model: validated, but for the fields that it had otherwise; `as_is` is true where none could be."""
+        cls = self._class_of(fields, BaseModel)
+        if "parameters" in fields:
+            cls = named_generic(cls, fields["parameters"], self.resolve_class)
+        as_is = fields.get("as_is")
+        private = self.deserialize_value(fields.get("private", {}))
+        if as_is is True:
+            return restored(cls, value, self.deserialize_value(fields.get("extra", {})), private)
+        with self.validation_context():
+            model = validated(cls, value)
+        for name in as_is or ():
+            if name in cls.model_fields:
+                cast("dict[str, Any]", model.__dict__)[name] = value[name]
+        if model.__pydantic_private__ is not None:
+            model.__pydantic_private__.update({n: v for n, v in private.items() if n in cls.__private_attributes__})
+        return model
+
+    def _class_of(self, fields: dict[str, Any], base: type) -> Any:
+        found = self.resolve_class(fields["qualified_name"])
+        if not issubclass(found, base):
+            raise ValueError(f"{fields['qualified_name']} is no {base.__name__}, as which the text has it")
+        return found
+
     def _dictionary(self, value: dict[Any, Any]) -> Any:
-        if all(type(k) is str for k in value) and not any(m in value for m in _MARKS):
+        if set(map(type, value)) <= _STR and _MARK_SET.isdisjoint(value):
+            if set(map(type, value.values())) <= _ATOMS:
+                return dict(value)
             return {k: self.serialize_value(v) for k, v in value.items()}
-        return {
-            "__is_value": "dict",
-            "value": [[self.serialize_value(k), self.serialize_value(v)] for k, v in value.items()],
-        }
+        return _value("dict", [[self.serialize_value(k), self.serialize_value(v)] for k, v in value.items()])
 
     def _model(self, model: BaseModel) -> dict[str, Any]:
-        name = _name_of(type(model))
-        if _is_component(model) and hasattr(model, "from_dict"):
-            return {"__is_component": True, "value": cast(Any, model).to_dict(), "qualified_name": name}
-        fields: dict[str, Any] = model.model_dump(mode="json", fallback=lambda v: self.serialize_value(v))
-        for field, value in _loosely_typed(model):
-            fields[field] = self.serialize_value(value)
-        return {"__is_pydantic": True, "value": fields, "qualified_name": name}
+        cls = type(model)
+        # One that holds others of classes that only they know, such as a node with its score, cannot read itself.
+        if _is_component(model) and hasattr(model, "from_dict") and not holds_other_classes(model):
+            return {"__is_component": True, "value": cast(Any, model).to_dict(), "qualified_name": _name_of(cls)}
+        return {"__is_pydantic": True, **written_model(model, self), **self._names_of(cls)}
+
+    def _names_of(self, cls: type[BaseModel]) -> dict[str, Any]:
+        if not cls.__pydantic_generic_metadata__["origin"] or self._types.get(_name_of(cls)) is cls:
+            return {"qualified_name": self._readable_name(cls)}
+        generic = generic_name(cls)
+        try:
+            named_generic(
+                cast(Any, self.resolve_class(generic["qualified_name"])), generic["parameters"], self.resolve_class
+            )
+        except ValueError as error:
+            raise UnserializableValueError(f"Failed to serialize value: {error}") from error
+        return generic
+
+    def _readable_name(self, cls: type) -> str:
+        """The name of a class that can be found by it again: what is written must be readable."""
+        name = _name_of(cls)
+        if self._types.get(name) is not cls:
+            try:
+                self.resolve_class(name)
+            except ValueError as error:
+                raise UnserializableValueError(
+                    f"Failed to serialize value: it holds a {cls.__qualname__}, which could not be read back. {error} "
+                    f"A class within a function can be found if a step, an event or the state names it."
+                ) from error
+        return name
 
     def _by_base(self, value: Any, kind: type) -> Any:
         if isinstance(value, Enum):
-            return {"__is_enum": True, "value": self.serialize_value(value.value), "qualified_name": _name_of(kind)}
+            content = self.serialize_value(value.value)
+            return {"__is_enum": True, "value": content, "qualified_name": self._readable_name(kind)}
         if isinstance(value, BaseException):
-            return {"__is_exception": True, "value": str(value), "qualified_name": _name_of(kind)}
-        if isinstance(value, PurePath | str):
-            return str(value)
-        if isinstance(value, dict):
-            return self._dictionary(cast("dict[Any, Any]", value))
+            name = getattr(value, "original_type", None) or _name_of(kind)
+            return {"__is_exception": True, "value": str(value), "qualified_name": name}
+        if isinstance(value, PurePath):
+            return _value(path_name(value), str(value))
+        if isinstance(value, str):
+            return str.__str__(value)
         if isinstance(value, int | float):
             return value.__class__.__mro__[-2](value)
+        if isinstance(value, dict | list | tuple):
+            return self._container(cast("Any", value), kind)
+        return self._object(value, kind)
+
+    def _container(self, value: Any, kind: type) -> Any:
+        """One of a class of its own is written as what it derives from, but a named tuple keeps its names."""
+        if isinstance(value, dict):
+            return self._dictionary(cast("dict[Any, Any]", value))
+        content = [self.serialize_value(v) for v in value]
+        if isinstance(value, list):
+            return content
+        name = self._name_of_tuple(kind)
+        return (
+            {"__is_named_tuple": True, "value": content, "qualified_name": name} if name else _value("tuple", content)
+        )
+
+    def _name_of_tuple(self, kind: type) -> str | None:
+        """Of a named tuple whose class can be found again; any other is written as the tuple that it equals."""
+        try:
+            return self._readable_name(kind) if is_named_tuple(kind) else None
+        except UnserializableValueError:
+            return None
+
+    def _object(self, value: Any, kind: type) -> Any:
         if _is_component(value):
             return {"__is_component": True, "value": value.to_dict(), "qualified_name": _name_of(kind)}
-        raise ValueError(
-            f"Failed to serialize value: {kind.__module__}.{kind.__qualname__} is no model, container or plain value. "
-            f"Use a pydantic model, or choose PickleSerializer."
+        if is_dataclass(value) and not isinstance(value, type):
+            content = {name: self.serialize_value(v) for name, v in dataclass_fields(value).items()}
+            return {"__is_dataclass": True, "value": content, "qualified_name": self._readable_name(kind)}
+        raise NoPlainValueError(
+            f"Failed to serialize value: {kind.__module__}.{kind.__qualname__} is no model, dataclass, container or "
+            f"plain value. Use a pydantic model, or choose PickleSerializer."
         )
 
 
@@ -234,7 +336,7 @@ JsonPickleSerializer = PickleSerializer
 
 
 def model_types(classes: Iterable[type]) -> list[type]:
-    """These classes, and every model or enum that the fields of the models among them name, at any depth."""
+    """These classes, and every class that a serializer writes and the fields of those among them name, at any depth."""
     found: dict[type, None] = {}
     todo = list(classes)
     while todo:
@@ -242,17 +344,29 @@ def model_types(classes: Iterable[type]) -> list[type]:
         if cls in found:
             continue
         found[cls] = None
-        if issubclass(cls, BaseModel):
-            todo.extend(_named_by(cls))
+        todo.extend(_named_by(cls))
     return list(found)
 
 
-def _named_by(cls: type[BaseModel]) -> Iterator[type]:
-    annotations: list[Any] = [f.annotation for f in cls.model_fields.values()]
+def may_be_rebuilt(found: object) -> bool:
+    """Whether something is a class of plain data, as serializers write: a model, enum, named tuple or dataclass."""
+    if not isinstance(found, type):
+        return False
+    cls = cast("type[object]", found)
+    return issubclass(cls, BaseModel | Enum) or is_named_tuple(cls) or is_dataclass(cls)
+
+
+def _named_by(cls: type) -> Iterator[type]:
+    if issubclass(cls, BaseModel):
+        annotations: list[Any] = [f.annotation for f in cls.model_fields.values()]
+    elif may_be_rebuilt(cast("object", cls)):
+        annotations = list(getattr(cast("Any", cls), "__annotations__", {}).values())
+    else:
+        return
     while annotations:
         annotation = annotations.pop()
         annotations.extend(get_args(annotation))
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel | Enum):
+        if may_be_rebuilt(annotation):
             yield annotation
 
 
@@ -261,19 +375,8 @@ def _is_component(value: Any) -> bool:
     return hasattr(value, "class_name") and callable(getattr(value, "to_dict", None))
 
 
-def _loosely_typed(model: BaseModel) -> Iterator[tuple[str, Any]]:
-    """Fields that validation alone could not give their type back, with the keys that a dump has them under."""
-    for name, field in type(model).model_fields.items():
-        value = getattr(model, name)
-        annotation = cast("object", field.annotation)
-        loose = annotation is Any or annotation is object
-        if not field.exclude and (loose or (isinstance(value, BaseModel) and value.__class__ is not annotation)):
-            yield name, value
-    if model.__pydantic_extra__ and isinstance(model, DictLikeModel):
-        yield "_data", dict(model.__pydantic_extra__)
-    private = model.__pydantic_private__ or {}
-    if private.get("_result") is not None:
-        yield "result", private["_result"]
+def _value(name: str, content: Any) -> dict[str, Any]:
+    return {"__is_value": name, "value": content}
 
 
 def _name_of(cls: type) -> str:
@@ -286,7 +389,7 @@ def _loaded(name: str) -> type | None:
         module = sys.modules.get(".".join(parts[:cut]))
         if module is not None:
             found = _walk(module, parts[cut:])
-            return found if isinstance(found, type) and issubclass(found, BaseModel | Enum) else None
+            return found if may_be_rebuilt(found) else None
     return None
 
 

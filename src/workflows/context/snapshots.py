@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, cast
 
 from workflows._engine.live import ResumePoint
 from workflows._engine.loop import Run
 from workflows._engine.snapshot import VERSION, dump_run, load_run
+from workflows._engine.state import RunState
+from workflows._engine.telling import awaited_by_run
 from workflows._spec import WorkflowSpec
 from workflows.context.serializers import BaseSerializer
 from workflows.context.state_store import DictState, InMemoryStateStore
@@ -17,6 +20,8 @@ from workflows.instrumentation.records import Carriers, ContextSaved
 
 __all__ = ["carriers_of", "dump_context", "load_context"]
 
+logger = logging.getLogger("workflows.run")
+
 
 def dump_context(
     run: Run | None, resume: ResumePoint | None, state: Mapping[str, Any] | None, serializer: BaseSerializer
@@ -24,14 +29,20 @@ def dump_context(
     """The snapshot of a context; `state` is the store as it dumps itself, or None to leave it out."""
     data: dict[str, Any] = {"version": VERSION, "state": state, "is_running": False}
     unfinished = run.state.ended in (None, "cancelled", "suspended", "interrupted") if run else resume is not None
-    if not unfinished:
-        return data
+    if unfinished:
+        data = {**data, **_unfinished(run, resume, serializer)}
+    if run and run.dispatcher.handlers:
+        run.tell(ContextSaved, workflow=run.spec.name, context=data)
+    return data
+
+
+def _unfinished(run: Run | None, resume: ResumePoint | None, serializer: BaseSerializer) -> dict[str, Any]:
+    """What else there is to say of a run that is to go on."""
     live = run.standing() if run else cast("ResumePoint", resume).state
     before = run.plan.resume if run else resume
     segment = before.segment if before else 0
     streamed = run.stream.unread() if run else before.streamed if before else ()
-    dumped = {
-        **data,
+    return {
         "is_running": True,
         "run": dump_run(live, serializer),
         "stream": [serializer.serialize(e) for e in streamed if not isinstance(e, InternalDispatchEvent)],
@@ -40,15 +51,17 @@ def dump_context(
             "run_id": live.run_id,
             "segment": segment if run else max(0, segment - 1),
             "suspended_at": live.now_ns,
-            "waits": [
-                {"id": w.wait_id, "type": w.event_type.__name__, "started_at": w.started_at_ns} for w in live.waits
-            ],
+            "waits": _waits_of(live),
             "carriers": carriers_of(run) if run else dict(before.carriers if before else {}),
         },
     }
-    if run and run.dispatcher.handlers:
-        run.tell(ContextSaved, workflow=run.spec.name, context=dumped)
-    return dumped
+
+
+def _waits_of(state: RunState) -> list[dict[str, Any]]:
+    waits = [(wait.wait_id, wait.event_type.__name__, wait.started_at_ns) for wait in state.waits]
+    if state.run_wait is not None:
+        waits.append((state.run_wait.wait_id, awaited_by_run(state.spec), state.run_wait.started_at_ns))
+    return [{"id": wait_id, "type": event_type, "started_at": began} for wait_id, event_type, began in waits]
 
 
 def carriers_of(run: Run) -> Carriers:
@@ -102,6 +115,14 @@ def _load_ours(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSeri
     if not data["is_running"]:
         return None
     state = load_run(data["run"], spec, serializer)
+    if gone := {call["step"] for call in data["run"]["calls"]} - spec.steps.keys():
+        logger.warning(
+            "the snapshot of run %s has work of %s, which %s does not have: it is left out",
+            state.run_id,
+            ", ".join(sorted(gone)),
+            spec.name,
+            extra={"run_id": state.run_id},
+        )
     told = data["telemetry"]
     streamed = cast("list[Event]", [serializer.deserialize(text) for text in data["stream"]])
     return ResumePoint(state, int(told["segment"]) + 1, told["carriers"], streamed)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from workflows.context.model_forms import changed_fields, form_of, validated
 from workflows.context.serializers import BaseSerializer, JsonSerializer
+from workflows.errors import UnserializableValueError
 from workflows.events import DictLikeModel
 
 __all__ = [
     "KNOWN_UNSERIALIZABLE_KEYS",
     "InMemorySerializedState",
     "UnserializableKeyWarning",
-    "decode_state",
-    "encode_state",
     "encode_state_tree",
     "parse_in_memory_state",
+    "state_at_rest",
+    "state_from_rest",
 ]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -48,16 +51,16 @@ class InMemorySerializedState(BaseModel):
     state_data: Any = None
 
 
-def encode_state(
+def state_at_rest(
     state: BaseModel, serializer: BaseSerializer, known_unserializable_keys: Iterable[str] = KNOWN_UNSERIALIZABLE_KEYS
 ) -> dict[str, Any]:
     """The state at rest: plain values, and texts by the serializer.
 
     Raises:
-        ValueError: If a value cannot be serialized; of `known_unserializable_keys` such a value is left out instead,
-            with an `UnserializableKeyWarning`.
+        UnserializableValueError: If a value cannot be serialized; of `known_unserializable_keys` such a value is left
+            out instead, with an `UnserializableKeyWarning`. It is a `ValueError`.
     """
-    if not isinstance(state, DictLikeModel):
+    if not isinstance(state, DictLikeModel) or not _is_its_values(state):
         return _at_rest(state, serializer.serialize(state))
     data: dict[str, str] = {}
     for key, value in _values(state).items():
@@ -65,7 +68,7 @@ def encode_state(
             data[key] = serializer.serialize(value)
         except Exception as error:  # a serializer is the user's code, as are the values
             if key not in known_unserializable_keys:
-                raise ValueError(
+                raise UnserializableValueError(
                     f"Failed to serialize state value for key {key}: {error} Store a plain value or a pydantic model "
                     f"there, or pass a serializer that knows it."
                 ) from error
@@ -78,8 +81,8 @@ def encode_state(
     return _at_rest(state, {"_data": data})
 
 
-def decode_state(data: Mapping[str, Any], serializer: BaseSerializer, state_type: type[ModelT]) -> ModelT:
-    """The state that `encode_state` was given, as a `state_type`.
+def state_from_rest(data: Mapping[str, Any], serializer: BaseSerializer, state_type: type[ModelT]) -> ModelT:
+    """The state that `state_at_rest` was given, as a `state_type`.
 
     Raises:
         ValueError: If the data is something else, or does not fit `state_type`.
@@ -130,6 +133,22 @@ def _at_rest(state: BaseModel, data: Any) -> dict[str, Any]:
     }
 
 
+def _is_its_values(state: DictLikeModel) -> bool:
+    """Whether a state with declared fields is the same again when it is made of them, which is validation's to say."""
+    cls = type(state)
+    form = form_of(cls)
+    if not form.fields or form.fits(state) or form.keeps(state):
+        return True
+    try:
+        values = copy.deepcopy(_values(state))  # validators may change them
+    except Exception:  # noqa: BLE001  # what cannot be copied is named when it is written
+        return True
+    try:
+        return not changed_fields(state, validated(cls, values))
+    except Exception:  # noqa: BLE001  # validators are the user's code
+        return False
+
+
 def _values(state: DictLikeModel) -> dict[str, Any]:
     declared = {n: getattr(state, n) for n, field in type(state).model_fields.items() if not field.exclude}
     return {**declared, **state.to_dict()}
@@ -147,8 +166,8 @@ def _fitted(found: Any, state_type: type[ModelT]) -> ModelT:
     if isinstance(found, state_type):
         return found
     # A class that changed since the snapshot: its fields are what counts.
-    fields: Any = found.model_dump() if isinstance(found, BaseModel) else found
+    fields: Any = found.model_dump(by_alias=False) if isinstance(found, BaseModel) else found
     try:
-        return state_type.model_validate(fields)
+        return cast("ModelT", validated(state_type, fields))
     except ValidationError as error:
         raise ValueError(f"The state at rest does not fit {state_type.__name__}: {error}") from error

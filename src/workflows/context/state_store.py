@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
@@ -18,11 +18,12 @@ from workflows.context.state_serde import (
     KNOWN_UNSERIALIZABLE_KEYS,
     InMemorySerializedState,
     UnserializableKeyWarning,
-    decode_state,
-    encode_state,
     parse_in_memory_state,
+    state_at_rest,
+    state_from_rest,
 )
 from workflows.context.stored_state import StateRecord, StateStorage, StoredState
+from workflows.context.writer_turns import WriterTurns
 from workflows.events import DictLikeModel
 
 __all__ = [
@@ -124,8 +125,7 @@ class InMemoryStateStore(Generic[MODEL_T]):
 
     def __init__(self, initial_state: MODEL_T) -> None:
         self._state = initial_state
-        self._lock: asyncio.Lock | None = None
-        self._lock_loop: asyncio.AbstractEventLoop | None = None
+        self._turns = WriterTurns()
         self._editor: asyncio.Task[Any] | None = None
 
     @classmethod
@@ -204,42 +204,39 @@ class InMemoryStateStore(Generic[MODEL_T]):
         Raises:
             ValueError: If a value cannot be serialized; of the key "memory" it is left out, with a warning.
         """
-        return encode_state(self._state, serializer)
+        return state_at_rest(self._state, serializer)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None]:
-        lock = self._writer()
-        async with lock:
+        await self._take_turn()
+        try:
             yield
+        finally:
+            self._turns.release()
 
-    def _writer(self) -> asyncio.Lock:
+    async def _take_turn(self) -> None:
         if self._editor is not None and self._editor is asyncio.current_task():
             raise RuntimeError("writer called inside edit_state: mutate the yielded state instead")
-        loop = asyncio.get_running_loop()
-        if self._lock is None or self._lock_loop is not loop:
-            # A context may outlive its loop (one run_sync after another), a lock that was waited for may not.
-            self._lock, self._lock_loop = asyncio.Lock(), loop
-        return self._lock
+        await self._turns.acquire()
 
 
 class _Edit(Generic[MODEL_T]):
     """One `async with store.edit_state()`; a class, since generators cost three times as much here."""
 
-    __slots__ = ("_draft", "_lock", "_store")
+    __slots__ = ("_draft", "_store")
 
     def __init__(self, store: InMemoryStateStore[MODEL_T]) -> None:
         self._store = store
 
     async def __aenter__(self) -> MODEL_T:
         store = self._store
-        self._lock = store._writer()  # pyright: ignore[reportPrivateUsage]  # one class in two halves
-        await self._lock.acquire()
+        await store._take_turn()  # pyright: ignore[reportPrivateUsage]  # one class in two halves
         try:
             self._draft = open_draft(store._state)  # pyright: ignore[reportPrivateUsage]
             store._editor = asyncio.current_task()  # pyright: ignore[reportPrivateUsage]
         finally:
             if store._editor is None:  # pyright: ignore[reportPrivateUsage]  # copying the state failed
-                self._lock.release()
+                store._turns.release()  # pyright: ignore[reportPrivateUsage]
         return self._draft
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -249,7 +246,7 @@ class _Edit(Generic[MODEL_T]):
             if kind is None:
                 store._state = close_draft(self._draft)  # pyright: ignore[reportPrivateUsage]
         finally:
-            self._lock.release()
+            store._turns.release()  # pyright: ignore[reportPrivateUsage]
 
 
 class StateStoreFacade(StoredState[MODEL_T]):
@@ -292,4 +289,25 @@ def deserialize_state_from_dict(
         named = parse_in_memory_state(serialized_state)
         typed = isinstance(named.state_data, str) or "__is_pydantic" in (named.state_data or ())
         state_type = BaseModel if typed else DictState
-    return decode_state(serialized_state, serializer, state_type)
+    return state_from_rest(serialized_state, serializer, state_type)
+
+
+def encode_state(
+    state: BaseModel, serializer: BaseSerializer, known_unserializable_keys: Iterable[str] = KNOWN_UNSERIALIZABLE_KEYS
+) -> tuple[Any, str, str]:
+    """What a store writes of a state, the name of its class and the module of that.
+
+    Raises:
+        ValueError: If a value cannot be serialized; one of `known_unserializable_keys` is left out with a warning.
+    """
+    at_rest = state_at_rest(state, serializer, known_unserializable_keys)
+    return at_rest["state_data"], at_rest["state_type"], at_rest["state_module"]
+
+
+def decode_state(state_data: Any, serializer: BaseSerializer) -> BaseModel:
+    """The state that `encode_state` gave `state_data` of: free-form, or of the class that the data names.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    return deserialize_state_from_dict({"state_data": state_data}, serializer)

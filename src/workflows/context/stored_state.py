@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from workflows.context.serializers import BaseSerializer, JsonSerializer, model_types
 from workflows.context.state_merge import create_cleared_state, merge_state
 from workflows.context.state_paths import get_by_path, set_by_path
-from workflows.context.state_serde import KNOWN_UNSERIALIZABLE_KEYS, decode_state, encode_state
+from workflows.context.state_serde import KNOWN_UNSERIALIZABLE_KEYS, state_at_rest, state_from_rest
+from workflows.context.writer_turns import WriterTurns
 
 __all__ = ["StateRecord", "StateStorage", "StoredState", "string_record_from_state"]
 
@@ -73,8 +74,8 @@ class StoredState(Generic[ModelT]):
         own = isinstance(serializer, JsonSerializer)
         self._serializer = serializer.with_types(*model_types([state_type])) if own else serializer
         self._seeds: list[tuple[Any, BaseModel | None]] = []
-        self._lock = asyncio.Lock()
-        self._seeding = asyncio.Lock()
+        self._turns = WriterTurns()
+        self._seeding = WriterTurns()
         self._editor: asyncio.Task[Any] | None = None
 
     @property
@@ -145,7 +146,7 @@ class StoredState(Generic[ModelT]):
 
     async def snapshot(self, serializer: BaseSerializer) -> dict[str, Any]:
         """The state itself at rest, as an `InMemoryStateStore` reads it."""
-        return encode_state(await self.get_state(), serializer)
+        return state_at_rest(await self.get_state(), serializer)
 
     async def serialize_for_handoff(self, serializer: BaseSerializer) -> dict[str, Any]:
         """What the next run goes on from; everything that it finds there is stored by then."""
@@ -168,7 +169,7 @@ class StoredState(Generic[ModelT]):
                 f"Cannot seed this state store from a durable handle with store_type {store_type!r}. Give it a state "
                 f"at rest (its snapshot()), or a handle of its own kind."
             )
-        self._seeds.append((None, decode_state(payload, serializer, self._state_type)))
+        self._seeds.append((None, state_from_rest(payload, serializer, self._state_type)))
 
     async def ensure_seeded(self) -> None:
         """Store what `add_seed` was given, once; every other method does it first."""
@@ -195,14 +196,14 @@ class StoredState(Generic[ModelT]):
         if self._editor is not None and self._editor is asyncio.current_task():
             raise RuntimeError("writer called inside edit_state: mutate the yielded state instead")
         await self.ensure_seeded()
-        async with self._lock:
+        async with self._turns:
             yield
 
     async def _load(self, storage: StateStorage) -> ModelT:
         record = await storage.load()
         if record is None:
             return create_cleared_state(self._state_type)
-        return decode_state({"state_data": _data_of(record)}, self._serializer, self._state_type)
+        return state_from_rest({"state_data": _data_of(record)}, self._serializer, self._state_type)
 
     async def _save(self, storage: StateStorage, state: BaseModel) -> None:
         await storage.save(string_record_from_state(state, self._serializer))
@@ -218,7 +219,7 @@ def string_record_from_state(
     Raises:
         ValueError: If a value cannot be serialized and its key is not among the known ones.
     """
-    at_rest = encode_state(state, serializer, known_unserializable_keys)
+    at_rest = state_at_rest(state, serializer, known_unserializable_keys)
     data = at_rest["state_data"]
     return StateRecord(
         data=data if isinstance(data, str) else json.dumps(data),

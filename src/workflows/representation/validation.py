@@ -25,7 +25,7 @@ def validate_graph(spec: WorkflowSpec, skipped_checks: frozenset[str] = frozense
     if not spec.steps:
         raise WorkflowConfigurationError(f"Workflow {spec.name} has no steps. Decorate at least one method with @step.")
     steps = list(spec.steps.values())
-    problems = [*_stop_event_taken(spec, steps), *_never_produced(spec, steps)]
+    problems = [*_stop_event_taken(spec, steps), *_never_produced(spec, steps), *_never_events(steps)]
     if "terminal_event" not in skipped_checks:
         problems += _never_consumed(spec, steps)
     problems += [*_unbound_joins(spec, steps), *joins_that_never_meet(steps), *_bad_error_handlers(spec, steps)]
@@ -153,6 +153,15 @@ def _never_produced(spec: WorkflowSpec, steps: list[StepSpec]) -> list[str]:
                 f"'{step.name}'). Let a step return them, or make them a HumanResponseEvent if they come from outside."
             )
     return problems
+
+
+def _never_events(steps: list[StepSpec]) -> list[str]:
+    return [
+        f"step '{s.name}' is annotated to return {' and '.join(s.strange_returns)}, but a step returns an event, a "
+        f"list[...] of events, or None. Give the value a field of an event, and the end of the run a StopEvent."
+        for s in steps
+        if s.strange_returns
+    ]
 
 
 def _never_consumed(spec: WorkflowSpec, steps: list[StepSpec]) -> list[str]:

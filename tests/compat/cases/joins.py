@@ -259,3 +259,37 @@ def an_event_returned_beside_a_list_is_not_in_it():
             return StopEvent()
 
     return error_of(lambda: WithStart().validate()), error_of(lambda: WithList().validate())
+
+
+class SubA(A):
+    pass
+
+
+@case(["SubA", 1, "B", 2])
+async def a_join_takes_subclasses_where_its_step_does():
+    class W(Workflow):
+        @step
+        async def s(self, ctx: Context, ev: StartEvent) -> A | B | None:
+            ctx.send_event(SubA(n=1))
+            ctx.send_event(B(n=2))
+
+        @step(accept_event_subclasses=True)
+        async def t(self, a: A, b: B) -> StopEvent:
+            return StopEvent(result=[type(a).__name__, a.n, type(b).__name__, b.n])
+
+    return await W(timeout=1).run()
+
+
+@case(["A", 2, "SubA", 1])
+async def a_join_that_takes_subclasses_takes_each_for_its_own_class_first():
+    class W(Workflow):
+        @step
+        async def s(self, ctx: Context, ev: StartEvent) -> A | SubA | None:
+            ctx.send_event(SubA(n=1))
+            ctx.send_event(A(n=2))
+
+        @step(accept_event_subclasses=True)
+        async def t(self, a: A, sub: SubA) -> StopEvent:
+            return StopEvent(result=[type(a).__name__, a.n, type(sub).__name__, sub.n])
+
+    return await W(timeout=1).run()

@@ -192,12 +192,16 @@ async def a_serializer_of_ones_own_is_used():
     return sorted(await kept({1, 2}, WithSets()))
 
 
-@case(["!ValueError", 0])
+@case([True, 0])
 async def a_value_that_cannot_be_written_is_refused():
     flow = Counting()
     handler = flow.run(put=len)
     result = await handler
-    return error_of(handler.ctx.to_dict), result
+    try:
+        handler.ctx.to_dict()
+    except ValueError:
+        return True, result
+    return False, result
 
 
 @case([["n"], ["UnserializableKeyWarning"]])

@@ -5,7 +5,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from tests.compat.case import case, error_of, outcome
 from tests.compat.flows import A, in_a_step
 from workflows import Context, Workflow, step
-from workflows.context.state_store import DictState, InMemoryStateStore
+from workflows.context import JsonSerializer
+from workflows.context.state_store import DictState, InMemoryStateStore, decode_state, encode_state
 from workflows.events import StartEvent, StopEvent
 
 
@@ -382,3 +383,28 @@ def _json():
     from workflows.context import JsonSerializer
 
     return JsonSerializer()
+
+
+class Typed(BaseModel):
+    a: int = 1
+
+
+@case(
+    [
+        [{"_data": {"a": "1", "b": "[2]"}}, "DictState", "workflows.context.state_store"],
+        ["DictState", 1, [2]],
+        ["Typed", "tests.compat.cases.state"],
+        ["Typed", 3],
+    ]
+)
+def a_state_is_encoded_as_data_and_the_name_of_its_class():
+    serializer = JsonSerializer()
+    free = encode_state(DictState(a=1, b=[2]), serializer)
+    typed = encode_state(Typed(a=3), serializer)
+    back, typed_back = decode_state(free[0], serializer), decode_state(typed[0], serializer)
+    return [
+        free,
+        [type(back).__name__, back.a, back.b],
+        typed[1:],
+        [type(typed_back).__name__, typed_back.a],
+    ]

@@ -1,5 +1,7 @@
 """Validation: what is wrong with the graph of a workflow is said before it runs."""
 
+from typing import Annotated, Any
+
 from tests.compat.case import case, error_of
 from tests.compat.flows import A, Answer, Ask, B, Echo
 from workflows import Workflow, step
@@ -313,3 +315,34 @@ def every_kind_of_error_is_told_at_once():
     except Exception as error:
         text = str(error)
         return [word for word in ("never", "produced") if word in text], [n for n in "AB" if f" {n}" in text]
+
+
+def _returning(annotation: object) -> object:
+    class W(Workflow):
+        @step
+        async def s(self, ev: StartEvent) -> A: ...
+
+        async def t(self, ev: StartEvent): ...
+
+        t.__annotations__["return"] = annotation
+        t = step(t)
+
+        @step
+        async def u(self, ev: A) -> StopEvent: ...
+
+    return error_of(lambda: W().validate())
+
+
+@case(["!WorkflowValidationError"] * 8)
+def an_annotation_that_is_no_event_is_refused_where_a_step_returns():
+    return [_returning(a) for a in (str, dict, Any, A | str, tuple[A, A], set[A], list[str], list[A | str])]
+
+
+@case([False] * 5)
+def a_step_returns_events_lists_of_them_or_none():
+    return [_returning(a) for a in (A, A | None, list[A], list[A | None], Annotated[A | None, "what it is"])]
+
+
+@case("!WorkflowValidationError", peer_gives=False, because="lists-of-lists")
+def a_list_of_lists_is_refused():
+    return _returning(list[list[A]])

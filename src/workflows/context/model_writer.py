@@ -1,0 +1,278 @@
+"""One model → plain values, and what `JsonSerializer` needs beside them to give an equal model back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from workflows._dict_like import DictLikeModel
+from workflows.context.json_values import NoPlainValueError
+from workflows.context.model_forms import Form, changed_fields, form_of, restored, validated
+from workflows.errors import UnserializableValueError
+
+__all__ = ["written_model"]
+
+_EXTRA = "__pydantic_extra__"
+
+
+class WritesValues(Protocol):
+    """A `JsonSerializer`, as far as the values of a model go."""
+
+    def serialize_value(self, value: Any) -> Any: ...
+
+    def deserialize_value(self, data: Any) -> Any: ...
+
+
+def written_model(model: BaseModel, serializer: WritesValues) -> dict[str, Any]:
+    """`value`, and where they are needed `private`, `extra` and `as_is`.
+
+    Raises:
+        UnserializableValueError: If a model that is read from it would not be the same.
+    """
+    cls = type(model)
+    form = form_of(cls)
+    if form.fits(model):
+        return {"value": _with_dynamic(model, _plain_fields(model, form), serializer)}
+    if form.keeps(model):
+        values = model.__dict__
+        fields = {name: _written(model, name, values[name], serializer) for name in form.fields}
+        return {"value": _with_dynamic(model, fields, serializer)}
+    if form.required_but_excluded:
+        raise _refusal(
+            model,
+            form.required_but_excluded[0],
+            "is excluded from dumps, and no model can be made without it. Give it a default, or do not exclude it.",
+        )
+    draft = _Draft(model, form, serializer)
+    return draft.by_author() if form.own_dump else draft.by_field()
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A model on its way, field by field.
+
+    Attributes:
+        written: Field by field what JSON takes.
+        live: The same as values.
+        dumped: Fields that pydantic wrote, with the reason why we did not, if that is not the author's wish.
+    """
+
+    model: BaseModel
+    form: Form
+    serializer: WritesValues
+    written: dict[str, Any] = field(default_factory=dict[str, Any])
+    live: dict[str, Any] = field(default_factory=dict[str, Any])
+    dumped: dict[str, UnserializableValueError | None] = field(
+        default_factory=dict[str, UnserializableValueError | None]
+    )
+
+    def by_field(self) -> dict[str, Any]:
+        """Each field with the types of its values."""
+        for name, value in self.model.__dict__.items():
+            if name in self.form.fields:
+                self._write(name, value)
+        if any(name.startswith("__is_") for name in self.model.__pydantic_extra__ or ()):
+            return self._as_is(None)  # it would be taken for a mark
+        told: dict[str, Any] = {"value": self._value(self.written)}
+        if private := self._private():
+            told["private"] = private
+        try:
+            again = validated(type(self.model), self._candidate(told["value"]))
+        except Exception as error:  # noqa: BLE001  # validators are the user's code
+            return self._as_is(error)
+        changed = changed_fields(self.model, again) - self.form.by_author
+        if not changed:
+            return told
+        if lost := changed & self.dumped.keys():
+            raise self._loss(min(lost))
+        if _EXTRA in changed or self.form.is_root:
+            return self._as_is(None)
+        return {**told, "as_is": sorted(changed)}
+
+    def by_author(self) -> dict[str, Any]:
+        """As the class' own serializer says; the values that it leaves alone keep their types."""
+        model = self.model
+        try:
+            told: Any = model.__pydantic_serializer__.to_python(
+                model, mode="json", by_alias=False, warnings=False, fallback=self.serializer.serialize_value
+            )
+        except Exception as error:  # serializers are the user's code
+            raise UnserializableValueError(
+                f"Failed to serialize value: the serializer of {type(model).__name__} fails: {error}"
+            ) from error
+        if isinstance(told, dict):
+            values = {**(model.__pydantic_extra__ or {}), **model.__dict__}
+            result = (model.__pydantic_private__ or {}).get("_result")
+            told = self._typed(cast("dict[str, Any]", told), {"result": result, **values})
+            if isinstance(told.get("_data"), dict):
+                told["_data"] = self._typed(told["_data"], values)
+        try:
+            validated(type(model), self.serializer.deserialize_value(told))
+        except Exception as error:  # validators are the user's code
+            raise UnserializableValueError(
+                f"Failed to serialize value: what the serializer of {type(model).__name__} gives could not be read "
+                f"back: {error}. Let it give what the class' validation takes."
+            ) from error
+        private = self._private()
+        return {"value": told, "private": private} if private else {"value": told}
+
+    def _write(self, name: str, value: Any) -> None:
+        if name not in self.form.by_author:
+            try:
+                self.written[name] = _written(self.model, name, value, self.serializer)
+            except UnserializableValueError as error:
+                self._dump(name, error)
+            else:
+                self.live[name] = value
+        else:
+            self._dump(name, None)
+
+    def _dump(self, name: str, refused: UnserializableValueError | None) -> None:
+        """Write a field as pydantic does, which validation may understand."""
+        model = self.model
+        try:
+            found: Any = model.__pydantic_serializer__.to_python(
+                model,
+                mode="json",
+                include=None if self.form.is_root else {name},
+                by_alias=False,
+                warnings=False,
+                fallback=self.serializer.serialize_value,
+            )
+        except Exception as error:  # serializers are the user's code
+            raise refused or _refusal(model, name, f"cannot be written by its own serializer: {error}") from error
+        if self.form.is_root:
+            found = {"root": found}
+        self.written[name] = found[name]
+        self.live[name] = self.serializer.deserialize_value(found[name])
+        self.dumped[name] = refused
+
+    def _value(self, fields: dict[str, Any]) -> Any:
+        """What validation is to be given, written."""
+        if self.form.is_root:
+            return fields["root"]
+        if isinstance(self.model, DictLikeModel):
+            return _with_dynamic(self.model, dict(fields), self.serializer)
+        return {**fields, **_each(self.model, self.model.__pydantic_extra__ or {}, self.serializer)}
+
+    def _candidate(self, value: Any) -> Any:
+        """The same as values; where code of a class will see them, they are others than those that are in use."""
+        if not self.form.is_passive:
+            return self.serializer.deserialize_value(value)
+        if self.form.is_root:
+            return self.live["root"]
+        extra = dict(self.model.__pydantic_extra__ or {})
+        if not isinstance(self.model, DictLikeModel):
+            return {**self.live, **extra}
+        private = self.model.__pydantic_private__ or {}
+        dynamic = {"_data": extra} if extra else {}
+        result = {"result": private["_result"]} if private.get("_result") is not None else {}
+        return {**self.live, **dynamic, **result}
+
+    def _private(self) -> dict[str, Any]:
+        """Private attributes; those that JSON cannot say, such as clients and locks, their class makes again."""
+        found: dict[str, Any] = {}
+        values = self.model.__pydantic_private__ or {}
+        for name in self.form.private:
+            if name in values:
+                try:
+                    found[name] = self.serializer.serialize_value(values[name])
+                except (UnserializableValueError, RecursionError):
+                    continue
+        return found
+
+    def _as_is(self, error: Exception | None) -> dict[str, Any]:
+        """Written so that it is read without validation, which would change or refuse it."""
+        if self.dumped:
+            raise self._loss(min(self.dumped.keys() - self.form.by_author or self.dumped), error)
+        model = self.model
+        private = self._private()
+        held = model.__pydantic_private__ or {}
+        if "_result" in held and "_result" not in private:
+            private["_result"] = _written(model, "result", held["_result"], self.serializer)
+        try:
+            restored(type(model), self.live, {}, {name: held[name] for name in private})
+        except Exception as cause:  # a `model_post_init` is the user's code
+            raise UnserializableValueError(
+                f"Failed to serialize value: a {type(model).__name__} could not be read back: {error or cause}. Let "
+                f"what its fields hold fit what they are declared as."
+            ) from cause
+        extra = _dynamic(model, self.serializer)
+        return {"value": self.written, "extra": extra, "private": private, "as_is": True}
+
+    def _loss(self, name: str, error: Exception | None = None) -> UnserializableValueError:
+        refused = self.dumped[name]
+        if refused is not None and not isinstance(refused, NoPlainValueError):
+            return refused
+        kind = type(self.model.__dict__[name]).__name__
+        why = f"is not accepted again: {error}" if error else "is something else when it is read back"
+        return _refusal(
+            self.model,
+            name,
+            f"holds a {kind}, written as {self.written[name]!r:.80}, which {why}. Exclude the field and give it a "
+            f"default, or give it a serializer and a validator that understand each other.",
+        )
+
+    def _typed(self, dumped: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+        """What an author's serializer gave; the values that it left as pydantic dumps them are written with types."""
+        return {
+            n: _written(self.model, n, values[n], self.serializer) if n in values and self._is_dump(v, values[n]) else v
+            for n, v in dumped.items()
+        }
+
+    def _is_dump(self, dumped: Any, value: Any) -> bool:
+        try:
+            return to_jsonable_python(value, by_alias=False, fallback=self.serializer.serialize_value) == dumped
+        except Exception:  # noqa: BLE001  # whatever compares or dumps in its own way is the author's
+            return False
+
+
+def _plain_fields(model: BaseModel, form: Form) -> dict[str, Any]:
+    if form.is_flat:
+        values = model.__dict__
+        return {name: values[name] for name in form.fields}
+    return model.__pydantic_serializer__.to_python(
+        model, mode="json", include=form.names, by_alias=False, warnings=False, fallback=_nothing
+    )
+
+
+def _nothing(value: Any) -> None:
+    """A result of a `StopEvent` is written beside the fields."""
+
+
+def _with_dynamic(model: BaseModel, fields: dict[str, Any], serializer: WritesValues) -> dict[str, Any]:
+    extra = model.__pydantic_extra__
+    if extra:
+        fields["_data"] = _dynamic(model, serializer)
+    private = model.__pydantic_private__
+    if private and private.get("_result") is not None:
+        fields["result"] = _written(model, "result", private["_result"], serializer)
+    return fields
+
+
+def _dynamic(model: BaseModel, serializer: WritesValues) -> Any:
+    extra = dict(model.__pydantic_extra__ or {})
+    try:
+        return serializer.serialize_value(extra)
+    except ValueError:
+        return _each(model, extra, serializer)  # which names the field
+
+
+def _each(model: BaseModel, values: dict[str, Any], serializer: WritesValues) -> dict[str, Any]:
+    return {name: _written(model, name, value, serializer) for name, value in values.items()}
+
+
+def _written(model: BaseModel, name: str, value: Any, serializer: WritesValues) -> Any:
+    try:
+        return serializer.serialize_value(value)
+    except ValueError as error:
+        kind = type(error) if isinstance(error, UnserializableValueError) else UnserializableValueError
+        raise kind(f"{type(model).__name__}.{name}: {error}") from error
+
+
+def _refusal(model: BaseModel, name: str, text: str) -> UnserializableValueError:
+    return UnserializableValueError(f"Failed to serialize value: {type(model).__name__}.{name} {text}")
