@@ -199,9 +199,10 @@ class RunIdFilter(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let the record pass, with ids."""
+        """Let the record pass, with ids; those that it came with stay, since the engine's own tell of their run."""
         for name, value in _ids().items():
-            setattr(record, name, value)
+            if not getattr(record, name, ""):
+                setattr(record, name, value)
         return True
 
 

@@ -114,9 +114,10 @@ class Logging(Workflow):
 async def test_the_applications_logs_say_which_attempt_wrote_them(
     spans: SpanLog, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.handler.addFilter(workflows_otel.RunIdFilter())
+    caplog.handler.addFilter(ids := workflows_otel.RunIdFilter())
     handler = Logging().run()
     by_structlog = await handler
+    caplog.handler.removeFilter(ids)
     say = spans.named("run_step say").get_span_context()
     assert say is not None
     wanted = {"run_id": handler.run_id, "step": "say", "attempt": 1}
@@ -131,3 +132,9 @@ def test_outside_every_run_the_ids_are_empty() -> None:
     assert workflows_otel.RunIdFilter().filter(record)
     assert [record.__dict__[name] for name in ("run_id", "step", "trace_id")] == ["", "", ""]
     assert workflows_otel.add_run_ids(None, "info", {"event": "x"}) == {"event": "x"}
+
+
+def test_an_id_that_a_log_line_brings_along_stays() -> None:
+    record = logging.makeLogRecord({"msg": "a run was stuck", "run_id": "slow"})
+    assert workflows_otel.RunIdFilter().filter(record)
+    assert record.__dict__["run_id"] == "slow"
