@@ -182,6 +182,16 @@ def local_model() -> BaseModel:
     return Local()
 
 
+def local_component() -> Any:
+    class Component:
+        class_name = "component"
+
+        def to_dict(self) -> dict[str, Any]:
+            return {}
+
+    return Component()
+
+
 def circle() -> dict[str, Any]:
     found: dict[str, Any] = {}
     found["self"] = found
@@ -196,6 +206,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         r"Carrier\.loose: .*builtin_function",
     ),
     "local class": (lambda: Event(held=local_model()), r"Event\.held: .*Local, which could not be read back"),
+    "local component": (lambda: [local_component()], "Component, which could not be read back"),
     "left out and needed": (lambda: keep.Hidden(key="k"), r"Hidden\.key is excluded from dumps, and no model"),
     "circle": (circle, "holds itself"),
 }

@@ -75,7 +75,7 @@ class BaseSerializer(ABC):
 
 
 class JsonSerializer(BaseSerializer):
-    """JSON that keeps models, dataclasses, enums, dates, bytes, sets and tuples what they were, or refuses to write them.
+    """JSON that keeps models, dataclasses, enums, dates, bytes, sets and tuples what they were, or does not write them.
 
     A model is read as it was written, whatever its aliases, strictness, validators and computed fields say. Where its
     author has a word on dumps (`exclude=True`, a serializer of a field or of the model), that word counts. Private
@@ -233,7 +233,8 @@ class JsonSerializer(BaseSerializer):
         cls = type(model)
         # One that holds others of classes that only they know, such as a node with its score, cannot read itself.
         if _is_component(model) and hasattr(model, "from_dict") and not holds_other_classes(model):
-            return {"__is_component": True, "value": cast(Any, model).to_dict(), "qualified_name": _name_of(cls)}
+            content = cast(Any, model).to_dict()
+            return {"__is_component": True, "value": content, "qualified_name": self._readable_name(cls)}
         return {"__is_pydantic": True, **written_model(model, self), **self._names_of(cls)}
 
     def _names_of(self, cls: type[BaseModel]) -> dict[str, Any]:
@@ -299,7 +300,7 @@ class JsonSerializer(BaseSerializer):
 
     def _object(self, value: Any, kind: type) -> Any:
         if _is_component(value):
-            return {"__is_component": True, "value": value.to_dict(), "qualified_name": _name_of(kind)}
+            return {"__is_component": True, "value": value.to_dict(), "qualified_name": self._readable_name(kind)}
         if is_dataclass(value) and not isinstance(value, type):
             content = {name: self.serialize_value(v) for name, v in dataclass_fields(value).items()}
             return {"__is_dataclass": True, "value": content, "qualified_name": self._readable_name(kind)}

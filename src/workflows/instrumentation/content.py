@@ -71,7 +71,7 @@ class ContentPolicy:
     Attributes:
         mode: `off`, `types` or `full`.
         max_chars: Longest text of one value, in characters, markers included; at least 256. Of what a value holds, no
-            more than 1,024 values are shown.
+            more than 512 values are shown.
         redact: Called with the dotted path ("" for the whole, `user.name`, `items.0`, `exception.message`) and the
             value, before it is encoded; what it returns is shown instead. Where it raises, nothing is shown.
         hide_inputs: Inputs are captured as in mode `off`.

@@ -36,7 +36,7 @@ MAX_DEPTH = 12
 LONGEST_KEY = 256
 VECTOR_LENGTH = 64  # as many numbers in a row are an embedding, not something to read
 SMALL_INT_BITS = 128
-MOST_VALUES = 1024
+MOST_VALUES = 512
 """Values in one payload, containers included: what a payload is made of must not decide how long its walk takes."""
 
 LOOK_AHEAD = 512  # a secret that begins before the cut is still seen whole

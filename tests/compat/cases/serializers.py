@@ -91,7 +91,7 @@ def events_are_rebuilt():
 
 @case({"__is_component": True, "value": {"x": 1}, "qualified_name": f"{NAME}.Component"})
 def a_component_is_written_with_its_class():
-    return json.loads(JsonSerializer().serialize(Component(1)))
+    return json.loads(JsonSerializer(allowed_types=[Component]).serialize(Component(1)))
 
 
 @case(["Component", 1])
