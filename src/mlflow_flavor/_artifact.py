@@ -130,8 +130,12 @@ def human_events(workflow: Workflow) -> list[str]:
 
 
 def asks_people(workflow: Workflow, code: ModelCode) -> bool:
-    """Whether runs may stop for an answer from outside: by their events, or by a wait in the model's own source."""
-    if human_events(workflow):
+    """Whether runs may stop for an answer from outside: by their events, or by a wait in the model's own source.
+
+    A step that takes a `Context` may give it to a function of another package, which waits with it.
+    """
+    steps = workflow._spec.steps.values()  # pyright: ignore[reportPrivateUsage]  # there is no public way
+    if human_events(workflow) or any(step.context_parameter for step in steps):
         return True
     scripts = [code.script, *(code.code.rglob("*.py") if code.code is not None else ())]
     return any("wait_for_event" in script.read_text(encoding="utf-8") for script in scripts)

@@ -10,7 +10,7 @@ from typing import Any
 import mlflow
 from mlflow.entities import LiveSpan, Span, SpanStatus, SpanStatusCode, SpanType
 
-from mlflow_flavor._compat import HAS_LOG_LEVEL, SpanToken, attach, detach
+from mlflow_flavor._compat import HAS_LOG_LEVEL, SpanToken, attach, detach, set_facts
 from mlflow_flavor._links import link_causes, link_left_trace, link_previous_attempt
 from mlflow_flavor._payloads import (
     EventCaptures,
@@ -195,15 +195,21 @@ def start_span(
     facts: dict[str, Any],
     inputs: Shown | None = None,
     span_type: str = SpanType.TASK,
+    *,
+    experiment: str | None = None,
 ) -> Span:
-    """A child of `parent`, or of the current span, that starts at `at_ns`; nothing is made current."""
+    """A child of `parent`, or of the current span, that starts at `at_ns`; nothing is made current.
+
+    A trace that it begins is of `experiment`, by default of the active one.
+    """
     span = mlflow.start_span_no_context(
         name,
         span_type=span_type,
         parent_span=parent,  # pyright: ignore[reportArgumentType]  # MLflow takes its own NoOpSpan here as well
-        attributes={**facts, **content("inputs", inputs)},
+        experiment_id=experiment,
         start_time_ns=at_ns,
     )
+    set_facts(span, facts, content("inputs", inputs))
     set_media(span, "inputs", inputs)
     return span
 
@@ -213,8 +219,9 @@ def end_span(
 ) -> None:
     """End a span with what is known by then."""
     set_media(span, "outputs", outputs)
+    set_facts(span, facts, content("outputs", outputs))
     live: Any = span  # MLflow's stand-in for a span that is not recorded can be ended as well
-    live.end(attributes={**facts, **content("outputs", outputs)}, status=status, end_time_ns=at_ns)
+    live.end(status=status, end_time_ns=at_ns)
 
 
 def step_facts(record: StepStarted) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -88,20 +88,37 @@ def different_code(trace: Trace, root: Span, started: RunStarted, config: str) -
 
 
 def different_run(
-    trace: Trace, root: Span, recorder: RunRecorder, policy: ContentPolicy, config: str
+    segments: Sequence[tuple[Trace, Span]], recorder: RunRecorder, policy: ContentPolicy, config: str
 ) -> tuple[list[Difference], list[Difference]]:
-    """What differs in the code, and in what it did; `root` is the span of the run in its trace."""
-    started, ended = recorder.of(RunStarted)[0], recorder.of(RunEnded)[-1]
-    code = list(different_code(trace, root, started, config))
-    steps = list(_different_steps(_numbered(_calls_then(trace, root)), _numbered(_calls_now(recorder, policy))))
-    if ended.error is not None:
-        outcome: object = exception_type(ended.error)
-    else:
-        outcome = _shown(show_result(ended.stop_event, policy.for_outputs())) if ended.stop_event else None
-    then = root.attributes.get(names.ERROR_TYPE) or root.outputs
-    if _plain(then) != _plain(outcome):
-        steps.append(Difference("result", root.name, then, outcome))
+    """What differs in the code, and in what it did.
+
+    Args:
+        segments: The run's traces in order, each with the span of the run in it.
+        recorder: The records of the second run.
+        policy: How its payloads are shown.
+        config: Digest of the configuration that the second run's model was loaded with.
+    """
+    (trace, root), (_, last) = segments[0], segments[-1]
+    code = list(different_code(trace, root, recorder.of(RunStarted)[0], config))
+    then = [
+        call for number, each in enumerate(segments, 1) for call in _calls_then(*each, goes_on=number < len(segments))
+    ]
+    steps = list(_different_steps(_numbered(then), _numbered(_calls_now(recorder, policy))))
+    result = last.attributes.get(names.ERROR_TYPE) or last.outputs
+    again = _result_now(recorder, policy)
+    if _plain(result) != _plain(again):
+        steps.append(Difference("result", root.name, result, again))
     return code, steps
+
+
+def _result_now(recorder: RunRecorder, policy: ContentPolicy) -> object:
+    run_id = recorder.of(RunStarted)[0].run_id
+    ended = next(iter(recorder.of(RunEnded, run_id=run_id)), None)
+    if ended is None or (ended.error is None and ended.stop_event is None):
+        return None  # it waits for a person
+    if ended.error is not None:
+        return exception_type(ended.error)
+    return _shown(show_result(ended.stop_event, policy.for_outputs())) if ended.stop_event is not None else None
 
 
 def _different_steps(then: Mapping[str, Call], now: Mapping[str, Call]) -> Iterable[Difference]:
@@ -116,20 +133,28 @@ def _different_steps(then: Mapping[str, Call], now: Mapping[str, Call]) -> Itera
             yield Difference("path", where, None, call.inputs)
 
 
-def _calls_then(trace: Trace, root: Span) -> Iterable[Call]:
+def _calls_then(trace: Trace, root: Span, *, goes_on: bool) -> Iterable[Call]:
+    """The calls in one trace of the run; those that were open when it went on in the next one are in that one too."""
     steps = [s for s in trace.data.spans if s.parent_id == root.span_id and names.STEP_EXECUTION_ID in s.attributes]
     for span in sorted(steps, key=lambda s: s.start_time_ns):
+        if goes_on and span.attributes.get(names.STEP_OUTCOME) == "suspended":
+            continue
         yield Call(str(span.attributes[names.STEP_NAME]), span.inputs, span.outputs)
 
 
 def _calls_now(recorder: RunRecorder, policy: ContentPolicy) -> Iterable[Call]:
     run_id = recorder.of(RunStarted)[0].run_id
     ends = {record.exec_id: record for record in recorder.of(StepEnded, run_id=run_id) if record.outcome in FINAL}
+    is_over = bool(recorder.of(RunEnded, run_id=run_id))
+    seen: set[str] = set()
     for record in recorder.of(StepStarted, run_id=run_id):
-        end = ends.pop(record.exec_id, None)  # a call's first attempt stands for it
-        if end is not None:
-            inputs = _shown(show_causes(record.causes, policy.for_inputs()))
-            yield Call(record.step, inputs, _shown(show_emitted(end.emitted, policy.for_outputs())))
+        end = ends.get(record.exec_id)
+        if record.exec_id in seen or (end is None and is_over):  # a call's first attempt stands for it
+            continue
+        seen.add(record.exec_id)
+        inputs = _shown(show_causes(record.causes, policy.for_inputs()))
+        outputs = _shown(show_emitted(end.emitted, policy.for_outputs())) if end is not None else None
+        yield Call(record.step, inputs, outputs)
 
 
 def _numbered(calls: Iterable[Call]) -> dict[str, Call]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportPrivateUsage=false
 # Private names are what this file is for, and most of MLflow has no types.
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -49,8 +50,11 @@ __all__ = [
     "configured_metadata",
     "detach",
     "invalid",
+    "keep_open",
     "otlp_diverts_traces",
+    "set_facts",
     "shares_provider",
+    "trace_lifetime",
     "tracing_has_begun",
 ]
 
@@ -96,6 +100,23 @@ def detach(token: SpanToken | None) -> None:
     """Undo `attach`; in another context than that of `attach` it does nothing."""
     if token is not None:
         provider.detach_span_from_context(token)
+
+
+def set_facts(span: Span, facts: Mapping[str, Any], texts: Mapping[str, str]) -> None:
+    """Set attributes of an open span, in the form in which MLflow keeps them: as JSON.
+
+    MLflow's own way sets them one by one, and makes JSON of each by an encoder of its own, on the event loop.
+
+    Args:
+        span: The span, or what stands for one that is not recorded.
+        facts: Plain data.
+        texts: What is JSON already.
+    """
+    otel_span: Any = span._span
+    otel_span.set_attributes({**{key: _as_json(value) for key, value in facts.items()}, **texts})
+
+
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def add_link(span: LiveSpan, trace_id: str, span_id: str, facts: Mapping[str, str]) -> None:
@@ -144,6 +165,20 @@ def buffer_pressure() -> float:
     return max(len(traces) / traces.maxsize, waiting)
 
 
+def trace_lifetime() -> float:
+    """Seconds after which MLflow forgets a trace that is open."""
+    return float(environment_variables.MLFLOW_TRACE_BUFFER_TTL_SECONDS.get())
+
+
+def keep_open(trace_id: str) -> None:
+    """Let an open trace's lifetime begin anew; where the user asked MLflow to end long traces, it does."""
+    manager: Any = InMemoryTraceManager.get_instance()
+    with manager._lock:
+        held = manager._traces.get(trace_id)
+        if held is not None and not hasattr(manager._traces, "timeout"):
+            manager._traces[trace_id] = held
+
+
 def _trace_exporter() -> Any:
     try:
         return provider._get_trace_exporter()
@@ -188,6 +223,11 @@ class OpenTrace:
             return cls(trace_id, info, replace(info, tags=tags, trace_metadata=metadata))
 
     @property
+    def experiment(self) -> str | None:
+        """The experiment it belongs to."""
+        return self._copy.experiment_id
+
+    @property
     def tags(self) -> Mapping[str, str]:
         """Its tags, MLflow's own included."""
         return self._copy.tags
@@ -211,6 +251,9 @@ class OpenTrace:
 
 
 # --- storing ----------------------------------------------------------------------------------------------------------
+
+PREVIEW_CHARS = 1000
+"""What MLflow shows of a payload in its list of traces."""
 
 SPANS_LOCATION: str | None = getattr(TraceTagKey, "SPANS_LOCATION", None)
 """Tag that tells readers of a trace where its spans are."""
@@ -275,7 +318,11 @@ class TraceExporter:
             if any(span.end_time_ns is None for span in held.span_dict.values()):
                 return None
             manager._traces.pop(manager._otel_id_to_mlflow_trace_id.pop(otel_id))
-        return lambda: FinishedTrace(held.to_mlflow_trace(), held.prompts)
+        return lambda: FinishedTrace(_converted(held), held.prompts)
+
+    def pause(self, seconds: float) -> None:
+        """Wait, in one of MLflow's workers, until the time is over or the queue is flushed."""
+        self._exporter._async_queue._stop_event.wait(seconds)
 
     def submit(self, work: Callable[[], None]) -> None:
         """Have one of MLflow's own workers do `work`; `mlflow.flush_trace_async_logging()` waits for it."""
@@ -300,6 +347,35 @@ class TraceExporter:
     def display(self, found: Sequence[FinishedTrace]) -> None:
         """Show stored traces in a notebook, as MLflow does."""
         self._exporter._display_handler.display_traces([each.trace for each in found])
+
+
+def _converted(held: Any) -> Trace:
+    """The trace as MLflow stores it; one whose preview MLflow cannot make is shown by the JSON of its payloads.
+
+    MLflow reads a chat out of payloads that look like one, and raises (or gives no text) where a part of a message
+    holds no text: `{"type": "text", "text": {"value": "hi"}}` of OpenAI's assistants does.
+    """
+    info: TraceInfo = held.info
+    try:
+        trace: Trace = held.to_mlflow_trace()
+    except (TypeError, AttributeError, KeyError, IndexError):
+        root = held.get_root_span()
+        info.request_preview = info.request_preview or _json_preview(root.inputs)
+        info.response_preview = info.response_preview or _json_preview(root.outputs)
+        return held.to_mlflow_trace()
+    for field, payload in (("request_preview", trace.data.request), ("response_preview", trace.data.response)):
+        if not isinstance(getattr(info, field), str | None):
+            setattr(info, field, _json_preview(payload))
+    return trace
+
+
+def _json_preview(payload: Any) -> str:
+    text = (
+        payload
+        if isinstance(payload, str)
+        else json.dumps(payload, ensure_ascii=False, separators=(",", ":"), default=str)
+    )
+    return text if len(text) <= PREVIEW_CHARS else f"{text[: PREVIEW_CHARS - 3]}..."
 
 
 # --- autologging ------------------------------------------------------------------------------------------------------

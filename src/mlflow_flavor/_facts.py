@@ -8,13 +8,17 @@ from mlflow.tracing.constant import TraceMetadataKey
 
 from workflows.instrumentation import attributes as names
 from workflows.instrumentation.records import RunEnded, RunStarted, RunSuspended
+from workflows.instrumentation.redaction import MASK, is_secret_key, mask_secrets
 
-__all__ = ["CONFIG_METADATA", "count_facts", "run_facts", "trace_metadata"]
+__all__ = ["CONFIG_METADATA", "FIRST_TRACE", "count_facts", "run_facts", "trace_metadata"]
 
 MAX_METADATA_CHARS = 250
 
 CONFIG_METADATA = "workflow.model.config_sha256"
 """Trace metadata: a digest of the configuration that the model of the run was loaded with."""
+
+FIRST_TRACE = "workflow.run.first_trace_id"
+"""Trace metadata: where a run began that goes on in this trace because it was open for long."""
 
 
 def run_facts(record: RunStarted) -> dict[str, Any]:
@@ -38,15 +42,20 @@ def run_facts(record: RunStarted) -> dict[str, Any]:
 
 
 def trace_metadata(record: RunStarted) -> dict[str, str]:
-    """Session, user and the caller's own metadata, as MLflow stores them: text, at most 250 characters."""
-    identity = record.identity
-    found = {str(key): str(value)[:MAX_METADATA_CHARS] for key, value in identity.metadata.items()}
-    session = identity.session_id or record.carriers.get("mlflow", {}).get("session")
-    if session is not None:
-        found[TraceMetadataKey.TRACE_SESSION] = session[:MAX_METADATA_CHARS]
-    if identity.user_id is not None:
-        found[TraceMetadataKey.TRACE_USER] = identity.user_id[:MAX_METADATA_CHARS]
+    """Session, user and the caller's own metadata, as MLflow stores them: text without secrets, 250 characters."""
+    identity, carried = record.identity, record.carriers.get("mlflow", {})
+    found = {str(key): _shown(str(key), str(value)) for key, value in identity.metadata.items()}
+    for key, value in (
+        (TraceMetadataKey.TRACE_SESSION, identity.session_id or carried.get("session")),
+        (TraceMetadataKey.TRACE_USER, identity.user_id or carried.get("user")),
+    ):
+        if value is not None:
+            found[key] = value[:MAX_METADATA_CHARS]
     return found
+
+
+def _shown(key: str, value: str) -> str:
+    return MASK if is_secret_key(key) else mask_secrets(value[: 2 * MAX_METADATA_CHARS])[:MAX_METADATA_CHARS]
 
 
 def count_facts(record: RunEnded | RunSuspended) -> dict[str, Any]:

@@ -8,21 +8,25 @@ than half of the CPU time. The writing itself stays MLflow's, and so do its queu
 from __future__ import annotations
 
 import logging
-import time
+import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mlflow.entities import LiveSpan
 
+from mlflow_flavor._absent import absence_remembered
 from mlflow_flavor._compat import FinishedTrace, TraceExporter
 
 __all__ = ["Handover"]
 
-TRACES_AT_ONCE = 16
+TRACES_AT_ONCE = 32
 SPANS_AT_ONCE = 500
 
-PAUSE = 0.02
-"""Seconds, in MLflow's worker, in which the traces of runs that end together come together."""
+PAUSE = 0.5
+"""Seconds, in MLflow's worker, in which the traces of runs that end together come together; flushing ends it.
+
+The spans of several traces are one request, and on a tracking server a request is what costs most.
+"""
 
 logger = logging.getLogger("workflows.mlflow")
 
@@ -53,6 +57,7 @@ class TraceWriter:
         self.exporter = exporter
         self._proven = False
         self._waiting: deque[Callable[[], FinishedTrace]] = deque()
+        self._collecting = threading.Lock()
 
     def take(self, root: LiveSpan) -> None:
         """Have the trace stored by one of MLflow's workers."""
@@ -65,21 +70,26 @@ class TraceWriter:
 
     def _store_waiting(self) -> None:
         """One such task is queued for each trace: most find that another one has stored it already."""
-        if 0 < len(self._waiting) < TRACES_AT_ONCE:
-            time.sleep(PAUSE)
-        batch: list[FinishedTrace] = []
-        spans = 0
-        while self._waiting and len(batch) < TRACES_AT_ONCE and spans < SPANS_AT_ONCE:
-            try:
-                found = self._waiting.popleft()()
-            except IndexError:  # another worker was faster
-                break
-            batch.append(found)
-            spans += len(found.trace.data.spans)
-        for experiment in dict.fromkeys(found.experiment for found in batch):
-            self._store([found for found in batch if found.experiment == experiment])
+        batch = list(self._converted(self._collect()))
+        with absence_remembered():
+            for experiment in dict.fromkeys(found.experiment for found in batch):
+                self._store([found for found in batch if found.experiment == experiment])
         if batch:
             self.exporter.display(batch)
+
+    def _collect(self) -> list[Callable[[], FinishedTrace]]:
+        """What waits, but no more than is stored at once."""
+        with self._collecting:  # while one of MLflow's workers lets traces come together, the others have nothing to do
+            if 0 < len(self._waiting) < TRACES_AT_ONCE:
+                self.exporter.pause(PAUSE)
+            return [self._waiting.popleft() for _ in range(min(len(self._waiting), TRACES_AT_ONCE))]
+
+    def _converted(self, taken: list[Callable[[], FinishedTrace]]) -> Iterator[FinishedTrace]:
+        for convert in taken:
+            try:
+                yield convert()
+            except Exception:  # whatever MLflow raises: a trace that cannot be stored must not take the others with it
+                logger.warning("MLflow cannot convert a trace of a workflow run, which is lost", exc_info=True)
 
     def _store(self, traces: list[FinishedTrace]) -> None:
         if not self._proven:
@@ -89,6 +99,10 @@ class TraceWriter:
             return
         for found in traces:
             self.exporter.store_info(found, "TRACKING_STORE")
+        for together in _of_bounded_size(traces):
+            self._store_together(together)
+
+    def _store_together(self, traces: list[FinishedTrace]) -> None:
         try:
             self.exporter.store_spans(traces)
         except Exception:  # whatever the store raises: one bad trace must not take the others with it
@@ -102,3 +116,17 @@ class TraceWriter:
         except Exception:  # whatever the store raises: MLflow keeps spans beside a trace where its store takes none
             logger.debug("the spans of %s go to its artifacts", found.trace.info.trace_id, exc_info=True)
             self.exporter.store_info(found, "ARTIFACT_REPO")
+
+
+def _of_bounded_size(traces: list[FinishedTrace]) -> Iterator[list[FinishedTrace]]:
+    """Parts of `traces` that have at most `SPANS_AT_ONCE` spans, or are one trace."""
+    part: list[FinishedTrace] = []
+    spans = 0
+    for found in traces:
+        size = len(found.trace.data.spans)
+        if part and spans + size > SPANS_AT_ONCE:
+            yield part
+            part, spans = [], 0
+        part.append(found)
+        spans += size
+    yield part

@@ -50,6 +50,7 @@ class LeftTrace:
 
     trace_id: str
     span_id: str
+    experiment: str | None
     tags: Mapping[str, str]
     metadata: Mapping[str, str]
 
@@ -62,6 +63,7 @@ class LeftTrace:
         return cls(
             root.trace_id,
             root.span_id,
+            trace.experiment if trace is not None else None,
             {key: value for key, value in tags.items() if not key.startswith("mlflow.")},
             {k: v for k, v in metadata.items() if k in HANDED_OVER or not k.startswith("mlflow.")},
         )

@@ -18,7 +18,7 @@ from mlflow_flavor._compat import FLAVOR_NAME, invalid
 from mlflow_flavor._compat_models import make_active_if_none, read_model
 from mlflow_flavor._environment import package_version
 from mlflow_flavor._model_code import ModelCode
-from mlflow_flavor._questions import model_serializer
+from mlflow_flavor._serializer import model_serializer
 from mlflow_flavor.autolog import mark_model
 from workflows import Workflow
 

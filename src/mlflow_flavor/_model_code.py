@@ -2,41 +2,37 @@
 
 The module is called `workflows_model_<16 hex>` after the bytes of the script and of its `code/` tree, so that events in
 a serialised context can be found again by any process that holds the same model. Modules of `code/` live below that
-name: two models may each bring a `helpers.py`, and neither sees the other's. That works by the `__import__` which the
-script's own `__builtins__` hold; nothing of Python's or MLflow's is patched.
+name: two models may each bring a `helpers.py`, and neither sees the other's.
 """
 
 from __future__ import annotations
 
 import ast
-import builtins
 import hashlib
 import importlib.util
 import sys
 import threading
 import weakref
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any
-
-import mlflow
-import mlflow.models
 
 from mlflow_flavor._compat import invalid
 from mlflow_flavor._compat_models import check_model_code_allowed, model_config_of_script
+from mlflow_flavor._model_imports import MODULE_PREFIX, ModelLoader, ScriptImport, StandIn, finder, top_level_names
 from workflows import Workflow
 
-__all__ = ["MODULE_PREFIX", "ModelCode", "config", "set_model", "source_digest"]
+__all__ = ["MODULE_PREFIX", "ModelCode", "config", "script_of", "set_model", "source_digest"]
 
-MODULE_PREFIX = "workflows_model_"
 DIGEST_CHARS = 16
+MODULES = "__model_modules__"
 
 # One script runs at a time: `mlflow.models.ModelConfig` reads a process-wide variable, and names are handed out here.
+FLAVOR = __name__.partition(".")[0]
+
 _running = threading.RLock()
 _slot = threading.local()
 
@@ -58,6 +54,10 @@ class Slot:
         if not isinstance(model, Workflow):
             raise invalid(f"{self.label}: set_model() needs a Workflow instance, got {type(model).__name__}.")
         self.found.append(model)
+
+    def read_config(self, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What `config()` gives in the script's modules, also when a step calls it long after the script has run."""
+        return {**(defaults or {}), **self.config}
 
     def taken(self) -> Workflow:
         """The workflow, which the script's modules then hold no more by this slot."""
@@ -90,7 +90,7 @@ def config(defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
     Unlike `mlflow.models.ModelConfig` it has defaults, and works when the model has no configuration.
     """
     slot: Slot | None = getattr(_slot, "current", None)
-    return {**(defaults or {}), **(slot.config if slot is not None else {})}
+    return (slot or Slot("the script", {})).read_config(defaults)
 
 
 def source_digest(script: Path, code: Path | None) -> str:
@@ -133,7 +133,7 @@ class ModelCode:
 
     def imports(self) -> set[str]:
         """The modules that the script and its helpers import, wherever in them; the helpers themselves left out."""
-        own = frozenset(_top_level_names(self.code))
+        own = frozenset(top_level_names(self.code))
         scripts = [self.script, *(self.code.rglob("*.py") if self.code is not None else ())]
         trees = (ast.parse(script.read_bytes()) for script in scripts)
         found = {name for tree in trees for node in ast.walk(tree) for name in _imported(node)}
@@ -170,7 +170,7 @@ class ModelCode:
         return name
 
     def _execute(self, name: str, slot: Slot) -> None:
-        importer = ScriptImport(name, self.code, slot)
+        importer = ScriptImport(name, self.code, slot.set_model, slot.read_config)
         finder.importers[name] = importer
         if finder not in sys.meta_path:
             sys.meta_path.insert(0, finder)
@@ -187,10 +187,13 @@ class ModelCode:
         if error.name is None or not isinstance(error, ModuleNotFoundError):
             return f"{self.label} could not be imported: {error}."
         missing = error.name.partition(".")[2] if error.name.startswith(MODULE_PREFIX) else error.name
-        return (
-            f"{self.label} could not import '{missing}'. "
-            f"If it is a local file, pass code_paths=['{missing.partition('.')[0]}.py']."
-        )
+        top = missing.partition(".")[0]
+        if top in top_level_names(self.code) and not error.name.startswith(MODULE_PREFIX):
+            return (
+                f"{self.label} could not import '{missing}': the model has it, but another library asked for it, to "
+                f"whom it is called otherwise. Import it in the model, and give that library its {top}.__name__."
+            )
+        return f"{self.label} could not import '{missing}'. If it is a local file, pass code_paths=['{top}.py']."
 
 
 @contextmanager
@@ -204,16 +207,21 @@ def _current(slot: Slot) -> Generator[None]:
 
 
 def _owned(name: str, workflow: Workflow) -> Workflow:
-    """The workflow, with whose end its modules are forgotten; else every load would leave some behind.
+    """The workflow, which holds its modules, and with whose end they are forgotten; else every load would leave some.
 
-    The script's own variables must not keep it: they are made to refer to it weakly, which its code cannot tell.
+    `sys.modules` gets stand-ins that do not hold them: the script's variables may hold the workflow, however they like.
     """
-    for module in _modules_of(name):
-        variables = vars(sys.modules[module])
-        for variable in [key for key, value in variables.items() if value is workflow]:
-            variables[variable] = weakref.proxy(workflow)
+    modules = {module: sys.modules[module] for module in _modules_of(name)}
+    sys.modules.update({module: StandIn(found) for module, found in modules.items()})
+    vars(workflow)[MODULES] = modules
     weakref.finalize(workflow, _forget, name).atexit = False
     return workflow
+
+
+def script_of(workflow: Workflow) -> ModuleType | None:
+    """The module of the script that set a workflow; None where no script did."""
+    modules: dict[str, ModuleType] = vars(workflow).get(MODULES, {})
+    return next((module for name, module in modules.items() if "." not in name), None)
 
 
 def _modules_of(name: str) -> list[str]:
@@ -226,112 +234,8 @@ def _forget(name: str) -> None:
         del sys.modules[module]
 
 
-class ScriptImport:
-    """`__import__` as a model's script and helpers have it.
-
-    A name that the model's `code/` directory provides is that model's own module; `mlflow` is a view of MLflow whose
-    `models.set_model` fills this script's slot; everything else is Python's business.
-    """
-
-    def __init__(self, package: str, code: Path | None, slot: Slot) -> None:
-        self._package = package
-        self._local = frozenset(_top_level_names(code))
-        models = ModuleView(mlflow.models, {"set_model": slot.set_model})
-        self._views = {"mlflow": ModuleView(mlflow, {"models": models}), "mlflow.models": models}
-
-    def __call__(
-        self,
-        name: str,
-        globals: Mapping[str, object] | None = None,
-        locals: Mapping[str, object] | None = None,
-        fromlist: Sequence[str] | None = (),
-        level: int = 0,
-    ) -> ModuleType:
-        top = name.partition(".")[0]
-        if level or (top != "mlflow" and top not in self._local):
-            return builtins.__import__(name, globals, locals, fromlist or (), level)
-        if top in self._local:
-            module = builtins.__import__(f"{self._package}.{name}", globals, locals, fromlist or (), 0)
-            return module if fromlist else sys.modules[f"{self._package}.{top}"]
-        module = builtins.__import__(name, globals, locals, fromlist or (), 0)
-        view: ModuleType | None = self._views.get(name if fromlist else "mlflow")
-        return view if view is not None else module
-
-    def builtins(self) -> dict[str, Any]:
-        """What `__builtins__` is in the model's modules."""
-        return {**vars(builtins), "__import__": self}
-
-
 def _imported(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def _top_level_names(code: Path | None) -> Iterator[str]:
-    if code is None:
-        return
-    for path in code.iterdir():
-        if path.is_dir() and path.name != "__pycache__":
-            yield path.name
-        elif path.suffix == ".py":
-            yield path.stem
-
-
-class ModuleView(ModuleType):
-    """A module with some of its names replaced, for one reader; the module itself is left as it is."""
-
-    def __init__(self, module: ModuleType, replaced: Mapping[str, object]) -> None:
-        super().__init__(module.__name__, module.__doc__)
-        vars(self).update(
-            {"__spec__": module.__spec__, "__loader__": module.__loader__, "__package__": module.__package__}
-        )
-        vars(self).update(replaced, _module=module)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(vars(self)["_module"], name)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        setattr(vars(self)["_module"], name, value)
-
-    def __dir__(self) -> list[str]:
-        return dir(vars(self)["_module"])
-
-
-class ModelLoader(SourceFileLoader):
-    """Loads a module of a model with that model's own `__import__`; leaves no compiled file in the artifact."""
-
-    def __init__(self, fullname: str, path: str, importer: ScriptImport) -> None:
-        super().__init__(fullname, path)
-        self._importer = importer
-
-    def get_code(self, fullname: str) -> CodeType | None:
-        path = self.get_filename(fullname)
-        return self.source_to_code(self.get_data(path), path)
-
-    def exec_module(self, module: ModuleType) -> None:
-        vars(module)["__builtins__"] = self._importer.builtins()
-        super().exec_module(module)
-
-
-class ModelFinder(MetaPathFinder):
-    """Finds the modules below `workflows_model_<sha>`; everything else is left to the finders after it."""
-
-    def __init__(self) -> None:
-        self.importers: dict[str, ScriptImport] = {}
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if path is None or not fullname.startswith(MODULE_PREFIX):
-            return None
-        importer = self.importers.get(fullname.partition(".")[0])
-        spec = PathFinder.find_spec(fullname, path, target)
-        if spec is not None and importer is not None and type(spec.loader) is SourceFileLoader:
-            spec.loader = ModelLoader(fullname, spec.loader.path, importer)
-            spec.cached = None
-        return spec
-
-
-finder = ModelFinder()

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-import sys
 from collections.abc import Mapping
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
+from mlflow_flavor._answers import expected_by, read_answer
 from mlflow_flavor._compat import invalid
-from mlflow_flavor._model_code import DIGEST_CHARS, MODULE_PREFIX
 from mlflow_flavor._resume import PausedRun, open_token, seal, spend
 from mlflow_flavor._rows import plain_event
+from mlflow_flavor._serializer import ModelSerializer, model_serializer
 from mlflow_flavor.token_store import TokenStore
 from workflows import Context, Workflow
-from workflows.context.serializers import BaseSerializer, JsonSerializer
+from workflows.context.serializers import JsonSerializer
 from workflows.errors import ContextSerdeError
-from workflows.events import Event, HumanResponseEvent, InternalDispatchEvent, StopEvent, WorkflowIdleEvent
+from workflows.events import Event, WorkflowIdleEvent
 from workflows.handler import WorkflowHandler
 from workflows.instrumentation.records import (
     Record,
@@ -31,9 +29,7 @@ from workflows.instrumentation.records import (
     WaitTimedOut,
 )
 
-__all__ = ["ModelSerializer", "OpenQuestions", "Questions", "model_serializer"]
-
-_MODEL_MODULE = re.compile(rf"{MODULE_PREFIX}(?P<digest>[0-9a-f]{{{DIGEST_CHARS}}})(?:_\d+)?(?P<rest>\..*)?")
+__all__ = ["AnsweredRun", "OpenQuestions", "Questions"]
 
 
 class OpenQuestions:
@@ -66,6 +62,16 @@ class OpenQuestions:
         return list(self._open.get(run_id, {}).values())
 
 
+@dataclass(frozen=True, slots=True)
+class AnsweredRun:
+    """A run that waited, read from its token, and what it is told: by the id of the wait that asked."""
+
+    context: Context[Any]
+    answers: dict[str, Event]
+    session: str | None
+    user: str | None
+
+
 class Questions:
     """What a served workflow asks people, between one call and the next.
 
@@ -89,16 +95,20 @@ class Questions:
         """Let go of a run that waits; gives what the caller is told: the questions, and the token to go on with."""
         waits = self.open.of(handler.run_id)
         snapshot = await handler.suspend()
-        asked = [{"id": w.wait_id, "event": plain_event(w.asked) if w.asked is not None else None} for w in waits]
-        paused = PausedRun(self._source, snapshot, [wait.wait_id for wait in waits], session, user)
+        asked = _asked(waits)
+        serializer = _plain_serializer(self._workflow)
+        expected = {wait.wait_id: expected_by(wait, serializer) for wait in waits if wait.wait_id in asked}
+        paused = PausedRun(self._source, snapshot, expected, session, user)
         return {
             "status": "input_required",
-            "waiting": asked,
+            "waiting": [{"id": i, "event": plain_event(event) if event else None} for i, event in asked.items()],
             "resume": await asyncio.to_thread(seal, paused, self._store),
         }
 
-    def open_request(self, resume: str) -> tuple[PausedRun, list[Event]]:
+    def open_request(self, resume: str) -> AnsweredRun:
         """The run and the answers in the parameter `resume`; a token of a store is used up, unless it is refused.
+
+        It is used up last of all: what can fail has been read by then, and of two callers one goes on.
 
         Raises:
             MlflowException: If it is malformed, or the token is not for this model, or an answer fits no question.
@@ -112,89 +122,43 @@ class Questions:
                 '"data": {...}}}}.'
             ) from error
         paused = open_token(str(token), self._source, self._store)
-        found = [self._answer(paused, wait_id, answer) for wait_id, answer in answers]
-        spend(str(token), self._store)
-        return paused, found
-
-    def go_on(self, paused: PausedRun, answers: list[Event]) -> WorkflowHandler:
-        """Start the run where it stopped, and give it the answers."""
+        found = {wait_id: self._answer(paused, wait_id, answer) for wait_id, answer in answers}
         try:
             context = Context.from_dict(self._workflow, paused.snapshot, model_serializer(self._workflow))
         except ContextSerdeError as error:
             raise invalid(f"this resume token cannot be read: {error}") from error
-        handler = self._workflow.run(ctx=context)
-        for answer in answers:
-            handler.ctx.send_event(answer)
+        spend(str(token), self._store)
+        return AnsweredRun(context, found, paused.session, paused.user)
+
+    def go_on(self, run: AnsweredRun) -> WorkflowHandler:
+        """Start the run where it stopped, and give each of its questions the answer that names it."""
+        handler = self._workflow.run(ctx=run.context)
+        for wait_id, answer in run.answers.items():
+            handler.ctx.send_event(answer, wait_id=wait_id)
         return handler
 
     def _answer(self, paused: PausedRun, wait_id: str, answer: Any) -> Event:
-        if wait_id not in paused.waits:
+        expected = paused.waits.get(wait_id)
+        if expected is None:
             raise invalid(f"no question '{wait_id}' is open: the run waits for {', '.join(paused.waits)}.")
-        classes = self._answer_classes()
-        given = cast("dict[str, Any]", answer) if isinstance(answer, dict) else {}
-        found = classes.get(str(given.get("type")))
-        if found is None:
-            raise invalid(f"answer '{wait_id}' names no event class of this workflow: {', '.join(sorted(classes))}.")
-        try:
-            return found(**given.get("data", {}))
-        except (ValidationError, TypeError) as error:
-            raise invalid(f"answer '{wait_id}' does not fit {found.__name__}: {error}") from error
-
-    def _answer_classes(self) -> dict[str, type[Event]]:
-        """The event classes that a caller may send: those of the steps, and what the model's own modules define.
-
-        A wait inside a step names its class in the body only, where nobody can look.
-        """
-        package = type(self._workflow).__module__.partition(".")[0]
-        home = package if _MODEL_MODULE.fullmatch(package) else type(self._workflow).__module__
-        modules = [m for name, m in sys.modules.items() if name == home or name.startswith(f"{home}.")]
-        defined = [item for m in modules for item in vars(m).values() if isinstance(item, type)]
-        known = [c for c in (HumanResponseEvent, *defined, *self._workflow.events) if issubclass(c, Event)]
-        return {c.__name__: c for c in known if not issubclass(c, InternalDispatchEvent | StopEvent)}
+        return read_answer(self._workflow, wait_id, expected, answer, _plain_serializer(self._workflow))
 
 
-def model_serializer(workflow: Workflow) -> BaseSerializer:
-    """What reads a snapshot into this workflow; a serializer of another kind, which its author chose, stays."""
-    own = workflow.serializer
-    return ModelSerializer(workflow, own) if type(own) is JsonSerializer else own
+def _asked(waits: list[WaitStarted]) -> dict[str, Event | None]:
+    """What a person is asked, by the id of the wait that the answer is for.
 
-
-class ModelSerializer(JsonSerializer):
-    """JSON that rebuilds the workflow's own classes only, whatever number its model's module got in this process.
-
-    Where it is not closed, it rebuilds every pydantic model that is loaded.
+    A step may stream its question and then wait: the engine tells of two waits then, its own and one of the run.
     """
-
-    def __init__(self, workflow: Workflow, like: JsonSerializer, *, closed: bool = True) -> None:
-        super().__init__()
-        vars(self).update(vars(like), _closed=closed)
-        self._module = type(workflow).__module__.partition(".")[0]
-
-    def resolve_class(self, name: str) -> type:
-        """The class of that name, in this model's module where it was in that of the model that wrote it.
-
-        Raises:
-            ValueError: If it is a class of another model, or of no model and not the workflow's.
-        """
-        theirs = _MODEL_MODULE.fullmatch(name)
-        if theirs is None:
-            return super().resolve_class(name)
-        ours = _MODEL_MODULE.fullmatch(self._module)
-        if ours is None or theirs["digest"] != ours["digest"]:
-            raise ValueError(f"Class {name} belongs to another model than {self._module}: load that version.")
-        found = _attribute(f"{self._module}{theirs['rest'] or ''}")
-        if not (isinstance(found, type) and issubclass(found, BaseModel)):
-            raise ValueError(f"Class {name} may not be rebuilt: it is no pydantic model of this model's script.")
-        return found
+    asked = {wait.wait_id: wait.asked for wait in waits}
+    calls = {wait.exec_id: wait for wait in waits if wait.kind == "call"}
+    for wait in waits:
+        if wait.question is not None and (call := calls.get(wait.question.sender)) is not None:
+            question = asked.pop(wait.wait_id)
+            asked[call.wait_id] = call.asked or question
+    return asked
 
 
-def _attribute(name: str) -> object:
-    """What a dotted name of a loaded module stands for."""
-    module, _, path = name.rpartition(".")
-    while module and module not in sys.modules:
-        module, _, head = module.rpartition(".")
-        path = f"{head}.{path}"
-    found: object = sys.modules.get(module)
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    return found
+def _plain_serializer(workflow: Workflow) -> ModelSerializer:
+    """What writes and reads the parts of a token that are not the run's own."""
+    own = workflow.serializer
+    return own if isinstance(own, ModelSerializer) else ModelSerializer(workflow, JsonSerializer())

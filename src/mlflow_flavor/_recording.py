@@ -9,6 +9,8 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import count
+from operator import itemgetter
 from typing import Any, cast
 
 from pydantic import BaseModel
@@ -16,7 +18,7 @@ from pydantic_core import to_json, to_jsonable_python
 
 from workflows.context.serializers import JsonSerializer
 
-__all__ = ["RECORDING_SPAN", "Answer", "Playback", "Recording", "Request"]
+__all__ = ["RECORDING_SPAN", "ROOT_RUN", "Answer", "ChildRuns", "Playback", "Recording", "Request", "RunPath"]
 
 RECORDING_SPAN = "workflow.recording"
 
@@ -27,6 +29,28 @@ MAX_RECORDING_BYTES = 16 * 1024 * 1024
 OF_THE_CALL = frozenset({"id", "created", "created_at", "request_id", "system_fingerprint"})
 
 _to_plain = JsonSerializer()
+
+RunPath = tuple[tuple[str, int], ...]
+"""Where a run is below the one that is reproduced: workflow, and number among its parent's runs of that workflow."""
+
+ROOT_RUN: RunPath = ()
+
+
+class ChildRuns:
+    """Finds the paths of runs, told in the order in which they start."""
+
+    def __init__(self, root_run_id: str) -> None:
+        self._paths: dict[str, RunPath] = {root_run_id: ROOT_RUN}
+        self._started: Counter[tuple[RunPath, str]] = Counter()
+
+    def started(self, run_id: str, workflow: str, parent_run_id: str) -> RunPath | None:
+        """The path of a run that starts; None if it is not below the root."""
+        above = self._paths.get(parent_run_id)
+        if above is None:
+            return None
+        self._started[above, workflow] += 1
+        path = self._paths[run_id] = (*above, (workflow, self._started[above, workflow]))
+        return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +80,20 @@ class Answer:
 
 
 class Recording:
-    """The answers of one run (segment), in the order in which they came; safe to use from several threads."""
+    """The answers of one run (segment), in the order in which they were asked for; safe to use from several threads."""
 
     def __init__(self) -> None:
         self.dropped = 0
-        self._calls: list[dict[str, Any]] = []
+        self._asked = count()
+        self._calls: list[tuple[int, dict[str, Any]]] = []
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def keep(self, request: Request, answer: object, awaited: bool) -> None:
+    def ask(self) -> int:
+        """The number of a call that is about to be made; `keep` takes it."""
+        return next(self._asked)
+
+    def keep(self, number: int, request: Request, answer: object, awaited: bool) -> None:
         """Keep an answer, while there is room.
 
         Raises:
@@ -78,18 +107,20 @@ class Recording:
                 return
             self._bytes += size
             call = {"name": request.name, "request": request.digest, "awaited": awaited, "answer": value}
-            self._calls.append(call)
+            self._calls.append((number, call))
 
     def __len__(self) -> int:
         return len(self._calls)
 
     def to_json(self) -> str:
         """The recording as text; `Playback` reads it."""
-        return json.dumps(self._calls, separators=(",", ":"))
+        with self._lock:
+            calls = [call for _, call in sorted(self._calls, key=itemgetter(0))]
+        return json.dumps(calls, separators=(",", ":"))
 
 
 class Playback:
-    """The recorded answers of a trace: the n-th time that something is asked has the n-th answer it got then.
+    """The recorded answers of a trace: the n-th time that a run asks something has the n-th answer it got then.
 
     Attributes:
         given: How many answers were given in place of calls.
@@ -97,29 +128,29 @@ class Playback:
         changed: `(call#n, answer then, answer now)` of calls that were made and answered otherwise.
     """
 
-    def __init__(self, recordings: Iterable[str], serializer: JsonSerializer, *, gives: bool) -> None:
+    def __init__(self, recordings: Iterable[tuple[RunPath, str]], serializer: JsonSerializer, *, gives: bool) -> None:
         self.given = 0
         self.missing: list[str] = []
         self.changed: list[tuple[str, object, object]] = []
         self._gives = gives
         self._serializer = serializer
-        self._answers: dict[Request, deque[Answer]] = defaultdict(deque)
+        self._answers: dict[tuple[RunPath, Request], deque[Answer]] = defaultdict(deque)
         self._asked: Counter[str] = Counter()
         self._lock = threading.Lock()
-        for text in recordings:
+        for path, text in recordings:
             for call in cast("list[dict[str, Any]]", json.loads(text)):
                 request = Request(str(call["name"]), str(call["request"]))
-                self._answers[request].append(Answer(call["answer"], bool(call["awaited"])))
+                self._answers[path, request].append(Answer(call["answer"], bool(call["awaited"])))
 
     def __len__(self) -> int:
         return sum(len(answers) for answers in self._answers.values())
 
-    def next(self, request: Request) -> Answer | None:
+    def next(self, path: RunPath, request: Request) -> Answer | None:
         """The recorded answer that a call gets in place of being made; None: make it."""
         if not self._gives:
             return None
         with self._lock:
-            answers = self._answers.get(request)
+            answers = self._answers.get((path, request))
             if not answers:
                 self.missing.append(request.name)
                 return None
@@ -140,14 +171,14 @@ class Playback:
         """
         return self._serializer.deserialize_value(answer.value)
 
-    def compare(self, request: Request, answer: object) -> None:
+    def compare(self, path: RunPath, request: Request, answer: object) -> None:
         """Note a call that was made and gave something else than it did then."""
         if self._gives:
             return
         with self._lock:
             self._asked[request.name] += 1
             where = f"{request.name}#{self._asked[request.name]}"
-            answers = self._answers.get(request)
+            answers = self._answers.get((path, request))
             then = answers.popleft() if answers else None
         if then is None:
             return

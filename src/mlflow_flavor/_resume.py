@@ -17,6 +17,7 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
+from mlflow_flavor._answers import Expected
 from mlflow_flavor._compat import invalid
 from mlflow_flavor._compat_models import in_serving_process
 from mlflow_flavor.token_store import TokenStore
@@ -43,14 +44,14 @@ class PausedRun:
     Attributes:
         source: Digest of the model's source.
         snapshot: The run's context.
-        waits: Ids of the open waits.
+        waits: The open waits, oldest first: by id, what answers them.
         session: The run's session.
         user: The run's user.
     """
 
     source: str
     snapshot: dict[str, Any]
-    waits: list[str]
+    waits: dict[str, Expected]
     session: str | None = None
     user: str | None = None
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from mlflow_flavor._compat import invalid
@@ -28,41 +29,68 @@ def rows_of(data: object, start: type[StartEvent], names: Sequence[str] = ()) ->
         MlflowException: If it is none of these, is empty, or a row has a field that the start event lacks.
     """
     fields = tuple(start.model_fields) or tuple(names)
-    rows = [_row(item, fields, start, number) for number, item in enumerate(_items(data), 1)]
+    rows = [_row(item, fields, start, number) for number, item in enumerate(_items(data, start), 1)]
     if not rows:
-        raise invalid(f"There is no row to predict. Pass the fields of {start.__name__} as a dict.")
+        known = f" ({', '.join(fields)}); MLflow leaves out what the signature does not name" if fields else ""
+        raise invalid(f"There is no row to predict. Pass the fields of {start.__name__} as a dict{known}.")
     if start.model_fields:
         for number, row in enumerate(rows, 1):
             _check_names(row, start, number)
     return rows
 
 
-def _items(data: object) -> Iterable[object]:
+def _items(data: object, start: type[StartEvent]) -> Iterable[object]:
     if data is None:
         return [{}]
     if hasattr(data, "to_dict") and hasattr(data, "columns"):  # a DataFrame, which only its owner need import
         frame: Any = data
-        return [_without_missing(row) for row in frame.to_dict(orient="records")]
+        nullable = {name for name, field in start.model_fields.items() if _needs_none(field)}
+        rows: list[Row] = [_without_missing(row, nullable) for row in frame.to_dict(orient="records")]
+        if rows or len(frame.columns) or any(field.is_required() for field in start.model_fields.values()):
+            return rows
+        return [Row()] * max(len(frame), 1)  # MLflow makes a frame without columns, and maybe without rows, of `{}`
     if isinstance(data, list | tuple):
         return cast("Sequence[object]", data)
     return [data]
 
 
-def _without_missing(row: Mapping[Any, Any]) -> Row:
-    """A DataFrame's row with plain values; what is missing (None, NaN) is left out."""
-    found: Row = {}
-    for name, value in row.items():
-        plain = value.item() if hasattr(value, "item") and not hasattr(value, "__len__") else value
-        if plain is not None and plain == plain:  # NaN differs from itself
-            found[str(name)] = plain
-    return found
+def _needs_none(field: FieldInfo) -> bool:
+    """Whether a field has to be given, and may be None."""
+    return field.is_required() and type(None) in get_args(field.annotation)
+
+
+def _without_missing(row: Mapping[Any, Any], nullable: Container[str]) -> Row:
+    """A DataFrame's row with plain values; what is missing (None, NaN) is left out, where that is not a value."""
+    plain = {str(name): _plain_cell(value) for name, value in row.items()}
+    found = {name: None if _is_nan(value) else value for name, value in plain.items()}
+    return {name: value for name, value in found.items() if value is not None or name in nullable}
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and value != value
+
+
+def _plain_cell(value: Any) -> Any:
+    """A value as Python has it: MLflow's server hands lists, and single values, as arrays of numpy's."""
+    kind = cast("type[Any]", value.__class__)
+    if kind.__name__ in ("NaTType", "NAType"):
+        return None
+    if kind.__module__ == "numpy" and hasattr(value, "item"):
+        return _plain_cell(value.tolist() if kind.__name__ == "ndarray" else value.item())
+    if hasattr(value, "to_pydatetime"):  # a Timestamp of pandas
+        return value.to_pydatetime()
+    if kind is list:
+        return [_plain_cell(item) for item in value]
+    if kind is dict:
+        return {key: _plain_cell(item) for key, item in value.items()}
+    return value
 
 
 def _row(item: object, fields: Sequence[str], start: type[StartEvent], number: int) -> Row:
     if isinstance(item, BaseModel):
         return dict(item)
     if isinstance(item, Mapping):
-        return {str(name): value for name, value in cast("Mapping[object, Any]", item).items()}
+        return {str(name): _plain_cell(value) for name, value in cast("Mapping[object, Any]", item).items()}
     if len(fields) == 1:
         return {fields[0]: item}
     shape = f"a dict with the fields {', '.join(fields)}" if fields else "a dict"

@@ -13,8 +13,17 @@ from mlflow.entities import LiveSpan, Span, SpanEvent, SpanStatus, SpanStatusCod
 from mlflow.tracing.constant import TraceMetadataKey
 
 from mlflow_flavor._calls import CallSpans, end_span, start_span
-from mlflow_flavor._compat import attach, attachment, configured_metadata, detach
-from mlflow_flavor._facts import CONFIG_METADATA, count_facts, run_facts, trace_metadata
+from mlflow_flavor._compat import (
+    OpenTrace,
+    attach,
+    attachment,
+    configured_metadata,
+    detach,
+    keep_open,
+    set_facts,
+    trace_lifetime,
+)
+from mlflow_flavor._facts import CONFIG_METADATA, FIRST_TRACE, count_facts, run_facts, trace_metadata
 from mlflow_flavor._handover import Handover
 from mlflow_flavor._links import link_previous_segment
 from mlflow_flavor._live import LeftTrace, publish
@@ -33,7 +42,9 @@ from mlflow_flavor._payloads import (
 from mlflow_flavor._recording import RECORDING_SPAN, Recording
 from mlflow_flavor._rows import plain_fields
 from mlflow_flavor._settings import AutologSettings
+from workflows.context.serializers import JsonSerializer
 from workflows.errors import WorkflowTimeoutError
+from workflows.events import Event
 from workflows.instrumentation import attributes as names
 from workflows.instrumentation.content import capture_fields, exception_type
 from workflows.instrumentation.records import (
@@ -53,6 +64,7 @@ from workflows.instrumentation.records import (
     WaitStarted,
     WaitTimedOut,
 )
+from workflows.instrumentation.redaction import mask_secrets
 from workflows.instrumentation.scope import current_attempt
 
 __all__ = ["RunSpans"]
@@ -66,6 +78,9 @@ INPUT_SPAN = "workflow.input"
 NAME_TAG = "workflow"
 OUTCOME_TAG = "outcome"
 
+# What a run that is resumed, maybe in another process, takes over from its trace.
+HANDED_ON = {"session": TraceMetadataKey.TRACE_SESSION, "user": TraceMetadataKey.TRACE_USER}
+
 # What a run's end says about a call that is still open, and about an attempt that never told its own end.
 CUT_SHORT: Mapping[RunOutcome, str] = {
     "completed": "abandoned",
@@ -75,6 +90,14 @@ CUT_SHORT: Mapping[RunOutcome, str] = {
     "suspended": "suspended",
     "interrupted": "interrupted",
 }
+
+
+def _written(start: Event) -> str:
+    """A start event as text that `reproduce` reads; its fields alone where one is of a class that cannot be written."""
+    try:
+        return JsonSerializer().serialize(start)
+    except (ValueError, TypeError):
+        return json.dumps(plain_fields(start))
 
 
 class RunSpans:
@@ -97,14 +120,18 @@ class RunSpans:
         self._calls: dict[str, CallSpans] = {}
         self._asked: dict[str, WaitStarted] = {}
         self._unhandled = 0
-        self._session = record.identity.session_id or record.carriers.get("mlflow", {}).get("session")
-        # Previews, tags and metadata belong to a whole trace: only the run that began the trace may set them.
+        # Previews are of a whole trace: only the run that began it sets them. Below a span of somebody else's (a
+        # request, a test) the first outermost run of the trace gives it what nobody else did.
         self._owns_trace = self.is_live and self.root.parent_id is None
+        self._labels_trace = self._owns_trace or (self.is_live and record.parent is None and self._is_first())
+        # What the caller gave to `mlflow.tracing.context()` is on the trace already, and wins.
+        self._metadata = {**trace_metadata(record), **configured_metadata()}
         # Never detached: it is the run's own context, which every attempt inherits and which ends with the run.
         attach(self.root)
         if self._owns_trace:
-            self._label(record)
             self._record_input(record)
+        if self._labels_trace:
+            self._label(record)
             self._set_timers()
         self.recording = Recording() if settings.record_calls and self.is_live else None
 
@@ -131,8 +158,8 @@ class RunSpans:
             return call.carrier
         if not self.is_live:
             return None
-        session = {"session": self._session} if self._session else {}
-        return {"trace_id": self.root.trace_id, "span_id": self.root.span_id, **session}
+        handed = {name: self._metadata[key] for name, key in HANDED_ON.items() if key in self._metadata}
+        return {"trace_id": self.root.trace_id, "span_id": self.root.span_id, **handed}
 
     def note(self, exec_id: str, name: str, fields: Mapping[str, Any]) -> None:
         """Show what an attempt says of itself on its span."""
@@ -143,7 +170,11 @@ class RunSpans:
 
     def attribute(self, model_id: str, config: str) -> None:
         """Name the logged model whose run this is, and the configuration it was loaded with."""
-        if self._owns_trace:
+        if not self.is_live:
+            return
+        set_facts(self.root, {TraceMetadataKey.MODEL_ID: model_id}, {})
+        trace = OpenTrace.of(self.root.trace_id)
+        if trace is not None and CONFIG_METADATA not in trace.metadata:  # the outermost run of a model's is the first
             self._update_trace(metadata={TraceMetadataKey.MODEL_ID: model_id, CONFIG_METADATA: config})
 
     def close(self, at_ns: int | None) -> None:
@@ -157,7 +188,7 @@ class RunSpans:
 
     # --- the run ------------------------------------------------------------------------------------------------------
 
-    def _open(self, record: RunStarted, at_ns: int) -> Span:
+    def _open(self, record: RunStarted, at_ns: int, experiment: str | None = None) -> Span:
         start, content = record.start_event, self._settings.content
         captured = self._captures.again(start, content.for_inputs()) if start is not None else None
         facts: dict[str, Any] = {**run_facts(record), names.RUN_SEGMENT: self._segment}
@@ -168,20 +199,26 @@ class RunSpans:
         self._inputs = shown_of(captured)
         span_type = SpanType.AGENT if record.span_kind == "AGENT" else self._settings.run_span_type
         # Its parent, if any, is the span that is current where `run()` was called: a calling step, a request, a test.
-        return start_span(f"{record.workflow}.run", None, at_ns, facts, self._inputs, span_type)
+        name = f"{record.workflow}.run"
+        return start_span(name, None, at_ns, facts, self._inputs, span_type, experiment=experiment)
 
     def _label(self, record: RunStarted) -> None:
         tags = {NAME_TAG: record.workflow}
         if record.identity.tags:
-            tags["tags"] = ", ".join(record.identity.tags)
-        # What the caller gave to `mlflow.tracing.context()` is on the trace already, and wins.
-        taken = configured_metadata()
-        metadata = {key: value for key, value in trace_metadata(record).items() if key not in taken}
-        self._update_trace(tags=tags, metadata=metadata, request_preview=preview(self._inputs))
+            tags["tags"] = mask_secrets(", ".join(record.identity.tags))
+        trace = None if self._owns_trace else OpenTrace.of(self.root.trace_id)
+        taken = trace.metadata if trace is not None else configured_metadata()
+        metadata = {key: value for key, value in self._metadata.items() if key not in taken}
+        shown = preview(self._inputs) if self._owns_trace else None
+        self._update_trace(tags=tags, metadata=metadata, request_preview=shown)
+
+    def _is_first(self) -> bool:
+        trace = OpenTrace.of(self.root.trace_id)
+        return trace is not None and NAME_TAG not in trace.tags
 
     def _record_input(self, record: RunStarted) -> None:
         if self._settings.record_inputs and record.start_event is not None:
-            whole = attachment(json.dumps(plain_fields(record.start_event)))
+            whole = attachment(_written(record.start_event))
             span = start_span(
                 INPUT_SPAN, self.root, record.at_ns, {}, Shown({"start_event": whole}, may_hold_media=True)
             )
@@ -228,10 +265,11 @@ class RunSpans:
         return SpanStatus(SpanStatusCode.ERROR, describe(error, self._settings.content))
 
     def _conclude(self, outcome: RunOutcome, shown: str | None = None) -> None:
-        if self._owns_trace:
-            if outcome != "completed":
-                shown = f"({outcome}) {shown}" if shown else f"({outcome})"
-            self._update_trace(tags={OUTCOME_TAG: outcome}, response_preview=shown)
+        if not self._labels_trace:
+            return
+        if outcome != "completed":
+            shown = f"({outcome}) {shown}" if shown else f"({outcome})"
+        self._update_trace(tags={OUTCOME_TAG: outcome}, response_preview=shown if self._owns_trace else None)
 
     def _end_root(
         self, facts: dict[str, Any], at_ns: int | None, outputs: Shown | None = None, status: SpanStatus | None = None
@@ -264,10 +302,19 @@ class RunSpans:
     # --- while it is open for long ------------------------------------------------------------------------------------
 
     def _set_timers(self) -> None:
+        if not self._owns_trace:
+            self._stay_open()
+            return
         after = self._settings.publish_after
         if after is not None:
             self._timers.append(self._loop.call_later(after, self._publish, context=Context()))
-        self._timers.append(self._loop.call_later(self._settings.max_open, self._is_due, context=Context()))
+        due = min(self._settings.max_open, trace_lifetime() / 2)
+        self._timers.append(self._loop.call_later(due, self._is_due, context=Context()))
+
+    def _stay_open(self) -> None:
+        """See to it, now and then, that MLflow does not forget a trace that cannot be cut."""
+        keep_open(self.root.trace_id)
+        self._timers = [self._loop.call_later(trace_lifetime() / 4, self._stay_open, context=Context())]
 
     def _stop_timers(self) -> None:
         for timer in self._timers:
@@ -282,7 +329,9 @@ class RunSpans:
 
     def _is_due(self) -> None:
         self._overdue = True
-        if not self._is_busy():
+        if self._is_busy():
+            self._stay_open()
+        else:
             self._cut(self._started.at_ns + int((self._loop.time() - self._loop_started) * 1e9))
 
     def _is_busy(self) -> bool:
@@ -303,12 +352,14 @@ class RunSpans:
         """Open the next trace of the run; in an empty context, or it would become a child in the one that ended."""
         self._left, self._overdue = None, False
         self._segment += 1
-        self.root = self._open(self._started, at_ns)
+        self.root = self._open(self._started, at_ns, left.experiment)
         self.is_live = isinstance(self.root, LiveSpan)
         if not self.is_live:
             return
         left.hand_over(self.root)
-        self._update_trace(tags=left.tags, metadata=left.metadata, request_preview=preview(self._inputs))
+        self._metadata = {FIRST_TRACE: left.trace_id, **self._metadata}
+        metadata = {**left.metadata, FIRST_TRACE: self._metadata[FIRST_TRACE]}
+        self._update_trace(tags=left.tags, metadata=metadata, request_preview=preview(self._inputs))
         for call in self._calls.values():
             call.go_on(self.root, at_ns)
         self._set_timers()

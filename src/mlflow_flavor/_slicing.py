@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-__all__ = ["ModuleSlice", "slice_module"]
+__all__ = ["ModuleSlice", "quoted_names", "slice_module"]
 
 NEW_SCOPE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
@@ -18,19 +18,21 @@ class ModuleSlice:
     Attributes:
         text: Its source.
         bound: Names that its statements bind.
-        assigned: Those of them that hold a value, not a function, a class or an import.
+        made: Those of them that it makes itself; the others are imported.
         relative_import: The first import from the module's own package, which no script can run.
+        lookup: The first expression that finds names of the module only when it runs.
     """
 
     text: str
     bound: frozenset[str]
-    assigned: frozenset[str]
+    made: frozenset[str]
     relative_import: str | None
+    lookup: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A top-level statement: what it binds, what it needs, and whose attributes or items it sets."""
+    """A top-level statement: what it binds, what it needs, and to what it adds something."""
 
     text: str
     line: int
@@ -43,9 +45,9 @@ class Statement:
 def slice_module(source: str, names: Iterable[str], until_line: int | None = None) -> ModuleSlice:
     """What `names` need of a module, in the module's order.
 
-    A statement belongs to it if it binds a needed name, sets an attribute or an item of one, or is a function that a
-    decorator gives to one (`@step(workflow=Agent)`). Calls for their effect alone do not. What stands under
-    `if __name__ == "__main__":` counts as if it stood outside.
+    A statement belongs to it if it binds a needed name, sets an attribute or an item of one, or is a function or class
+    that a decorator or a base class gives to one (`@step(workflow=Agent)`, a registry's `@tool`). Calls for their
+    effect alone do not. What stands under `if __name__ == "__main__":` counts as if it stood outside.
 
     Args:
         source: The module's source.
@@ -55,7 +57,7 @@ def slice_module(source: str, names: Iterable[str], until_line: int | None = Non
     Raises:
         SyntaxError: If it is not valid Python.
     """
-    statements = [s for s in _statements(source) if until_line is None or s.line <= until_line]
+    statements = _registered([s for s in _statements(source) if until_line is None or s.line <= until_line])
     needed = set(names)
     chosen: set[int] = set()
     while True:
@@ -65,12 +67,63 @@ def slice_module(source: str, names: Iterable[str], until_line: int | None = Non
         chosen |= more
         needed.update(*(statements[n].needs for n in more))
     picked = [statements[n] for n in sorted(chosen)]
+    bound = frozenset[str]().union(*(s.binds for s in picked))
     return ModuleSlice(
         text="\n\n".join(s.text for s in picked) + "\n",
-        bound=frozenset[str]().union(*(s.binds for s in picked)),
-        assigned=frozenset[str]().union(*(s.binds for s in picked if isinstance(s.node, ast.Assign | ast.AnnAssign))),
+        bound=bound,
+        made=bound.difference(*(_imported(s.node) for s in picked)),
         relative_import=next((ast.unparse(s.node) for s in picked if _is_relative(s.node)), None),
+        lookup=next((ast.unparse(n) for s in picked for n in ast.walk(s.node) if _is_lookup(n)), None),
     )
+
+
+def _registered(statements: list[Statement]) -> list[Statement]:
+    """The statements, where those of functions and classes add to what their decorators and base classes fill."""
+    made = {name for s in statements for name in s.binds - {*_imported(s.node)}}
+    fills = {name: filled & made for s in statements for name, filled in _fills(s.node)}
+    return [replace(s, touches=s.touches | _given_to(s.node, fills)) for s in statements]
+
+
+def _fills(node: ast.stmt) -> Iterator[tuple[str, set[str]]]:
+    """Names that decorate or are base classes, and what they may add to when they do."""
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            yield node.name, {root for inner in ast.walk(node) if (root := _changed(inner)) is not None}
+        case ast.ClassDef():
+            if any(isinstance(n, ast.FunctionDef) and n.name == "__init_subclass__" for n in node.body):
+                yield node.name, {node.name}
+        case ast.Assign() | ast.AnnAssign():
+            yield from ((name, {name}) for name in _bound(_same_scope(node)))
+        case _:
+            pass
+
+
+def _changed(node: ast.AST) -> str | None:
+    match node:
+        case ast.Attribute(ctx=ast.Store()) | ast.Subscript(ctx=ast.Store()):
+            return _root(node)
+        case ast.Call(func=ast.Attribute() as method):
+            return _root(method)
+        case ast.Name(ctx=ast.Store()):
+            return node.id  # if it is of the module, by `global`
+        case _:
+            return None
+
+
+def _given_to(node: ast.stmt, fills: Mapping[str, set[str]]) -> set[str]:
+    calls: list[ast.expr] = [*getattr(node, "decorator_list", []), *getattr(node, "bases", [])]
+    roots = {_root(call.func if isinstance(call, ast.Call) else call) for call in calls}
+    return {name for root in roots if root is not None for name in fills.get(root, ())}
+
+
+def _is_lookup(node: ast.AST) -> bool:
+    match node:
+        case ast.Call(func=ast.Name(id="globals")):
+            return True
+        case ast.Subscript(slice=ast.Name(id="__name__")):
+            return ast.unparse(node.value).rpartition(".")[2] == "modules"
+        case _:
+            return False
 
 
 def _belongs(statement: Statement, needed: set[str]) -> bool:
@@ -143,18 +196,30 @@ def _bound(nodes: Iterable[ast.AST]) -> Iterator[str]:
                 pass
 
 
+def _imported(node: ast.stmt) -> Iterator[str]:
+    return _bound(n for n in _same_scope(node) if isinstance(n, ast.Import | ast.ImportFrom))
+
+
 def _needed(node: ast.stmt) -> Iterator[str]:
     for inner in ast.walk(node):
         if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
             yield inner.id
+        if isinstance(inner, ast.Call) and ast.unparse(inner.func) in ("eval", "exec"):
+            yield from (name for argument in inner.args for name in _in_strings(argument))
+    yield from quoted_names(node)
+
+
+def quoted_names(node: ast.AST) -> Iterator[str]:
+    """Names in the annotations below a node that are strings."""
+    for inner in ast.walk(node):
         for annotation in (getattr(inner, "annotation", None), getattr(inner, "returns", None)):
             if isinstance(annotation, ast.expr):
                 yield from _in_strings(annotation)
 
 
-def _in_strings(annotation: ast.expr) -> Iterator[str]:
-    """Names in the strings of an annotation, which stand for the classes they name."""
-    for inner in ast.walk(annotation):
+def _in_strings(expression: ast.expr) -> Iterator[str]:
+    """Names in the strings of an annotation, which stand for the classes they name, or of what is evaluated."""
+    for inner in ast.walk(expression):
         if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
             try:
                 quoted = ast.parse(inner.value, mode="eval")

@@ -6,15 +6,17 @@ import ast
 import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
 from mlflow_flavor._artifact import script_path
+from mlflow_flavor._cells import CellNames, is_python, names_of, plain_python
 from mlflow_flavor._compat import invalid
 from mlflow_flavor._fidelity import changed_name, class_change, instance_change
+from mlflow_flavor._model_code import script_of
 from mlflow_flavor._slicing import ModuleSlice, slice_module
 from mlflow_flavor.notebook import MARKER, script_of_cells
 from workflows import Workflow
@@ -34,14 +36,14 @@ class ModelSource:
         label: What errors call it.
         original: The class or instance that it was written from; None for a file of the caller's.
         home: Where that was defined.
-        assigned: Variables of `home` that the script sets as well.
+        made: Names of `home` that the script makes as well; what it imports is none of them.
     """
 
     text: bytes
     label: str
     original: type[Workflow] | Workflow | None = None
     home: ModuleType | None = None
-    assigned: frozenset[str] = frozenset()
+    made: frozenset[str] = frozenset()
 
     def check(self, rebuilt: Workflow) -> None:
         """Refuse a written script that makes something else than what its author holds.
@@ -56,10 +58,9 @@ class ModelSource:
         change = class_change(cls, type(rebuilt))
         if change is None and not isinstance(original, type):
             change = instance_change(original, rebuilt)
-        script = sys.modules.get(type(rebuilt).__module__)
-        if change is None and script is not None and script is not self.home:
-            name = changed_name(self.assigned, vars(self.home), vars(script))
-            change = f"{name} was changed after the line that sets it" if name is not None else None
+        script = script_of(rebuilt)
+        if change is None and script is not None:
+            change = changed_name(self.made, vars(self.home), vars(script))
         if change is not None:
             raise refused(original, change)
 
@@ -154,9 +155,11 @@ def _from_module(
         raise refused(original, f"no top-level statement of {Path(file).name} sets {root}")
     if part.relative_import is not None:
         raise refused(original, f"it needs `{part.relative_import}` of its own package")
+    if part.lookup is not None:
+        raise refused(original, f"it finds names by `{part.lookup}`, where a script would have only some")
     _refuse_secrets(original, part)
     text = f"{part.text}\n\nimport mlflow_flavor\n\nmlflow_flavor.set_model({expression})\n"
-    return ModelSource(text.encode(), WRITTEN, original, home, part.assigned - {root})
+    return ModelSource(text.encode(), WRITTEN, original, home, part.made - {root})
 
 
 def _refuse_secrets(original: object, part: ModuleSlice) -> None:
@@ -166,31 +169,37 @@ def _refuse_secrets(original: object, part: ModuleSlice) -> None:
 
 
 def _notebook_cells() -> list[str] | None:
-    """The cells that this notebook has run so far; None outside of a notebook."""
+    """The cells that this notebook has run so far, but for those that failed; None outside of a notebook."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    return None if shell is None else list(shell.history_manager.input_hist_raw)
+    if shell is None:
+        return None
+    history = shell.history_manager
+    failed = getattr(history, "exceptions", {})  # by number; IPython before 9 does not keep them
+    return [cell for number, cell in enumerate(history.input_hist_raw) if number not in failed]
 
 
 def _from_notebook(
     original: type[Workflow] | Workflow, home: ModuleType, cells: list[str], expression: str
 ) -> ModelSource:
-    marked = [cell for cell in cells if cell.lstrip().startswith(MARKER)]
+    # A cell that was run again stands for what it was: only its last run counts. One that is no Python did not run.
+    latest = {cell: plain_python(cell) for cell in reversed(cells) if is_python(plain_python(cell))}
+    marked = {cell: plain for cell, plain in reversed(latest.items()) if cell.lstrip().startswith(MARKER)}
     if not marked:
         raise refused(original, f"no cell of this notebook begins with '{MARKER}'")
+    names = names_of(marked.values())
     cls = original if isinstance(original, type) else type(original)
-    classes = {node.name for cell in marked for node in _classes_of(cell)}
-    if cls.__module__ == home.__name__ and cls.__qualname__.partition(".")[0] not in classes:
+    if cls.__module__ == home.__name__ and cls.__qualname__.partition(".")[0] not in names.bound:
         raise refused(original, f"the cell of its class does not begin with '{MARKER}'")
-    # A cell that was run again stands for what it was: only its last run counts.
-    latest = [cell for number, cell in enumerate(marked) if cell not in marked[number + 1 :]]
-    text = script_of_cells(latest, "This notebook", model=expression)
-    return ModelSource(text.encode(), WRITTEN, original, home)
+    if missing := _only_in_notebook(names, [p for c, p in latest.items() if c not in marked], vars(home)):
+        raise refused(original, f"it uses {missing}, and no cell that begins with '{MARKER}' sets that")
+    text = script_of_cells(marked, "This notebook", model=expression)
+    root = expression.partition(".")[0].removesuffix("()")
+    part = slice_module(text, [root])
+    return ModelSource(text.encode(), WRITTEN, original, home, part.made - {root})
 
 
-def _classes_of(cell: str) -> Iterator[ast.ClassDef]:
-    try:
-        tree = ast.parse("\n".join(line for line in cell.splitlines() if not line.lstrip().startswith(("%", "!", "?"))))
-    except SyntaxError:
-        return
-    yield from (node for node in tree.body if isinstance(node, ast.ClassDef))
+def _only_in_notebook(names: CellNames, others: list[str], variables: Mapping[str, object]) -> str | None:
+    """A name that the marked cells need and only the rest of the notebook has."""
+    elsewhere = names_of(others).bound if names.all_of_a_module else variables.keys()
+    return next(iter(sorted(names.needed & elsewhere)), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cache
 
 from mlflow_flavor._compat import (
     FLAVOR_NAME,
@@ -11,19 +12,21 @@ from mlflow_flavor._compat import (
     autologging_is_on,
     invalid,
     otlp_diverts_traces,
+    trace_lifetime,
 )
 from mlflow_flavor._ownership import warn_if_mixed
 from mlflow_flavor._settings import MAX_STREAM_EVENTS, AutologSettings
 from mlflow_flavor.handler import MlflowHandler, ModelAttribution
 from workflows import Workflow
 from workflows.instrumentation import add_handler
-from workflows.instrumentation.content import ContentPolicy
+from workflows.instrumentation.content import SMALLEST_LIMIT, ContentPolicy
 
 __all__ = ["autolog"]
 
 logger = logging.getLogger("workflows.mlflow")
 
 DEFAULT_STREAM_EVENTS = 64
+DEFAULT_MAX_OPEN = 1800
 
 
 def autolog(
@@ -34,7 +37,7 @@ def autolog(
     log_stream_events: bool | int = DEFAULT_STREAM_EVENTS,
     max_payload_bytes: int = 32_768,
     publish_after_seconds: float | None = 2.0,
-    max_open_seconds: float = 1800,
+    max_open_seconds: float = DEFAULT_MAX_OPEN,
     run_span_type: str = "WORKFLOW",
     record_inputs: bool = False,
     record_calls: bool = False,
@@ -50,7 +53,8 @@ def autolog(
         log_stream_events: How many streamed events a step's span shows, first and last ones first; at most 100.
         max_payload_bytes: Longest input or output of a span, in characters of JSON; longer ones are cut.
         publish_after_seconds: When an open run appears in MLflow's list; None: at its end.
-        max_open_seconds: When a run that is still open goes on in a new, linked trace.
+        max_open_seconds: When a run that is still open goes on in a new, linked trace; at the latest when half of the
+            time is over after which MLflow forgets an open trace.
         run_span_type: Type of the run's span, unless the class says `__span_kind__ = "AGENT"`.
         record_inputs: Store each run's whole input, as it is, as an attachment of its trace, for `reproduce()`.
         record_calls: Store what functions marked with `recorded` gave, as it is, in the same way.
@@ -58,29 +62,67 @@ def autolog(
     Raises:
         MlflowException: If a limit is out of range.
     """
-    warn_if_mixed()
-    limit = DEFAULT_STREAM_EVENTS if log_stream_events is True else int(log_stream_events)
-    if not 0 <= limit <= MAX_STREAM_EVENTS:
-        raise invalid(f"log_stream_events={log_stream_events!r} is out of range. Use 0 to {MAX_STREAM_EVENTS}.")
+    if not silent:
+        warn_if_mixed()
+    settings = _settings(
+        DEFAULT_STREAM_EVENTS if log_stream_events is True else log_stream_events,
+        max_payload_bytes,
+        publish_after_seconds,
+        max_open_seconds,
+        run_span_type,
+        record_inputs,
+        record_calls,
+    )
     _configure(log_traces=log_traces, disable=disable, silent=silent)
     if disable or not log_traces:
         _stop()
         return
-    handler.settings = AutologSettings(
-        content=ContentPolicy.from_environment("full", max_chars=max_payload_bytes),
-        stream_events=limit,
-        publish_after=publish_after_seconds,
-        max_open=max_open_seconds,
+    handler.settings = settings
+    handler.silent = silent
+    listen()
+    if otlp_diverts_traces() and not silent:
+        _warn_of_diverted_traces()
+
+
+@cache
+def _warn_of_diverted_traces() -> None:
+    """Once a process."""
+    logger.warning(
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set: MLflow sends its traces there and not to its own store. "
+        "Set MLFLOW_TRACE_ENABLE_OTLP_DUAL_EXPORT=true to have both"
+    )
+
+
+def _settings(
+    stream_events: int,
+    max_payload: int,
+    publish_after: float | None,
+    max_open: float,
+    run_span_type: str,
+    record_inputs: bool,
+    record_calls: bool,
+) -> AutologSettings:
+    if not isinstance(stream_events, int) or not 0 <= stream_events <= MAX_STREAM_EVENTS:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise invalid(f"log_stream_events={stream_events!r} is out of range. Use 0 to {MAX_STREAM_EVENTS}.")
+    if max_payload < SMALLEST_LIMIT:
+        raise invalid(f"max_payload_bytes={max_payload} leaves no room for a payload. Use {SMALLEST_LIMIT} or more.")
+    if publish_after is not None and publish_after < 0:
+        raise invalid(f"publish_after_seconds={publish_after} is over already. Use 0 or more, or None.")
+    lifetime = trace_lifetime()
+    if max_open <= 0 or (max_open >= lifetime and max_open != DEFAULT_MAX_OPEN):
+        raise invalid(
+            f"max_open_seconds={max_open} must be more than 0, and less than the {lifetime:g} s after which MLflow "
+            "forgets an open trace (MLFLOW_TRACE_BUFFER_TTL_SECONDS)."
+        )
+    return AutologSettings(
+        content=ContentPolicy.from_environment("full", max_chars=max_payload),
+        stream_events=stream_events,
+        publish_after=publish_after,
+        max_open=max_open,
         run_span_type=run_span_type,
         record_inputs=record_inputs,
         record_calls=record_calls,
     )
-    listen()
-    if otlp_diverts_traces() and not silent:
-        logger.warning(
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set: MLflow sends its traces there and not to its own store. "
-            "Set MLFLOW_TRACE_ENABLE_OTLP_DUAL_EXPORT=true to have both"
-        )
 
 
 @autologging_integration(FLAVOR_NAME)

@@ -9,7 +9,8 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
@@ -37,7 +38,15 @@ from mlflow_flavor._compat_models import (
     save_example,
 )
 from mlflow_flavor._compat_models import log_model as log_saved_model
-from mlflow_flavor._environment import CONDA_FILE, PYTHON_FILE, PipRequirements, package_version, write_environment
+from mlflow_flavor._environment import (
+    CONDA_FILE,
+    PYTHON_FILE,
+    PipRequirements,
+    check_requirements,
+    package_version,
+    warn_of_local_modules,
+    write_environment,
+)
 from mlflow_flavor._loading import StoredModel
 from mlflow_flavor._model_code import DIGEST_CHARS, MODULE_PREFIX, ModelCode
 from mlflow_flavor._source import model_source
@@ -65,7 +74,7 @@ def save_model(
     workflow: Source | type[Workflow] | Workflow,
     path: str | os.PathLike[str],
     *,
-    model_config: Mapping[str, Any] | str | None = None,
+    model_config: Mapping[str, Any] | Source | None = None,
     code_paths: Sequence[str | Path] | None = None,
     mlflow_model: Model | None = None,
     signature: Signature = None,
@@ -92,37 +101,39 @@ def save_model(
         input_example: Fields of a start event, or a pair of those and parameters.
         run_input_example: Run the workflow once on the example, to learn the output's type.
         pip_requirements: Every requirement; by default the distributions that the model's import statements name, in
-            the versions that are installed.
+            the versions that are installed. Only one of this and the next two can be given.
         extra_pip_requirements: Requirements beside the inferred ones.
-        conda_env: A conda environment, instead of both.
+        conda_env: A conda environment: a dict, or the path of a YAML file.
         metadata: Anything to keep with the model.
         autolog: Trace the model's runs where it is served.
         unused: What MLflow passes to every flavor and a workflow has no use for.
 
     Raises:
         TypeError: For a keyword that is neither.
-        MlflowException: If the workflow cannot be stored, the script sets none, or no script can be true to the class
-            or instance, with the reason.
+        MlflowException: If the workflow cannot be stored, the script sets none, no script can be true to the class or
+            instance, with the reason, or the requirements are given twice. `path` is then left as it was.
     """
     if unknown := sorted(unused.keys() - PASSED_BY_MLFLOW):
         raise TypeError(f"save_model() got an unexpected keyword argument '{unknown[0]}'")
     source = model_source(workflow)
     config = _read_config(model_config)
     check_config(config)
-    target = _empty_directory(path)
-    code = ModelCode(target / SCRIPT_NAME, copy_source(source.text, code_paths, target), label=source.label)
-    model = mlflow_model if mlflow_model is not None else Model()
-    if metadata is not None:
-        model.metadata = metadata
-    with tracing_context(enabled=False):
-        built = code.run(config)
-        source.check(built)
-        asks = asks_people(built, code)
-        _describe_inputs(model, built, target, asks, signature, input_example, run_input_example)
-    write_facts(built, target)
-    _add_flavors(model, built, code, config, autolog)
-    _write_mlmodel(model, target)
-    write_environment(target, code, conda_env, pip_requirements, extra_pip_requirements)
+    check_requirements(conda_env, pip_requirements, extra_pip_requirements)
+    with _new_directory(path) as target:
+        code = ModelCode(target / SCRIPT_NAME, copy_source(source.text, code_paths, target), label=source.label)
+        model = mlflow_model if mlflow_model is not None else Model()
+        if metadata is not None:
+            model.metadata = metadata
+        with tracing_context(enabled=False):
+            built = code.run(config)
+            source.check(built)
+            asks = asks_people(built, code)
+            _describe_inputs(model, built, target, asks, signature, input_example, run_input_example)
+        warn_of_local_modules(code)
+        write_facts(built, target)
+        _add_flavors(model, built, code, config, autolog)
+        _write_mlmodel(model, target)
+        write_environment(target, code, conda_env, pip_requirements, extra_pip_requirements)
 
 
 def log_model(
@@ -130,7 +141,7 @@ def log_model(
     name: str | None = None,
     *,
     artifact_path: str | None = None,
-    model_config: Mapping[str, Any] | str | None = None,
+    model_config: Mapping[str, Any] | Source | None = None,
     registered_model_name: str | None = None,
     await_registration_for: int = AWAIT_REGISTRATION_SECONDS,
     prompts: list[Any] | None = None,
@@ -253,8 +264,8 @@ class SavedModel:
         _write_mlmodel(mlflow_model, Path(path))
 
 
-def _read_config(config: Mapping[str, Any] | str | None) -> dict[str, Any]:
-    if not isinstance(config, str):
+def _read_config(config: Mapping[str, Any] | Source | None) -> dict[str, Any]:
+    if not isinstance(config, str | os.PathLike):
         return dict(config or {})
     path = Path(config)
     if not path.is_file():
@@ -265,12 +276,20 @@ def _read_config(config: Mapping[str, Any] | str | None) -> dict[str, Any]:
     return found  # pyright: ignore[reportUnknownVariableType]  # the user's own data
 
 
-def _empty_directory(path: str | os.PathLike[str]) -> Path:
+@contextmanager
+def _new_directory(path: str | os.PathLike[str]) -> Generator[Path]:
+    """An empty directory; where saving fails it is left as it was, so that the next try finds it so."""
     target = Path(path).absolute()
-    if target.exists() and any(target.iterdir()):
+    existed = target.exists()
+    if existed and any(target.iterdir()):
         raise invalid(f"Path '{path}' is not empty. Save the model into a new directory.")
     target.mkdir(parents=True, exist_ok=True)
-    return target
+    with ExitStack() as undo:
+        if existed:
+            undo.callback(target.mkdir)
+        undo.callback(shutil.rmtree, target)
+        yield target
+        undo.pop_all()
 
 
 def _describe_inputs(

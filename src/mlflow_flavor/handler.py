@@ -34,6 +34,7 @@ class MlflowHandler:
         settings: What `autolog()` was asked for.
         traced: Runs that were drawn.
         untraced: Runs that were not, for want of room.
+        silent: Nobody is warned of that.
     """
 
     name = "mlflow"
@@ -49,6 +50,7 @@ class MlflowHandler:
         self.settings = settings or AutologSettings()
         self.traced = 0
         self.untraced = 0
+        self.silent = False
         self._is_on = is_on
         self._pressure = pressure
         self._is_drawn_elsewhere = drawn_elsewhere
@@ -125,7 +127,7 @@ class MlflowHandler:
         full = self._pressure()
         if full < FULL:
             return True
-        if not self._warned:
+        if not self._warned and not self.silent:
             self._warned = True
             logger.warning(
                 "MLflow's trace buffers are %d %% full: runs are not traced until there is room (%d traced so far). "

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mlflow_flavor._cells import names_of, plain_python
 from mlflow_flavor._compat import invalid
 
-__all__ = ["MARKER", "script_from_notebook", "script_of_cells"]
+__all__ = ["MARKER", "missing_name", "script_from_notebook", "script_of_cells"]
 
 MARKER = "# [USE IN MODEL]"
 
@@ -38,7 +39,8 @@ def script_from_notebook(
         The script's path.
 
     Raises:
-        MlflowException: If it is no notebook, no cell is marked, a cell is not valid Python, or `model` is never set.
+        MlflowException: If it is no notebook, no cell is marked, one is not valid Python or uses what only a cell
+            without the mark sets, or `model` is never set.
     """
     notebook = Path(path)
     sources = ["".join(cell["source"]) for cell in _read(notebook) if cell.get("cell_type") == "code"]
@@ -57,23 +59,47 @@ def script_of_cells(sources: Iterable[str], where: str, *, marker: str = MARKER,
         model: What to set: a variable of the cells, or a call of a class of theirs.
 
     Raises:
-        MlflowException: If no cell is marked, one is not valid Python, or `model` is of none of them.
+        MlflowException: If no cell is marked, one is not valid Python or uses what only a cell without the mark sets,
+            or `model` is of none of them.
     """
-    cells = list(_marked_cells(sources, marker))
-    if not cells:
+    marked, others = _sorted_by_mark(sources, marker)
+    if not marked:
         raise invalid(f"{where} has no code cell that begins with '{marker}'. Put it first in what to take.")
-    bound: set[str] = set()
-    called = False
-    for number, source in cells:
-        tree = _parse(source, f"{where}, code cell {number}")
-        bound |= {name for node in ast.walk(tree) if (name := _bound(node)) is not None}
-        called = called or any(_sets_model(node) for node in ast.walk(tree))
-    parts = [source for _, source in cells]
-    if not called:
-        if model.rstrip("()") not in bound:
+    trees = [_parse(source, f"{where}, code cell {number}") for number, source in marked.items()]
+    names = names_of(marked.values())
+    if (found := missing_name(marked, others)) is not None:
+        name, number = found
+        raise invalid(
+            f"{where}: marked cells use '{name}', which code cell {number} sets: begin it with '{marker}' too."
+        )
+    parts = list(marked.values())
+    if not any(_sets_model(node) for tree in trees for node in ast.walk(tree)):
+        if model.rstrip("()") not in names.bound:
             raise invalid(f"No marked cell of {where} sets '{model}': mark its cell, or pass model=<its name>.")
         parts.append(f"import mlflow_flavor\n\nmlflow_flavor.set_model({model})")
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+    script = "\n\n".join(part.strip("\n") for part in parts) + "\n"
+    _parse(script, f"the script of {where}")
+    return script
+
+
+def missing_name(marked: Mapping[int, str], others: Mapping[int, str]) -> tuple[str, int] | None:
+    """A name that marked cells use and only another cell sets, with that one's number; None if there is none."""
+    needed = names_of(marked.values()).needed
+    for number, source in others.items():
+        try:
+            found = sorted(needed & names_of([source]).bound)
+        except SyntaxError:  # no Python, and nobody wants it in the script
+            continue
+        if found:
+            return found[0], number
+    return None
+
+
+def _sorted_by_mark(sources: Iterable[str], marker: str) -> tuple[dict[int, str], dict[int, str]]:
+    """The marked cells and the others, by number (from 1), without the notebook's own lines."""
+    cells = {number: (source, plain_python(source)) for number, source in enumerate(sources, 1)}
+    marked = {number: plain for number, (source, plain) in cells.items() if source.lstrip().startswith(marker)}
+    return marked, {number: plain for number, (_, plain) in cells.items() if number not in marked}
 
 
 def _read(notebook: Path) -> list[dict[str, Any]]:
@@ -85,29 +111,13 @@ def _read(notebook: Path) -> list[dict[str, Any]]:
         raise invalid(f"'{notebook}' is no notebook of format 4: {error}.") from error
 
 
-def _marked_cells(sources: Iterable[str], marker: str) -> Iterator[tuple[int, str]]:
-    """Number (from 1) and source of the marked cells, without the notebook's own lines."""
-    for number, source in enumerate(sources, 1):
-        if source.lstrip().startswith(marker):
-            lines = [line for line in source.splitlines() if not line.lstrip().startswith(("%", "!", "?"))]
-            yield number, "\n".join(lines)
-
-
 def _parse(source: str, where: str) -> ast.Module:
     try:
+        compile(source, where, "exec", dont_inherit=True)  # finds more than parsing: an `await` outside of a function
         return ast.parse(source)
     except SyntaxError as error:
-        raise invalid(f"{where}: line {error.lineno} is no plain Python ({error.msg}): {error.text}") from error
-
-
-def _bound(node: ast.AST) -> str | None:
-    match node:
-        case ast.Name(ctx=ast.Store()):
-            return node.id
-        case ast.ClassDef():
-            return node.name
-        case _:
-            return None
+        line = source.splitlines()[(error.lineno or 1) - 1 : error.lineno or 1]
+        raise invalid(f"{where}: line {error.lineno} is no plain Python ({error.msg}): {' '.join(line)}") from error
 
 
 def _sets_model(node: ast.AST) -> bool:

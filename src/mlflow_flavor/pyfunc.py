@@ -14,8 +14,7 @@ from pydantic import ValidationError
 from mlflow_flavor import _daemon
 from mlflow_flavor._compat import invalid
 from mlflow_flavor._compat_models import in_requirement_capture
-from mlflow_flavor._questions import Questions
-from mlflow_flavor._resume import PausedRun
+from mlflow_flavor._questions import AnsweredRun, Questions
 from mlflow_flavor._rows import Row, plain_chunk, plain_result, rows_of
 from mlflow_flavor.token_store import TokenStore
 from workflows import Workflow
@@ -38,8 +37,7 @@ class Job:
     """One run that is asked for: a new one from its start event, or a paused one with answers to its questions."""
 
     start: StartEvent | None
-    paused: PausedRun | None
-    answers: list[Event]
+    answered: AnsweredRun | None
     session: str | None
     user: str | None
 
@@ -152,10 +150,10 @@ class WorkflowPyfunc:
         given = params or {}
         session, user = given.get("session_id") or None, given.get("user") or None
         if resume := given.get("resume"):
-            paused, answers = self._questions.open_request(resume)
-            return [Job(None, paused, answers, session or paused.session, user or paused.user)]
+            run = self._questions.open_request(resume)
+            return [Job(None, run, session or run.session, user or run.user)]
         rows = rows_of(data, self._workflow.start_event_class, self._names)
-        return [Job(self._start_event(row, n), None, [], session, user) for n, row in enumerate(rows, 1)]
+        return [Job(self._start_event(row, n), None, session, user) for n, row in enumerate(rows, 1)]
 
     def _start_event(self, row: Row, number: int) -> StartEvent:
         start = self._workflow.start_event_class
@@ -215,8 +213,8 @@ class WorkflowPyfunc:
 
     def _begin(self, job: Job) -> WorkflowHandler:
         with context(session_id=job.session, user_id=job.user):
-            if job.paused is not None:
-                return self._questions.go_on(job.paused, job.answers)
+            if job.answered is not None:
+                return self._questions.go_on(job.answered)
             return self._workflow.run(start_event=job.start)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, overload
 
 from mlflow_flavor._compat import invalid
-from mlflow_flavor._recording import Answer, Playback, Request
+from mlflow_flavor._recording import ROOT_RUN, Answer, ChildRuns, Playback, Request, RunPath
 from mlflow_flavor.autolog import handler as drawer
 from workflows.instrumentation import add_handler
 from workflows.instrumentation.records import Record, RunStarted
@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 logger = logging.getLogger("workflows.mlflow")
 
-_playbacks: dict[str, Playback] = {}
+_playbacks: dict[str, tuple[Playback, RunPath]] = {}
 _warned: set[str] = set()
 
 
@@ -75,7 +75,7 @@ def recorded(function: Any = None, *, name: str | None = None) -> Any:
 
 def _answered(label: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     scope = current_attempt.get()
-    playback = _playbacks.get(scope.run_id) if scope is not None else None
+    playback, path = (_playbacks.get(scope.run_id) if scope is not None else None) or (None, ROOT_RUN)
     recording = drawer.recording(scope.run_id) if scope is not None else None
     if playback is None and recording is None:
         return function(*args, **kwargs)
@@ -86,14 +86,15 @@ def _answered(label: str, function: Callable[..., Any], args: tuple[Any, ...], k
         if playback is not None:
             playback.note_made(label)
         return function(*args, **kwargs)
-    if playback is not None and (answer := playback.next(request)) is not None:
+    if playback is not None and (answer := playback.next(path, request)) is not None:
         return _given(playback, answer)
+    number = recording.ask() if recording is not None else 0
 
     def keep(result: object, awaited: bool) -> None:
         if playback is not None:
-            playback.compare(request, result)
+            playback.compare(path, request, result)
         if recording is not None:
-            _keep(recording.keep, request, result, awaited)
+            _keep(functools.partial(recording.keep, number), request, result, awaited)
 
     result = function(*args, **kwargs)
     if inspect.isawaitable(result):
@@ -137,18 +138,27 @@ def _name_of(function: Any) -> str:
 
 
 class PlaybackRuns:
-    """A record handler that gives the child runs of a run the playback of their root."""
+    """A record handler that gives the child runs of a run the playback of their root.
+
+    Attributes:
+        run_ids: The runs that have it.
+    """
 
     name = "mlflow_playback"
     destination = None
 
-    def __init__(self) -> None:
-        self.run_ids: set[str] = set()
+    def __init__(self, root_run_id: str, playback: Playback) -> None:
+        self.run_ids = {root_run_id}
+        self._children = ChildRuns(root_run_id)
+        self._playback = playback
 
     def handle(self, record: Record) -> None:
         """Take the start of a run; nothing else matters."""
-        if isinstance(record, RunStarted) and (playback := _playbacks.get(record.root_run_id)) is not None:
-            _playbacks[record.run_id] = playback
+        if not isinstance(record, RunStarted) or record.parent is None or record.run_id in self.run_ids:
+            return
+        path = self._children.started(record.run_id, record.workflow, record.parent[0])
+        if path is not None:
+            _playbacks[record.run_id] = self._playback, path
             self.run_ids.add(record.run_id)
 
     def carrier(self, run_id: str) -> None:
@@ -158,9 +168,8 @@ class PlaybackRuns:
 @contextmanager
 def played_back(run_id: str, playback: Playback) -> Generator[None]:
     """Inside the block, calls of a run and of its child runs meet this playback."""
-    runs = PlaybackRuns()
-    runs.run_ids.add(run_id)
-    _playbacks[run_id] = playback
+    runs = PlaybackRuns(run_id, playback)
+    _playbacks[run_id] = playback, ROOT_RUN
     remove = add_handler(runs)
     try:
         yield

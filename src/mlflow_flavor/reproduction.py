@@ -4,7 +4,6 @@ from __future__ import annotations
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # The functions of MLflow that are called here have no types.
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,15 +19,17 @@ from mlflow_flavor import _daemon
 from mlflow_flavor._comparison import Difference, different_calls, different_environment, different_run
 from mlflow_flavor._compat import attached_text, invalid
 from mlflow_flavor._compat_models import download
+from mlflow_flavor._facts import FIRST_TRACE
 from mlflow_flavor._loading import StoredModel, config_digest
-from mlflow_flavor._questions import ModelSerializer
-from mlflow_flavor._recording import RECORDING_SPAN, Playback
+from mlflow_flavor._questions import OpenQuestions
+from mlflow_flavor._recording import RECORDING_SPAN, ROOT_RUN, ChildRuns, Playback, RunPath
 from mlflow_flavor._rows import plain_result
+from mlflow_flavor._serializer import ModelSerializer
 from mlflow_flavor.autolog import handler as drawer
 from mlflow_flavor.recorded import played_back
 from workflows import Workflow
 from workflows.context.serializers import JsonSerializer
-from workflows.events import StartEvent
+from workflows.events import StartEvent, WorkflowIdleEvent
 from workflows.instrumentation import add_handler
 from workflows.instrumentation import attributes as names
 from workflows.instrumentation.recorder import RunRecorder
@@ -36,6 +37,7 @@ from workflows.instrumentation.recorder import RunRecorder
 __all__ = ["Difference", "IncompleteInputError", "Reproduction", "reproduce"]
 
 INPUT_SPAN = "workflow.input"
+RESUMED = names.LINK_RESUMED_FROM
 
 
 class IncompleteInputError(MlflowException):
@@ -56,7 +58,7 @@ class Reproduction:
 
     Attributes:
         trace_id: The trace of the first run.
-        result: What the second run gave, as plain data; None if it failed.
+        result: What the second run gave, as plain data; None if it failed, or stopped to ask a person.
         error: What failed the second run.
         differences: What differs, causes first; empty if nothing does.
         new_trace_id: The trace of the second run; None where this process does not trace.
@@ -81,35 +83,34 @@ def reproduce(trace_id: str, *, input: Mapping[str, Any] | None = None, recorded
     changed; steps that come after it are compared only as far as their inputs are the same. Where the trace holds the
     answers of `mlflow_flavor.recorded` functions, they are compared one by one; or they are given again.
 
+    A run that waits for a person ends there, and is compared up to there. One that went on in other traces, because it
+    was open for long, is compared whole.
+
     Args:
-        trace_id: A trace of a logged model's run.
+        trace_id: A trace of a logged model's run; the first, if it has several.
         input: The start event's fields; those of the trace if left out.
         recorded: Give the recorded answers of models and tools again, and call none of them: what differs then comes
             from the code, the configuration or the environment.
 
     Raises:
         IncompleteInputError: If the trace does not hold the whole input, and none is given.
-        MlflowException: If there is no such trace, it is of no workflow run, or of no logged model; or if recorded
-            answers are asked for and it holds none.
+        MlflowException: If there is no such trace, it is of no workflow run, or of no logged model, or the run began in
+            an earlier one; or if recorded answers are asked for and it holds none.
     """
-    trace = mlflow.get_trace(trace_id)
-    if trace is None:
-        raise invalid(f"There is no trace '{trace_id}' in {mlflow.get_tracking_uri()}.")
-    root = next((s for s in trace.data.spans if names.RUN_ID in s.attributes), None)
-    if root is None:
-        raise invalid(f"Trace {trace_id} is of no workflow run.")
-    model_id = trace.info.trace_metadata.get(TraceMetadataKey.MODEL_ID)
+    then = FirstRun.read(trace_id)
+    model_id = then.trace.info.trace_metadata.get(TraceMetadataKey.MODEL_ID)
     if model_id is None:
         raise invalid(f"Trace {trace_id} names no logged model: only runs of models from load_model() can be repeated.")
-    fields = dict(input) if input is not None else _input_of(trace, root)
+    if input is None and not then.has_whole_input():
+        raise IncompleteInputError(trace_id)
     stored = StoredModel.read(download(f"models:/{model_id}", None))
     workflow = stored.load(None)
-    start = _start_event(trace, root, workflow, fields)
-    playback = _playback_of(trace, workflow, gives=recorded)
+    start = _start_event(then, workflow, input)
+    playback = _playback_of(then, workflow, gives=recorded)
     recorder = RunRecorder()
     add_handler(recorder, workflow=workflow)
     again = _daemon.call(lambda: _again(workflow, start, playback))
-    code, steps = different_run(trace, root, recorder, drawer.settings.content, config_digest(stored.config))
+    code, steps = different_run(then.segments, recorder, drawer.settings.content, config_digest(stored.config))
     environment = different_environment(stored.directory / "requirements.txt")
     return Reproduction(
         trace_id,
@@ -122,32 +123,119 @@ def reproduce(trace_id: str, *, input: Mapping[str, Any] | None = None, recorded
     )
 
 
-def _start_event(trace: Trace, root: Span, workflow: Workflow, fields: dict[str, Any]) -> StartEvent:
-    name = root.attributes.get(names.GEN_AI_WORKFLOW_NAME)
+@dataclass(frozen=True, slots=True)
+class FirstRun:
+    """The run that is repeated: its trace and, where it was open for long, those in which it went on.
+
+    Attributes:
+        segments: Each trace with the run's span in it, in order.
+    """
+
+    segments: list[tuple[Trace, Span]]
+
+    @classmethod
+    def read(cls, trace_id: str) -> FirstRun:
+        trace = mlflow.get_trace(trace_id)
+        if trace is None:
+            raise invalid(f"There is no trace '{trace_id}' in {mlflow.get_tracking_uri()}.")
+        root = _root_of(trace)
+        if root is None:
+            raise invalid(f"Trace {trace_id} is of no workflow run.")
+        if (earlier := _earlier_trace(trace, root)) is not None:
+            raise invalid(f"The run of trace {trace_id} began in trace {earlier}: reproduce that one.")
+        found = mlflow.search_traces(
+            locations=[str(trace.info.experiment_id)],
+            filter_string=f"metadata.`{FIRST_TRACE}` = '{trace_id}'",
+            order_by=["timestamp_ms ASC"],
+            return_type="list",
+        )
+        later = [(t, span) for t in found if isinstance(t, Trace) and (span := _root_of(t)) is not None]
+        return cls([(trace, root), *later])
+
+    @property
+    def trace(self) -> Trace:
+        """Where it began."""
+        return self.segments[0][0]
+
+    @property
+    def root(self) -> Span:
+        """The span of the run where it began."""
+        return self.segments[0][1]
+
+    def recorded_input(self) -> str | None:
+        """The whole input, as it was stored beside the trace."""
+        for span in self.trace.data.spans:
+            if span.name == INPUT_SPAN and isinstance(span.inputs, dict):
+                return attached_text(self.trace.info, str(span.inputs["start_event"]))
+        return None
+
+    def has_whole_input(self) -> bool:
+        """Whether the trace shows or holds the input as it was."""
+        shown = self.root.attributes.get(names.INPUT_COMPLETE) is True and isinstance(self.root.inputs, dict)
+        return shown or any(span.name == INPUT_SPAN for span in self.trace.data.spans)
+
+
+def _root_of(trace: Trace) -> Span | None:
+    return next((s for s in trace.data.spans if names.RUN_ID in s.attributes), None)
+
+
+def _earlier_trace(trace: Trace, root: Span) -> str | None:
+    """The trace in which a run began that only goes on in this one."""
+    first = trace.info.trace_metadata.get(FIRST_TRACE)
+    if first is not None or not root.attributes.get(names.RUN_SEGMENT):
+        return first
+    resumed = [link for link in getattr(root, "links", ()) if (link.attributes or {}).get(names.LINK_TYPE) == RESUMED]
+    return resumed[0].trace_id if resumed else "that is not linked here"
+
+
+def _start_event(then: FirstRun, workflow: Workflow, given: Mapping[str, Any] | None) -> StartEvent:
+    name = then.root.attributes.get(names.GEN_AI_WORKFLOW_NAME)
     if name not in (type(workflow).__name__, workflow.workflow_name):
         # MLflow names its active model where a trace is of no model at all.
-        raise invalid(f"Trace {trace.info.trace_id} is of {name}, but the model it names is {type(workflow).__name__}.")
+        trace_id = then.trace.info.trace_id
+        raise invalid(f"Trace {trace_id} is of {name}, but the model it names is {type(workflow).__name__}.")
+    text = then.recorded_input() if given is None else None
+    found: object = _serializer(workflow).deserialize(text) if text is not None else None
+    if isinstance(found, workflow.start_event_class):
+        return found
+    fields: Any = given if given is not None else (found or then.root.inputs)
     try:
-        return workflow.start_event_class(**fields)
+        return workflow.start_event_class(**dict(fields))
     except ValidationError as error:
         raise invalid(f"The input does not fit {workflow.start_event_class.__name__}: {error}") from error
 
 
-def _playback_of(trace: Trace, workflow: Workflow, *, gives: bool) -> Playback:
-    serializer = ModelSerializer(workflow, JsonSerializer(), closed=False)
-    playback = Playback(_recordings_of(trace), serializer, gives=gives)
+def _serializer(workflow: Workflow) -> JsonSerializer:
+    return ModelSerializer(workflow, JsonSerializer(), closed=False)
+
+
+def _playback_of(then: FirstRun, workflow: Workflow, *, gives: bool) -> Playback:
+    recordings = [found for trace, root in then.segments for found in _recordings_of(trace, root)]
+    playback = Playback(recordings, _serializer(workflow), gives=gives)
     if gives and not playback:
         raise invalid(
-            f"Trace {trace.info.trace_id} holds no recorded answers. Mark what asks models and tools with "
+            f"Trace {then.trace.info.trace_id} holds no recorded answers. Mark what asks models and tools with "
             "mlflow_flavor.recorded, and call mlflow_flavor.autolog(record_calls=True) where the runs are traced."
         )
     return playback
 
 
-def _recordings_of(trace: Trace) -> Iterable[str]:
-    for span in sorted(trace.data.spans, key=lambda s: s.start_time_ns):
-        if span.name == RECORDING_SPAN and isinstance(span.inputs, dict):
-            yield attached_text(trace.info, str(span.inputs["calls"]))
+def _recordings_of(trace: Trace, root: Span) -> Iterable[tuple[RunPath, str]]:
+    """What each run of the trace recorded, and where that run is below the one of `root`."""
+    children = ChildRuns(str(root.attributes[names.RUN_ID]))
+    paths: dict[str, RunPath] = {root.span_id: ROOT_RUN}
+    spans = sorted(trace.data.spans, key=lambda s: s.start_time_ns)
+    for span in spans:
+        parent = span.attributes.get(names.PARENT_RUN_ID)
+        if parent is not None and names.RUN_ID in span.attributes:
+            name = str(span.attributes[names.GEN_AI_WORKFLOW_NAME])
+            path = children.started(str(span.attributes[names.RUN_ID]), name, str(parent))
+            if path is not None:
+                paths[span.span_id] = path
+    for span in spans:
+        path = paths.get(span.parent_id or "")
+        if span.name == RECORDING_SPAN and path is not None and isinstance(span.inputs, dict):
+            yield path, attached_text(trace.info, str(span.inputs["calls"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,18 +248,16 @@ class Again:
 
 
 async def _again(workflow: Workflow, start: StartEvent, playback: Playback) -> Again:
+    """The second run, up to its end or to where it waits for a person."""
+    questions = OpenQuestions()
+    add_handler(questions, workflow=workflow)
     handler = workflow.run(start_event=start)
     with played_back(handler.run_id, playback):
         try:
+            async for event in handler.stream_events(expose_internal=True):
+                if isinstance(event, WorkflowIdleEvent) and questions.of(handler.run_id):
+                    await handler.suspend()
+                    return Again(handler.run_id, None, None)
             return Again(handler.run_id, plain_result(await handler.stop_event_result()), None)
         except Exception as error:  # noqa: BLE001  # whatever fails the run is part of what is compared
             return Again(handler.run_id, None, error)
-
-
-def _input_of(trace: Trace, root: Span) -> dict[str, Any]:
-    for span in trace.data.spans:
-        if span.name == INPUT_SPAN and isinstance(span.inputs, dict):
-            return json.loads(attached_text(trace.info, str(span.inputs["start_event"])))
-    if root.attributes.get(names.INPUT_COMPLETE) is not True or not isinstance(root.inputs, dict):
-        raise IncompleteInputError(trace.info.trace_id)
-    return dict(root.inputs)

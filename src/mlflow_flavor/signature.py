@@ -6,8 +6,8 @@ from __future__ import annotations
 # The functions of MLflow that are called here have no types.
 import types
 from collections.abc import Mapping
-from datetime import date, datetime
-from typing import Any, Literal, Union, get_args, get_origin
+from datetime import date
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Object, ParamSchema, ParamSpec, Property, Schema
@@ -21,8 +21,8 @@ __all__ = ["PARAMS", "input_names", "signature_of"]
 
 SpecType = DataType | Array | Object | Map | AnyType
 
-PARAMS = ("session_id", "user")
-"""Parameters that every model takes, beside its input; without a schema MLflow would drop them."""
+PARAMS = ("session_id", "user", "resume")
+"""Parameters that every model takes, beside its input; MLflow drops any that the signature does not name."""
 
 _SCALARS: Mapping[Any, DataType] = {
     str: DataType.string,
@@ -30,9 +30,10 @@ _SCALARS: Mapping[Any, DataType] = {
     int: DataType.long,
     float: DataType.double,
     bytes: DataType.binary,
-    datetime: DataType.datetime,
-    date: DataType.datetime,
 }
+# Dates are not among them: MLflow's datetime takes neither the ISO text of a JSON caller nor a dict that holds one.
+
+_LISTS = (list, set, tuple, frozenset)
 
 MAX_DEPTH = 4
 
@@ -48,11 +49,10 @@ def signature_of(
         output: What the example gave; the output is of any type without it.
         resumable: Runs may stop for a person: the parameter `resume` goes on with one, and then no input is needed.
     """
-    params = (*PARAMS, "resume") if resumable else PARAMS
     return ModelSignature(
         inputs=_inputs(workflow.start_event_class, example, resumable),
         outputs=_outputs(output),
-        params=ParamSchema([ParamSpec(name, DataType.string, "") for name in params]),
+        params=ParamSchema([ParamSpec(name, DataType.string, "") for name in PARAMS]),
     )
 
 
@@ -65,6 +65,8 @@ def input_names(signature: ModelSignature | None) -> list[str]:
 def _inputs(start: type[StartEvent], example: object, optional: bool) -> Schema | None:
     if start.model_fields:
         columns: list[Any] = [_column(field.alias or name, field) for name, field in start.model_fields.items()]
+        if _all_optional(start) or _taken_apart(start, columns):
+            return None  # the row comes as it is then, and our own validation is the only one
     elif example is not None:
         found: Any = infer_signature(example).inputs
         if not optional or found is None or not all(isinstance(column, ColSpec) for column in found.inputs):
@@ -75,6 +77,27 @@ def _inputs(start: type[StartEvent], example: object, optional: bool) -> Schema 
     if optional:
         columns = [ColSpec(column.type, column.name, required=False) for column in columns]
     return Schema(columns)
+
+
+def _all_optional(start: type[StartEvent]) -> bool:
+    """Whether `{}` is a row: with columns MLflow makes no row of it, nor of a dict whose only key is misspelt."""
+    return not any(field.is_required() for field in start.model_fields.values())
+
+
+def _taken_apart(start: type[StartEvent], columns: list[ColSpec]) -> bool:
+    """Whether MLflow could not hand on a row with these columns: it makes many rows of a dict that holds a dict."""
+    if any(isinstance(column.type, Array | Object) for column in columns):
+        return False  # it takes the dict for one row then
+    return any(_may_hold_more(field.annotation) for field in start.model_fields.values())
+
+
+def _may_hold_more(annotation: Any) -> bool:
+    """Whether a value of this type may be what MLflow does not count as a single one."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType, Annotated):
+        return any(_may_hold_more(arg) for arg in args)
+    found = origin or annotation
+    return found in (Any, object) or (isinstance(found, type) and issubclass(found, Mapping | date))
 
 
 def _outputs(output: object) -> Schema:
@@ -90,7 +113,10 @@ def _outputs(output: object) -> Schema:
 
 def _column(name: str, field: FieldInfo) -> ColSpec:
     annotation, optional = _without_none(field.annotation)
-    return ColSpec(_spec_type(annotation, 0), name, required=field.is_required() and not optional)
+    found = _spec_type(annotation, 0)
+    if optional and isinstance(found, DataType):
+        found = AnyType()  # of a None, MLflow's server makes the text "None", and refuses it for a number
+    return ColSpec(found, name, required=field.is_required() and not optional)
 
 
 def _spec_type(annotation: Any, depth: int) -> SpecType:
@@ -102,8 +128,9 @@ def _spec_type(annotation: Any, depth: int) -> SpecType:
         return _SCALARS.get(type(args[0]), AnyType())
     if depth >= MAX_DEPTH:
         return AnyType()
-    if origin in (list, set, tuple, frozenset) and args:
-        return Array(_spec_type(args[0], depth + 1))
+    if origin in _LISTS or annotation in _LISTS:
+        members = {arg for arg in args if arg is not ...}
+        return Array(_spec_type(members.pop(), depth + 1) if len(members) == 1 else AnyType())
     if origin is dict and args[0] is str:
         return Map(_spec_type(args[1], depth + 1))
     if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation.model_fields:

@@ -218,7 +218,7 @@ def test_a_payload_of_many_small_values_is_looked_at_in_part(limit: int, deep: b
             return 1_000_000
 
     captured = to_jsonable(Watched(), ContentPolicy(mode="full", max_chars=limit))
-    assert Watched.looked <= 1025
+    assert Watched.looked <= 513
     assert (captured.truncated, captured.complete) == (True, False)
 
 

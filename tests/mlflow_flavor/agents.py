@@ -98,3 +98,31 @@ class Inquire(Workflow):
             waiter_event=InputRequiredEvent(prefix=f"{ev.question}?"),  # pyright: ignore[reportCallIssue]
         )
         return StopEvent(result=answer["response"])
+
+
+class Item(Event):
+    name: str
+
+
+class Said(Event):
+    name: str
+    yes: bool
+
+
+class Both(Workflow):
+    """Asks two questions at once, whose answers are of one class."""
+
+    @step
+    async def split(self, ev: Ask) -> list[Item]:
+        return [Item(name=f"{name}{ev.question}") for name in ("one", "two")]
+
+    @step(num_workers=2)
+    async def ask(self, ctx: Context, ev: Item) -> Said:
+        question = InputRequiredEvent(prefix=ev.name)  # pyright: ignore[reportCallIssue]  # a dynamic field
+        answer = await ctx.wait_for_event(HumanResponseEvent, waiter_event=question, waiter_id=ev.name)
+        return Said(name=ev.name, yes=answer["response"])
+
+    @step
+    async def join(self, ctx: Context, ev: Said) -> StopEvent | None:
+        said = ctx.collect_events(ev, [Said, Said])
+        return StopEvent(result={each.name: each.yes for each in sorted(said, key=lambda s: s.name)}) if said else None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
 import mlflow_flavor
+from mlflow_flavor._compat import autologging_is_on
 from mlflow_flavor.handler import MlflowHandler
 from tests.mlflow_flavor.agents import Answer
 from tests.mlflow_flavor.fresh import Interpreter
@@ -58,6 +60,19 @@ async def test_a_run_that_mlflow_has_no_room_for_is_not_traced_at_all(
     assert "runs are not traced until there is room" in caplog.text
 
 
-def test_a_limit_out_of_range_is_refused():
-    with pytest.raises(MlflowException, match=r"log_stream_events=1000 is out of range\. Use 0 to 100"):
-        mlflow_flavor.autolog(log_stream_events=1000)
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"log_stream_events": 1000}, r"log_stream_events=1000 is out of range\. Use 0 to 100"),
+        ({"log_stream_events": "x"}, r"log_stream_events='x' is out of range"),
+        ({"max_payload_bytes": 5}, r"max_payload_bytes=5 leaves no room for a payload\. Use 256 or more"),
+        ({"publish_after_seconds": -1}, r"publish_after_seconds=-1 is over already"),
+        ({"max_open_seconds": 0}, r"max_open_seconds=0 must be more than 0"),
+        ({"max_open_seconds": 7200}, r"less than the 3600 s after which MLflow forgets an open trace"),
+    ],
+)
+def test_a_limit_out_of_range_is_refused_and_changes_nothing(limits: dict[str, Any], message: str):
+    mlflow_flavor.autolog(disable=True)
+    with pytest.raises(MlflowException, match=message):
+        mlflow_flavor.autolog(**limits)
+    assert not autologging_is_on()

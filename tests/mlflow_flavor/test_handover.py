@@ -96,6 +96,66 @@ def test_spans_that_the_store_refuses_are_kept_with_the_artifacts(
     assert [lines(trace) for trace in stored(experiment)] == [TREE] * 4
 
 
+NO_PREVIEW = """
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+class Chat(Workflow):
+    @step
+    async def chat(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result={"messages": [{"role": "assistant", "content": [{"type": "text", "text": ev.text}]}]})
+
+async def chat(text):
+    await Chat().run(text=text)
+
+asyncio.run(answer(1))
+asyncio.run(chat(5))  # MLflow reads the length of that
+asyncio.run(chat({"value": "hi"}))  # as OpenAI's assistants say it
+asyncio.run(answer(1))
+"""
+
+
+@pytest.mark.server
+def test_a_chat_that_mlflow_cannot_preview_is_stored_with_its_json(
+    interpreter: Interpreter, tmp_path: Path, experiment: str
+):
+    run_program(interpreter, NO_PREVIEW, experiment, tmp_path)
+    shown = {str(trace.info.response_preview) for trace in stored(experiment)}
+    assert shown == {
+        "QUESTION 0!",
+        '{"messages":[{"role":"assistant","content":[{"type":"text","text":5}]}]}',
+        '{"messages":[{"role":"assistant","content":[{"type":"text","text":{"value":"hi"}}]}]}',
+    }
+    assert len(stored(experiment)) == 4
+
+
+BROKEN = """
+from mlflow.tracing.trace_manager import _Trace
+
+whole = _Trace.to_mlflow_trace
+
+def of_the_second(held):
+    if held.info.request_preview == "question 1":
+        raise IndexError("of MLflow's own")
+    return whole(held)
+
+asyncio.run(answer(1))
+mlflow.flush_trace_async_logging()
+_Trace.to_mlflow_trace = of_the_second
+asyncio.run(answer(3))
+"""
+
+
+@pytest.mark.server
+def test_a_trace_that_mlflow_cannot_convert_takes_no_other_with_it(
+    interpreter: Interpreter, tmp_path: Path, experiment: str
+):
+    run_program(interpreter, BROKEN, experiment, tmp_path)
+    shown = sorted(str(trace.info.request_preview) for trace in stored(experiment))
+    assert shown == ["question 0", "question 0", "question 2"]
+    assert "MLflow cannot convert a trace of a workflow run, which is lost" in (tmp_path / "stderr.txt").read_text()
+
+
 OPEN = """
 async def run():
     await answer(2)

@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import mlflow
 import pytest
+from cachetools import TTLCache
 from mlflow.entities import Trace, TraceState
 from mlflow.tracing import context as tracing_context
+from mlflow.tracing.trace_manager import InMemoryTraceManager
 
 import mlflow_flavor
 from mlflow_flavor import _live
@@ -139,3 +141,54 @@ async def test_a_run_in_somebody_elses_trace_is_not_cut(traces: Stored, clock: V
     with mlflow.start_span("request"):
         await Slow().run(question="x")
     assert [lines(t)[:2] for t in traces()] == [["request UNKNOWN OK", "  Slow.run WORKFLOW OK"]]
+
+
+@pytest.fixture
+def forgetful(clock: VirtualClockLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow forgets open traces after an hour of the tests' clock."""
+    buffer = TTLCache(maxsize=1000, ttl=3600, timer=clock.time)
+    monkeypatch.setattr(InMemoryTraceManager.get_instance(), "_traces", buffer)
+
+
+class Long(Workflow):
+    """Two steps of five hours each."""
+
+    @step
+    async def first(self, ev: Ask) -> Plan:
+        await asyncio.sleep(18_000)
+        return Plan(text=ev.question)
+
+    @step
+    async def second(self, ev: Plan) -> StopEvent:
+        await asyncio.sleep(18_000)
+        return StopEvent(result=ev.text)
+
+
+@pytest.mark.usefixtures("forgetful")
+async def test_an_attempt_may_take_longer_than_mlflow_remembers_a_trace(traces: Stored):
+    with context(session_id="s-1"):
+        assert await Long(timeout=None).run(question="why") == "why"
+    assert [lines(t) for t in traces()] == [
+        ["Long.run WORKFLOW OK", "  first TASK OK"],
+        ["Long.run WORKFLOW OK", "  second TASK OK"],
+    ]
+    assert [t.info.tags["workflow"] for t in traces()] == ["Long"] * 2
+    assert [t.info.trace_metadata["mlflow.trace.session"] for t in traces()] == ["s-1"] * 2
+
+
+@pytest.mark.usefixtures("forgetful")
+async def test_a_run_in_somebody_elses_trace_may_take_long_as_well(traces: Stored):
+    with mlflow.start_span("request"):
+        assert await Long(timeout=None).run(question="why") == "why"
+    assert [lines(t) for t in traces()] == [
+        ["request UNKNOWN OK", "  Long.run WORKFLOW OK", "    first TASK OK", "    second TASK OK"]
+    ]
+
+
+@pytest.mark.usefixtures("clock")
+async def test_a_long_run_stays_in_its_experiment(traces: Stored, experiment: str):
+    mlflow_flavor.autolog(publish_after_seconds=None, max_open_seconds=5)
+    handler = Slow().run(question="why")
+    mlflow.set_experiment("another, which somebody made active meanwhile")
+    assert await handler == "why"
+    assert [t.info.experiment_id for t in traces()] == [experiment] * 2

@@ -270,7 +270,7 @@ def test_the_signature_comes_from_the_start_event(save: Save):
     signature = get_model_info(str(save(GREETER))).signature
     assert signature is not None
     assert json.loads(signature.to_dict()["inputs"]) == [{"type": "string", "name": "name", "required": True}]
-    assert [p["name"] for p in json.loads(signature.to_dict()["params"])] == ["session_id", "user"]
+    assert [p["name"] for p in json.loads(signature.to_dict()["params"])] == ["session_id", "user", "resume"]
 
 
 def counting(runs: Path) -> str:
@@ -304,3 +304,27 @@ def test_a_script_that_calls_our_set_model_is_a_program_as_well(save: Save, inte
     script = GREETER.replace("mlflow.models.set_model(", "import mlflow_flavor\nmlflow_flavor.set_model(")
     assert interpreter.run(script, tmp_path).returncode == 0
     assert (save(script) / "MLmodel").is_file()
+
+
+LATE = """
+from mlflow_flavor import config, set_model
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+class Late(Workflow):
+    @step
+    async def work(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=config({"k": "default", "other": 1}))
+
+set_model(Late())
+"""
+
+
+async def test_a_step_reads_the_configuration_of_its_own_model(tmp_path: Path):
+    (tmp_path / "agent.py").write_text(LATE)
+    for name in ("a", "b"):
+        mlflow_flavor.save_model(
+            tmp_path / "agent.py", tmp_path / name, model_config={"k": name}, pip_requirements=["mlflow"]
+        )
+    loaded = [mlflow_flavor.load_model(str(tmp_path / name)) for name in ("a", "b")]
+    assert [await model.run() for model in loaded] == [{"k": "a", "other": 1}, {"k": "b", "other": 1}]

@@ -47,6 +47,12 @@ async def test_a_notebooks_marked_cells_are_a_model(notebook: Callable[..., Path
         (["x = 1"], "has no code cell that begins with"),
         ([DEFINE, "agent = Echo()"], "No marked cell of tutorial.ipynb sets 'agent'"),
         ([DEFINE, "# [USE IN MODEL]\nagent = ("], "code cell 2: line 2 is no plain Python"),
+        ([DEFINE, CREATE + "\nawait agent.run()"], "code cell 2: line 3 is no plain Python .'await' outside function"),
+        ([DEFINE, CREATE + "\nfiles = !ls"], "code cell 2: line 3 is no plain Python .invalid syntax.: files = !ls"),
+        (
+            ["def clean(text):\n    return text", DEFINE.replace("ev.text", "clean(ev.text)"), CREATE],
+            r"tutorial.ipynb: marked cells use 'clean', which code cell 1 sets: begin it with '# \[USE IN MODEL\]' too",
+        ),
     ],
 )
 def test_a_notebook_that_makes_no_model_is_refused(
@@ -54,3 +60,24 @@ def test_a_notebook_that_makes_no_model_is_refused(
 ):
     with pytest.raises(MlflowException, match=message):
         mlflow_flavor.script_from_notebook(notebook(*cells), tmp_path / "agent.py")
+
+
+PROMPT = '"""You are\n! be brief\n% ok\n?\nhelp?\nend"""'
+
+
+async def test_lines_of_a_string_or_an_expression_are_no_lines_for_the_notebook(
+    notebook: Callable[..., Path], tmp_path: Path
+):
+    cell = f"# [USE IN MODEL]\nPROMPT = {PROMPT}\nLEFT = (7\n  % 4)\n!ls\nif LEFT:\n    %time\nPROMPT?"
+    cells = notebook(cell, DEFINE.replace("ev.text", "(PROMPT, LEFT)"), CREATE)
+    script = mlflow_flavor.script_from_notebook(cells, tmp_path / "agent.py")
+    mlflow_flavor.save_model(script, tmp_path / "model", pip_requirements=["mlflow"])
+    loaded = mlflow_flavor.load_model(str(tmp_path / "model"))
+    assert await loaded.run() == ("You are\n! be brief\n% ok\n?\nhelp?\nend", 3)
+
+
+def test_local_variables_of_marked_cells_may_be_called_as_those_of_others(
+    notebook: Callable[..., Path], tmp_path: Path
+):
+    cells = notebook("text = 1", DEFINE.replace("return", "text = ev.text\n        return"), CREATE)
+    assert "text = 1" not in mlflow_flavor.script_from_notebook(cells, tmp_path / "agent.py").read_text()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +147,8 @@ def test_a_token_of_other_source_is_refused():
 @pytest.mark.parametrize(
     ("kind", "data", "message"),
     [
-        ("Popen", {}, "names no event class of this workflow: Ans, Ask, "),
+        ("Popen", {}, "names no event class that answers it: Ans\\."),
+        ("Note", {"text": "hi"}, "names no event class that answers it: Ans\\."),
         ("Ans", {"ok": "perhaps"}, "does not fit Ans"),
     ],
 )
@@ -225,7 +228,7 @@ def test_a_store_holds_no_token_that_could_be_used(tmp_path: Path):
     assert asked["resume"].partition(".")[2].encode() not in (tmp_path / "tokens").read_bytes()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="only POSIX files have modes")
+@pytest.mark.skipif(os.name != "posix", reason="runs on POSIX systems, whose files have modes")
 def test_a_store_is_readable_by_its_owner_alone(tmp_path: Path):
     SqliteTokenStore(tmp_path / "tokens")
     assert stat.S_IMODE((tmp_path / "tokens").stat().st_mode) == 0o600
@@ -254,3 +257,41 @@ def test_an_answered_run_keeps_its_session(traces: Callable[[], list[Trace]]):
     model.predict({}, answered(asked, "HumanResponseEvent", response="yes"))
     assert [t.info.trace_metadata["mlflow.trace.session"] for t in traces()] == ["s-1", "s-1"]
     assert [t.info.tags["outcome"] for t in traces()] == ["suspended", "completed"]
+
+
+def test_a_run_that_cannot_be_read_does_not_use_its_token_up(tmp_path: Path):
+    class Damaging(SqliteTokenStore):
+        """The first time, gives a run that no version of the engine wrote."""
+
+        damages = 1
+
+        def get(self, token: str) -> str | None:
+            run = super().get(token)
+            self.damages -= 1
+            return run.replace('"spanflow-1"', '"spanflow-0"') if run is not None and self.damages >= 0 else run
+
+    model = WorkflowPyfunc(Approve(), token_store=Damaging(tmp_path / "tokens"))
+    answer = answered(model.predict({"question": "a"}), "HumanResponseEvent", response="yes")
+    with pytest.raises(MlflowException, match="this resume token cannot be read"):
+        model.predict({}, answer)
+    assert model.predict({}, answer) == "yes"
+
+
+def test_of_two_callers_that_answer_at_once_one_goes_on(tmp_path: Path):
+    both = threading.Barrier(2)
+
+    class Meeting(SqliteTokenStore):
+        """Lets nobody take a run before the other has read it as well."""
+
+        def take(self, token: str) -> bool:
+            both.wait(30)
+            return super().take(token)
+
+    model = WorkflowPyfunc(Approve(), token_store=Meeting(tmp_path / "tokens"))
+    answer = answered(model.predict({"question": "a"}), "HumanResponseEvent", response="yes")
+    with ThreadPoolExecutor(2) as callers:
+        calls = [callers.submit(model.predict, {}, answer) for _ in range(2)]
+    assert sorted(str(call.exception() or call.result()) for call in calls) == [
+        "this resume token was used already, or has expired: a token works once.",
+        "yes",
+    ]

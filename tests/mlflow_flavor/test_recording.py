@@ -142,6 +142,84 @@ async def test_what_was_not_asked_then_is_called_and_named(traced: Traced, calls
     assert (again.replayed, again.made, calls()) == (0, ("Client.complete", "Client.complete", "search"), "mmt")
 
 
+FAMILY = """
+import itertools
+from mlflow_flavor import recorded, set_model
+from workflows import Workflow, step
+from workflows.events import Event, StartEvent, StopEvent
+
+answers = itertools.count()
+
+@recorded(name="ask")
+def ask(words: str) -> str:
+    return f"{words} {next(answers)}"
+
+class Start(StartEvent):
+    text: str
+
+class Child(Workflow):
+    @step
+    async def work(self, ev: Start) -> StopEvent:
+        return StopEvent(result=ask(ev.text))
+
+class Parent(Workflow):
+    @step
+    async def work(self, ev: Start) -> StopEvent:
+        first = ask(ev.text)
+        children = [await Child().run(text=ev.text) for _ in range(2)]
+        return StopEvent(result=[first, *children, ask(ev.text)])
+
+set_model(Parent())
+"""
+
+
+async def test_each_run_gets_the_answers_that_it_got_though_its_children_ask_the_same(autolog: str, tmp_path: Path):
+    mlflow_flavor.autolog(record_calls=True, publish_after_seconds=None)
+    (tmp_path / "agent.py").write_text(FAMILY)
+    info = mlflow_flavor.log_model(tmp_path / "agent.py", name="family", pip_requirements=["mlflow"])
+    handler = mlflow_flavor.load_model(info.model_uri).run(text="hi")
+    assert await handler == ["hi 0", "hi 1", "hi 2", "hi 3"]
+    again = mlflow_flavor.reproduce(str(mlflow_flavor.trace_id(handler)), recorded=True)
+    assert (again.result, again.replayed, again.differences) == (["hi 0", "hi 1", "hi 2", "hi 3"], 4, [])
+
+
+SLOW = """
+import asyncio
+from mlflow_flavor import recorded, set_model
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+asked = []
+second = asyncio.Event()
+
+@recorded(name="ask")
+async def ask(words: str) -> int:
+    asked.append(words)
+    number = len(asked)
+    if number == 1:
+        await second.wait()  # its answer comes after the other's
+    else:
+        second.set()
+    return number
+
+class Asking(Workflow):
+    @step
+    async def work(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=await asyncio.gather(ask("a"), ask("a")))
+
+set_model(Asking())
+"""
+
+
+async def test_answers_are_given_again_in_the_order_in_which_they_were_asked_for(autolog: str, tmp_path: Path):
+    mlflow_flavor.autolog(record_calls=True, publish_after_seconds=None)
+    (tmp_path / "agent.py").write_text(SLOW)
+    info = mlflow_flavor.log_model(tmp_path / "agent.py", name="slow", pip_requirements=["mlflow"])
+    handler = mlflow_flavor.load_model(info.model_uri).run()
+    assert await handler == [1, 2]
+    assert mlflow_flavor.reproduce(str(mlflow_flavor.trace_id(handler)), recorded=True).result == [1, 2]
+
+
 async def test_a_recording_of_a_recording_is_none(traced: Traced):
     again = mlflow_flavor.reproduce(await traced(), recorded=True)
     with pytest.raises(MlflowException, match=r"holds no recorded answers\. Mark what asks models and tools"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import mlflow
@@ -14,6 +16,10 @@ from mlflow.exceptions import MlflowException
 import mlflow_flavor
 from mlflow_flavor import Difference, IncompleteInputError
 from tests.mlflow_flavor.agents import Answer
+from tests.mlflow_flavor.versions import needs_links
+from workflows import Context
+from workflows.events import HumanResponseEvent
+from workflows.testing import VirtualClockLoop
 
 WEATHER = """
 import os
@@ -91,6 +97,125 @@ async def test_a_recorded_input_is_whole(weather: str, trace: Callable[[], Trace
     trace_id = await traced(weather, name="x" * 100_000)
     assert len(str(trace().data.to_dict())) < 200_000
     assert mlflow_flavor.reproduce(trace_id).result == "It is blue."
+
+
+TYPED = """
+from mlflow_flavor import set_model
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+class Typed(Workflow):
+    @step
+    async def work(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=[type(ev.day).__name__, type(ev.tags).__name__, type(ev.raw).__name__])
+
+set_model(Typed())
+"""
+
+
+async def test_a_recorded_input_keeps_its_types(autolog: str, tmp_path: Path):
+    mlflow_flavor.autolog(record_inputs=True, publish_after_seconds=None)
+    (tmp_path / "agent.py").write_text(TYPED)
+    info = mlflow_flavor.log_model(tmp_path / "agent.py", name="typed", pip_requirements=["mlflow"])
+    handler = mlflow_flavor.load_model(info.model_uri).run(day=date(2026, 1, 2), tags={"a"}, raw=b"1")
+    assert await handler == ["date", "set", "bytes"]
+    again = mlflow_flavor.reproduce(str(mlflow_flavor.trace_id(handler)))
+    assert (again.result, again.differences) == (["date", "set", "bytes"], [])
+
+
+ASKING = """
+from mlflow_flavor import set_model
+from workflows import Context, Workflow, step
+from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
+
+class Asking(Workflow):
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        question = InputRequiredEvent(prefix=f"{ev.what}?")
+        answer = await ctx.wait_for_event(HumanResponseEvent, waiter_event=question)
+        return StopEvent(result=answer.response)
+
+set_model(Asking(timeout=None))
+"""
+
+
+@pytest.fixture
+async def asked(autolog: str, tmp_path: Path) -> list[str]:
+    """The traces of a model's run that stopped to ask a person, and of the same run when it was answered."""
+    (tmp_path / "agent.py").write_text(ASKING)
+    info = mlflow_flavor.log_model(tmp_path / "agent.py", name="asking", pip_requirements=["mlflow"])
+    model = mlflow_flavor.load_model(info.model_uri)
+    first = model.run(what="deploy")
+    await anext(first.stream_events())
+    asking = str(mlflow_flavor.trace_id(first))
+    second = model.run(ctx=Context.from_dict(model, await first.suspend()))
+    second.ctx.send_event(HumanResponseEvent(response="yes"))  # pyright: ignore[reportCallIssue]  # a dynamic field
+    assert await second == "yes"
+    return [asking, str(mlflow_flavor.trace_id(second))]
+
+
+async def test_a_run_that_stopped_to_ask_a_person_stops_there_again(asked: list[str]):
+    again = mlflow_flavor.reproduce(asked[0])
+    assert (again.result, again.error, again.differences) == (None, None, [])
+
+
+@needs_links
+async def test_the_answered_part_of_a_run_is_refused_with_the_trace_in_which_it_began(asked: list[str]):
+    with pytest.raises(MlflowException, match=f"began in trace {asked[0]}: reproduce that one"):
+        mlflow_flavor.reproduce(asked[1])
+
+
+LONG = """
+import asyncio, itertools
+from mlflow_flavor import recorded, set_model
+from workflows import Workflow, step
+from workflows.events import Event, StartEvent, StopEvent
+
+answers = itertools.count()
+
+class Next(Event):
+    text: str
+
+@recorded(name="ask")
+def ask() -> int:
+    return next(answers)
+
+class Long(Workflow):
+    @step
+    async def first(self, ev: StartEvent) -> Next:
+        await asyncio.sleep(10)
+        return Next(text=str(ask()))
+
+    @step
+    async def second(self, ev: Next) -> StopEvent:
+        await asyncio.sleep(10)
+        return StopEvent(result=f"{ev.text} {ask()}")
+
+set_model(Long(timeout=None))
+"""
+
+
+@pytest.fixture
+async def cut(autolog: str, tmp_path: Path, clock: VirtualClockLoop, traces: Callable[[], list[Trace]]) -> list[str]:
+    """The traces of a model's run that was open for so long that it went on in a second one."""
+    mlflow_flavor.autolog(record_calls=True, publish_after_seconds=None, max_open_seconds=5)
+    script = LONG.replace("asyncio.sleep(10)", "asyncio.sleep(10 if not hasattr(asyncio, 'no_time') else 0)")
+    (tmp_path / "agent.py").write_text(script)
+    info = mlflow_flavor.log_model(tmp_path / "agent.py", name="long", pip_requirements=["mlflow"])
+    assert await mlflow_flavor.load_model(info.model_uri).run() == "0 1"
+    first, second = traces()
+    return [first.info.trace_id, second.info.trace_id]
+
+
+async def test_a_run_in_several_traces_is_repeated_whole(cut: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(asyncio, "no_time", True, raising=False)  # the second run is on a loop with a real clock
+    again = mlflow_flavor.reproduce(cut[0], recorded=True)
+    assert (again.result, again.differences, again.replayed, again.made) == ("0 1", [], 2, ())
+
+
+async def test_a_later_trace_of_a_run_is_refused_with_the_first(cut: list[str]):
+    with pytest.raises(MlflowException, match=f"began in trace {cut[0]}: reproduce that one"):
+        mlflow_flavor.reproduce(cut[1])
 
 
 async def test_a_trace_of_another_workflow_than_its_model_is_refused(weather: str):

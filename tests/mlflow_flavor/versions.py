@@ -6,5 +6,7 @@ import pytest
 
 from mlflow_flavor._compat import HAS_LINKS
 
-from_3_15 = pytest.mark.skipif(not HAS_LINKS, reason="MLflow's server and its exporter do less before 3.15")
-needs_links = pytest.mark.skipif(not HAS_LINKS, reason="span links came with MLflow 3.15")
+from_3_15 = pytest.mark.skipif(
+    not HAS_LINKS, reason="runs with MLflow 3.15 and later, whose exporter stores spans in the database"
+)
+needs_links = pytest.mark.skipif(not HAS_LINKS, reason="runs with MLflow 3.15 and later, which have span links")

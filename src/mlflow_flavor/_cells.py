@@ -1,0 +1,111 @@
+"""One code cell of a notebook: its Python without what only a notebook understands, and the names in it."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import io
+import re
+import symtable
+import tokenize
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from mlflow_flavor._slicing import quoted_names
+
+__all__ = ["CellNames", "is_python", "names_of", "plain_python"]
+
+NOTEBOOKS_OWN = re.compile(r"\s*(?:[%!?].*|[\w.*%]+\?{1,2}\s*)")
+
+
+@dataclass(frozen=True, slots=True)
+class CellNames:
+    """Names of a cell's top level.
+
+    Attributes:
+        bound: What the cell sets, defines or imports.
+        needed: What it reads, its functions included, and neither sets itself nor finds among Python's own.
+        all_of_a_module: It imports `*`, and so nobody can say what else it binds.
+    """
+
+    bound: frozenset[str]
+    needed: frozenset[str]
+    all_of_a_module: bool
+
+
+def plain_python(cell: str) -> str:
+    """The cell without the lines that IPython understands alone: `%pip`, `!ls`, `?help`, `help?`.
+
+    A cell that is Python as it stands is left as it is, and so is what stands inside a string or an expression.
+    """
+    if is_python(cell):
+        return cell
+    lines = cell.splitlines()
+    kept: list[str] = []
+    while len(kept) < len(lines):
+        start = len(kept)
+        if NOTEBOOKS_OWN.fullmatch(lines[start]):
+            indent = lines[start][: -len(lines[start].lstrip())]
+            kept.append(f"{indent}pass" if indent else "")  # a block needs a statement
+        else:
+            kept += lines[start : _end_of_statement(lines, start)]
+    return "\n".join(kept)
+
+
+def names_of(cells: Iterable[str]) -> CellNames:
+    """The names of cells that run one after the other; each must be Python.
+
+    Raises:
+        SyntaxError: If one is not.
+    """
+    source = "\n".join(cells)
+    tree = ast.parse(source)
+    tables = list(_tables(symtable.symtable(source, "cell", "exec")))
+    bound = {s.get_name() for t in tables for s in t.get_symbols() if _is_global(t, s) and _is_set(s)}
+    read = {s.get_name() for t in tables for s in t.get_symbols() if _is_global(t, s) and s.is_referenced()}
+    stars = (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.names[0].name == "*")
+    needed = read.union(quoted_names(tree)) - bound - vars(builtins).keys()
+    return CellNames(frozenset(bound), frozenset(needed), next(stars, None) is not None)
+
+
+def is_python(source: str) -> bool:
+    """Whether it can be parsed."""
+    try:
+        ast.parse(source)
+    except SyntaxError:
+        return False
+    return True
+
+
+def _end_of_statement(lines: list[str], start: int) -> int:
+    """Number of the first line after the one that begins at `start`, with all the lines that go on with it."""
+    for end in range(start + 1, len(lines) + 1):
+        if not _goes_on("\n".join(lines[start:end])):
+            return end
+    return start + 1
+
+
+def _goes_on(text: str) -> bool:
+    """Whether a bracket, a string or a line is still open at the end of it."""
+    try:
+        for _ in tokenize.generate_tokens(io.StringIO(text.lstrip() + "\n").readline):
+            pass
+    except tokenize.TokenError as error:
+        return "EOF in multi-line" in str(error) or "unterminated triple-quoted" in str(error)
+    except SyntaxError:
+        return False
+    return False
+
+
+def _tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
+    yield table
+    for child in table.get_children():
+        yield from _tables(child)
+
+
+def _is_global(table: symtable.SymbolTable, symbol: symtable.Symbol) -> bool:
+    return table.get_type() == "module" or symbol.is_global()
+
+
+def _is_set(symbol: symtable.Symbol) -> bool:
+    return symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()

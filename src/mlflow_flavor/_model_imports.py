@@ -1,0 +1,220 @@
+"""What `import` means in a model's own modules: its helpers are its own, whatever else has their names.
+
+That works by the `__import__` which the modules' own `__builtins__` hold; nothing of Python's or MLflow's is patched.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import importlib
+import importlib.resources
+import importlib.util
+import pkgutil
+import re
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+import mlflow
+import mlflow.models
+
+__all__ = ["MODULE_PREFIX", "ModelLoader", "ScriptImport", "StandIn", "finder", "top_level_names"]
+
+MODULE_PREFIX = "workflows_model_"
+
+# Functions that take the name of a module as their first argument.
+BY_NAME = {
+    importlib: ("import_module",),
+    importlib.util: ("find_spec",),
+    importlib.resources: (
+        *("contents", "files", "is_resource", "open_binary", "open_text"),
+        *("path", "read_binary", "read_text"),
+    ),
+    pkgutil: ("get_data", "resolve_name"),
+}
+MODULE_ARGUMENTS = ("name", "package", "anchor")
+
+
+class ScriptImport:
+    """`__import__` as a model's script and helpers have it.
+
+    A name that the model's `code/` directory provides is that model's own module, also where `importlib` and `pkgutil`
+    are given it as a string; `mlflow` is a view of MLflow whose `models.set_model` fills this script's slot, and
+    `mlflow_flavor` one of ours whose `config` is this model's, also while its steps run; everything else is Python's
+    business.
+    """
+
+    def __init__(
+        self,
+        package: str,
+        code: Path | None,
+        set_model: Callable[[object], None],
+        config: Callable[..., dict[str, Any]],
+    ) -> None:
+        self._package = package
+        self._local = frozenset(top_level_names(code))
+        models = ModuleView(mlflow.models, {"set_model": set_model})
+        flavor = ModuleView(sys.modules[__name__.partition(".")[0]], {"config": config})
+        self._views = {
+            "mlflow": ModuleView(mlflow, {"models": models}),
+            "mlflow.models": models,
+            "mlflow_flavor": flavor,
+        }
+        if self._local:
+            self._views |= self._views_of_importlib()
+
+    def __call__(
+        self,
+        name: str,
+        globals: Mapping[str, object] | None = None,
+        locals: Mapping[str, object] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        top = name.partition(".")[0]
+        if level or (top not in self._views and top not in self._local):
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+        if top in self._local:
+            module = builtins.__import__(f"{self._package}.{name}", globals, locals, fromlist or (), 0)
+            return module if fromlist else sys.modules[f"{self._package}.{top}"]
+        module = builtins.__import__(name, globals, locals, fromlist or (), 0)
+        view: ModuleType | None = self._views.get(name if fromlist else top)
+        return view if view is not None else module
+
+    def builtins(self) -> dict[str, Any]:
+        """What `__builtins__` is in the model's modules."""
+        return {**vars(builtins), "__import__": self}
+
+    def _views_of_importlib(self) -> dict[str, ModuleView]:
+        found = {m.__name__: ModuleView(m, self._by_own_name(m, names)) for m, names in BY_NAME.items()}
+        vars(found["importlib"]).update(util=found["importlib.util"], resources=found["importlib.resources"])
+        return found
+
+    def _by_own_name(self, module: ModuleType, names: Sequence[str]) -> dict[str, object]:
+        return {name: self._renaming(getattr(module, name)) for name in names if hasattr(module, name)}
+
+    def _renaming(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def by_own_name(*args: Any, **options: Any) -> Any:
+            if not args and not options:  # `files()` is about the module that calls it
+                args = (sys._getframe(1).f_globals["__name__"],)  # pyright: ignore[reportPrivateUsage]  # as `files()` does
+            return function(
+                *(self._own_name(a) for a in args[:1]),
+                *(self._own_name(a) if str(args[0]).startswith(".") else a for a in args[1:]),
+                **{key: self._own_name(v) if key in MODULE_ARGUMENTS else v for key, v in options.items()},
+            )
+
+        return by_own_name
+
+    def _own_name(self, name: object) -> object:
+        """The name that a module of the model's has in this process; anything else as it is."""
+        if isinstance(name, str) and re.split("[.:]", name, maxsplit=1)[0] in self._local:
+            return f"{self._package}.{name}"
+        return name
+
+
+def top_level_names(code: Path | None) -> Iterator[str]:
+    """Names that a model's `code/` directory provides to `import`."""
+    if code is None:
+        return
+    for path in code.iterdir():
+        if path.is_dir() and path.name != "__pycache__":
+            yield path.name
+        elif path.suffix == ".py":
+            yield path.stem
+
+
+class ModuleView(ModuleType):
+    """A module with some of its names replaced, for one reader; the module itself is left as it is."""
+
+    def __init__(self, module: ModuleType, replaced: Mapping[str, object]) -> None:
+        super().__init__(module.__name__, module.__doc__)
+        vars(self).update(
+            {"__spec__": module.__spec__, "__loader__": module.__loader__, "__package__": module.__package__}
+        )
+        vars(self).update(replaced, _module=module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(vars(self)["_module"], name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(vars(self)["_module"], name, value)
+
+    def __dir__(self) -> list[str]:
+        return dir(vars(self)["_module"])
+
+
+class StandIn(ModuleType):
+    """A module as `sys.modules` has it, which does not keep it: what is read and set there is the module's."""
+
+    def __init__(self, module: ModuleType) -> None:
+        super().__init__(module.__name__, module.__doc__)
+        own: dict[str, object] = object.__getattribute__(vars(ModuleType)["__dict__"], "__get__")(self)
+        own.clear()
+        own["_module"] = weakref.ref(module)
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride]  # it is read-only
+        return vars(self._found())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._found(), name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._found(), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._found(), name)
+
+    def __dir__(self) -> list[str]:
+        return dir(self._found())
+
+    def _found(self) -> ModuleType:
+        module: ModuleType | None = object.__getattribute__(self, "_module")()
+        if module is None:
+            raise AttributeError("The workflow that this module belongs to is gone.")
+        return module
+
+
+class ModelLoader(SourceFileLoader):
+    """Loads a module of a model with that model's own `__import__`; leaves no compiled file in the artifact."""
+
+    def __init__(self, fullname: str, path: str, importer: ScriptImport) -> None:
+        super().__init__(fullname, path)
+        self._importer = importer
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module)["__builtins__"] = self._importer.builtins()
+        super().exec_module(module)
+
+
+class ModelFinder(MetaPathFinder):
+    """Finds the modules below `workflows_model_<sha>`; everything else is left to the finders after it."""
+
+    def __init__(self) -> None:
+        self.importers: dict[str, ScriptImport] = {}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if path is None or not fullname.startswith(MODULE_PREFIX):
+            return None
+        importer = self.importers.get(fullname.partition(".")[0])
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and importer is not None and type(spec.loader) is SourceFileLoader:
+            spec.loader = ModelLoader(fullname, spec.loader.path, importer)
+            spec.cached = None
+        return spec
+
+
+finder = ModelFinder()

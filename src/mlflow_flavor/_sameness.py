@@ -1,0 +1,406 @@
+"""Whether a value is what its source makes when that is loaded again: the two are compared by what they hold.
+
+Their classes and functions may be two loads of one source. What cannot say what it holds (a connection, an open file)
+is told by its name, for nobody can know whether it is the same one. Of an object of a library, what its class keeps for
+itself (names with an underscore) may have been made since: a client opens its connections when it is first used.
+"""
+
+from __future__ import annotations
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# What is compared here may be anything.
+import _thread
+import copyreg
+import marshal
+import threading
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from inspect import Parameter, signature
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
+from typing import Any, ParamSpec, TypeVar, cast, get_args, get_origin
+from uuid import UUID
+from weakref import ReferenceType
+
+from pydantic import BaseModel
+
+from mlflow_flavor._model_imports import MODULE_PREFIX
+from workflows import Workflow
+
+__all__ = ["difference"]
+
+Attributes = Mapping[str, object]
+
+# They hold nothing that a source could set: each is as good as another.
+EMPTY = (
+    object,
+    _thread.LockType,
+    type(threading.RLock()),
+    threading.local,
+)
+# What Python and its libraries write into a class beside what its author did.
+WRITTEN_BY_PYTHON = frozenset({"__doc__", "__module__", "__qualname__", "__firstlineno__", "_abc_impl"})
+STEP = "_step_config"
+# What the engine keeps with a resource until, and after, its annotations can be read.
+READ_ANNOTATIONS = frozenset({"_localns", "_needs"})
+WITHOUT_REFERENCES = 2  # the last format of `marshal` in which a value's bytes do not depend on who else holds it
+PLAIN = (str, bytes, int, float, complex, bool, type(None))
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two values that should be alike, and where they are.
+
+    Attributes:
+        place: What the first one is called.
+        one: What the user holds.
+        other: What the source makes.
+        held: An object of a library holds them.
+        private: It keeps them for itself.
+    """
+
+    place: str
+    one: object
+    other: object
+    held: bool = False
+    private: bool = False
+
+    def at(self, place: str, one: object, other: object) -> Pair:
+        """Two parts of these two."""
+        return Pair(f"{self.place}{place}", one, other, self.held, self.private)
+
+
+class DifferenceError(Exception):
+    """Two values are not alike, or nobody can know; its text says so."""
+
+
+def difference(place: str, one: object, other: object) -> str | None:
+    """In words, what of the value called `place` is not what its source makes; None if all is."""
+    todo = [Pair(place, one, other)]
+    known: dict[tuple[int, int], Pair] = {}  # they hold what they are about: an id is not given to another object
+    while todo:
+        pair = todo.pop()
+        if pair.one is pair.other or (id(pair.one), id(pair.other)) in known:
+            continue
+        known[id(pair.one), id(pair.other)] = pair
+        try:
+            todo.extend(reversed(list(_parts(pair))))
+        except DifferenceError as error:
+            return str(error)
+    return None
+
+
+def _parts(pair: Pair) -> Iterator[Pair]:
+    """What has to be alike for the two to be.
+
+    Raises:
+        DifferenceError: If they cannot be.
+    """
+    one, other = pair.one, pair.other
+    if pair.private and _is_nothing(other):
+        return
+    _expect(pair, _one_class(type(one), type(other)))
+    if _of_source(other):
+        pair = Pair(pair.place, one, other)
+    yield from _parts_of_kind(pair)
+
+
+def _parts_of_kind(pair: Pair) -> Iterator[Pair]:
+    one, other = cast("Any", pair.one), cast("Any", pair.other)
+    match one:
+        case Enum():
+            _expect(pair, one.name == other.name)
+        case str() | bytes() | int() | float() | complex():
+            _expect(pair, one == other or (one != one and other != other) or (_is_uuid(one) and _is_uuid(other)))
+        case UUID() | GetSetDescriptorType() | MemberDescriptorType():
+            return
+        case dict() | list() | tuple() if _is_same_data(one, other):
+            return
+        case dict() | MappingProxyType():
+            yield from _items(pair)
+        case list() | tuple():
+            yield from _rows(pair, one, other)
+        case set() | frozenset():
+            _expect(pair, one == other or _same_members(one, other))
+        case type():
+            _expect(pair, _one_class(one, other))
+            yield from _attributes(Pair(one.__qualname__, one, other), _members(one), _members(other))
+            yield from _rows(Pair(one.__qualname__, one, other), one.__bases__, other.__bases__)
+        case ModuleType():
+            _expect(pair, _plain_name(one.__name__) == _plain_name(other.__name__))
+        case _:
+            yield from _parts_of_callable(pair)
+
+
+def _parts_of_callable(pair: Pair) -> Iterator[Pair]:
+    one, other = cast("Any", pair.one), cast("Any", pair.other)
+    match one:
+        case FunctionType():
+            yield from _of_function(pair, one, other)
+        case CodeType():
+            _expect(pair, _same_code(one, other))
+        case MethodType():
+            yield from _rows(pair, [one.__func__, one.__self__], [other.__func__, other.__self__])
+        case BuiltinFunctionType():
+            _expect(pair, one.__name__ == other.__name__)
+            yield pair.at("", one.__self__, other.__self__)
+        case property():
+            yield from _rows(pair, [one.fget, one.fset, one.fdel], [other.fget, other.fset, other.fdel])
+        case classmethod() | staticmethod():
+            yield pair.at("", one.__func__, other.__func__)
+        case CellType():
+            yield from _rows(pair, _contents(one), _contents(other))
+        case ReferenceType():
+            yield pair.at("", one(), other())
+        case _:
+            yield from _parts_of_object(pair)
+
+
+def _parts_of_object(pair: Pair) -> Iterator[Pair]:
+    one, other = cast("Any", pair.one), cast("Any", pair.other)
+    yield pair.at("", type(one), type(other))
+    match one:
+        case Workflow():
+            yield from _attributes(pair, _state(one), _state(other))
+        case BaseModel():
+            yield from _of_model(pair, one, other)
+        case ThreadPoolExecutor():
+            yield pair.at("", vars(one)["_max_workers"], vars(other)["_max_workers"])
+        case TypeVar() | ParamSpec() | ContextVar():
+            _expect(pair, getattr(one, "__name__", "") == getattr(other, "__name__", ""))
+        case _ if type(one) in EMPTY:
+            return
+        case _ if get_origin(one) is not None:
+            yield from _rows(pair, [get_origin(one), *get_args(one)], [get_origin(other), *get_args(other)])
+        case _ if is_dataclass(one) and not isinstance(one, type):
+            yield from _attributes(pair, _of_dataclass(one), _of_dataclass(other))
+        case _:
+            yield from _reduced_parts(pair)
+
+
+def _reduced_parts(pair: Pair) -> Iterator[Pair]:
+    """The parts of an object by its own word: what `pickle` and `copy` would make it anew from."""
+    one, other = _reduced(pair, pair.one), _reduced(pair, pair.other)
+    if one is None or other is None:
+        return
+    if isinstance(one, str) or isinstance(other, str):
+        _expect(pair, one == other)
+        return
+    yield from _rows(pair, one[:2], other[:2])
+    state, theirs = _named(one[2]), _named(other[2])
+    if state is not None and theirs is not None:
+        yield from _attributes(pair, state, theirs)
+    else:
+        yield pair.at("", one[2], other[2])
+    yield pair.at("", list(one[3]), list(other[3]))
+    yield pair.at("", dict(one[4]), dict(other[4]))
+
+
+def _reduced(pair: Pair, value: object) -> str | tuple[Any, Any, Any, Iterable[Any], Iterable[Any]] | None:
+    """Callable, arguments, state, items and named items of an object; a name if it is a global.
+
+    Nothing of what a library's object holds and cannot say itself: that object has said what it is.
+    """
+    reduce = copyreg.dispatch_table.get(type(value))
+    try:
+        found: Any = reduce(value) if reduce is not None else value.__reduce_ex__(4)
+    except Exception as error:  # whatever a class raises that does not want to be copied
+        if pair.held:
+            return None
+        cls = type(value)
+        name = cls.__qualname__ if cls.__module__ == "builtins" else f"{_plain_name(cls.__module__)}.{cls.__qualname__}"
+        raise DifferenceError(f"{pair.place}, a {name}, cannot be compared with what its source makes") from error
+    if isinstance(found, str):
+        return found
+    made, arguments, state, items, named, *_ = (*found, None, None, None)
+    return made, arguments, state, items or (), named or ()
+
+
+def _named(state: object) -> Attributes | None:
+    """The attributes of an object, if its state is a dict of them, or one for those in slots too."""
+    match state:
+        case None:
+            return {}
+        case dict():
+            return cast("dict[str, object]", state)
+        case (dict() | None, dict()):
+            own, slots = cast("tuple[dict[str, object] | None, dict[str, object]]", state)
+            return {**(own or {}), **slots}
+        case _:
+            return None
+
+
+def _attributes(pair: Pair, one: Attributes, other: Attributes) -> Iterator[Pair]:
+    library = not _of_source(pair.other)
+    for name in dict.fromkeys((*one, *other)):
+        once = (name not in one or name not in other) and _is_cache(type(pair.one), name)
+        if once or (library and name in READ_ANNOTATIONS):
+            continue
+        private = pair.private or (library and name.startswith("_"))
+        found = Pair(f"{pair.place}.{name}", one.get(name), other.get(name), library, private)
+        if name in one and name in other:
+            yield found
+        elif not private:
+            raise _differ(found)
+
+
+def _is_cache(cls: type, name: str) -> bool:
+    """Whether the class itself fills an attribute when it is first read, as `functools.cached_property` does."""
+    kind: type[Any] = type(next((vars(c)[name] for c in cls.__mro__ if name in vars(c)), None))
+    if hasattr(kind, "__set__") or issubclass(kind, FunctionType | staticmethod | classmethod):
+        return False
+    return hasattr(kind, "__get__")
+
+
+def _is_same_data(one: Any, other: Any) -> bool:
+    """Whether both are plain data and alike: of a million numbers, there need not be a million pairs."""
+    try:
+        alike = marshal.dumps(one, WITHOUT_REFERENCES) == marshal.dumps(other, WITHOUT_REFERENCES)
+        return alike and bool(one == other)  # `marshal` writes an array as its bytes, without their type
+    except ValueError:  # an object is in it, it is in itself, or an array does not say whether it is equal
+        return False
+
+
+def _items(pair: Pair) -> Iterator[Pair]:
+    one, other = cast("dict[Any, Any]", pair.one), cast("dict[Any, Any]", pair.other)
+    if isinstance(one, defaultdict) and isinstance(other, defaultdict):
+        yield pair.at("", one.default_factory, other.default_factory)
+    if one.keys() == other.keys():
+        yield from (pair.at(f"[{key!r}]", value, other[key]) for key, value in one.items())
+        return
+    yield from _rows(pair, list(one), list(other))  # keys of two loads are not equal, but come in one order
+    yield from _rows(pair, list(one.values()), list(other.values()))
+
+
+def _rows(pair: Pair, one: Collection[object], other: Collection[object]) -> Iterator[Pair]:
+    _expect(pair, len(one) == len(other))
+    yield from (pair.at("", *both) for both in zip(one, other, strict=True))
+
+
+def _same_members(one: Collection[object], other: Collection[object]) -> bool:
+    rest = [value for value in other if value not in one]
+    own = [value for value in one if value not in other]
+    if len(own) != len(rest) or any(isinstance(value, PLAIN) and not _is_uuid(value) for value in own):
+        return False
+    return all(any(difference("", value, another) is None for another in rest) for value in own)
+
+
+def _members(cls: type) -> dict[str, object]:
+    """What the author of a class wrote into it: functions, plain settings, and all that has no name of Python's own."""
+    return {name: member for name, member in vars(cls).items() if not _is_written_by_python(name, member)}
+
+
+def _is_written_by_python(name: str, member: object) -> bool:
+    if name in WRITTEN_BY_PYTHON or name.startswith("__pydantic_"):
+        return True
+    return name.startswith("__") and not isinstance(member, (FunctionType, *PLAIN))
+
+
+def _of_function(pair: Pair, one: FunctionType, other: FunctionType) -> Iterator[Pair]:
+    _expect(pair, _same_code(one.__code__, other.__code__))
+    inside = pair if _of_source(other) else Pair(pair.place, one, other, held=True, private=True)
+    given = (one.__defaults__, one.__kwdefaults__, one.__closure__)
+    yield from _rows(inside, given, (other.__defaults__, other.__kwdefaults__, other.__closure__))
+    own, theirs = vars(one), vars(other)
+    for name in dict.fromkeys((*own, *theirs)):
+        # A step whose annotations name something that is defined later is compiled when it is first used.
+        if name != STEP or (is_dataclass(own.get(name)) and is_dataclass(theirs.get(name))):
+            yield inside.at("", own.get(name), theirs.get(name))
+
+
+def _contents(cell: CellType) -> list[object]:
+    try:
+        return [cell.cell_contents]
+    except ValueError:  # its variable has no value yet
+        return []
+
+
+def _of_model(pair: Pair, one: BaseModel, other: BaseModel) -> Iterator[Pair]:
+    yield from _attributes(pair, vars(one), vars(other))
+    yield from _attributes(pair, one.__pydantic_extra__ or {}, other.__pydantic_extra__ or {})
+    own, theirs = one.__pydantic_private__ or {}, other.__pydantic_private__ or {}
+    yield from _attributes(pair, own, theirs)
+
+
+def _of_dataclass(value: Any) -> Attributes:
+    declared = {field.name: getattr(value, field.name) for field in fields(value) if hasattr(value, field.name)}
+    return {**declared, **getattr(value, "__dict__", {})}
+
+
+SETTINGS = frozenset(
+    f"_{name}"
+    for name, parameter in signature(Workflow.__init__).parameters.items()
+    if parameter.kind is not Parameter.VAR_KEYWORD and name not in ("self", "resource_manager", "runtime", "serializer")
+)
+
+
+def _state(workflow: Workflow) -> Attributes:
+    """What its author gave an instance; what the engine keeps there differs between any two, and after a run."""
+    engine = vars(Workflow()).keys() | {"_history"}
+    own = {name: value for name, value in vars(workflow).items() if name not in engine and not name.startswith("__")}
+    settings = {name.lstrip("_"): value for name, value in vars(workflow).items() if name in SETTINGS}
+    return {**settings, **own, "steps": workflow._get_steps()}  # pyright: ignore[reportPrivateUsage]  # attached ones too
+
+
+def _one_class(one: type, other: type) -> bool:
+    """Whether two classes are the same, or two loads of the same."""
+    if one is other:
+        return True
+    return one.__qualname__ == other.__qualname__ and (
+        one.__module__ == other.__module__ or other.__module__.startswith(MODULE_PREFIX)
+    )
+
+
+def _of_source(value: object) -> bool:
+    """Whether a class, a function, or an object's class is of the model's own source."""
+    named: Any = value if isinstance(value, type | FunctionType) else type(value)
+    return str(named.__module__).startswith(MODULE_PREFIX)
+
+
+def _plain_name(module: str) -> str:
+    """A module's name without what a loaded model puts before it."""
+    return module.partition(".")[2] if module.startswith(MODULE_PREFIX) else module
+
+
+def _same_code(one: CodeType, other: CodeType) -> bool:
+    if (one.co_code, one.co_names, len(one.co_consts)) != (other.co_code, other.co_names, len(other.co_consts)):
+        return False
+    pairs = zip(one.co_consts, other.co_consts, strict=True)
+    return all(
+        _same_code(a, b) if isinstance(a, CodeType) and isinstance(b, CodeType) else type(a) is type(b) and a == b
+        for a, b in pairs
+    )
+
+
+def _is_nothing(value: object) -> bool:
+    return value is None or (isinstance(value, Collection) and not isinstance(value, str) and not value)
+
+
+def _is_uuid(value: object) -> bool:
+    try:
+        UUID(str(value))
+    except ValueError:
+        return False
+    return True
+
+
+def _expect(pair: Pair, alike: bool) -> None:
+    if not alike:
+        raise _differ(pair)
+
+
+def _differ(pair: Pair) -> DifferenceError:
+    return DifferenceError(f"{pair.place} is not what its source makes")

@@ -1,0 +1,105 @@
+"""Reads a snapshot into a model: rebuilds the model's own classes, those of the engine, and no others."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, cast
+
+from mlflow_flavor._model_code import DIGEST_CHARS, MODULE_PREFIX
+from workflows import Workflow, events
+from workflows.context.serializers import BaseSerializer, JsonSerializer, may_be_rebuilt
+from workflows.events import Event
+
+__all__ = ["ModelSerializer", "home_of", "model_serializer", "modules_of"]
+
+# A step may name them in its body alone, where it waits for one.
+_ENGINES_EVENTS = {
+    f"{c.__module__}.{c.__qualname__}": c
+    for c in vars(events).values()
+    if isinstance(c, type) and issubclass(c, Event) and c.__module__ == events.__name__
+}
+
+_MODEL_MODULE = re.compile(rf"{MODULE_PREFIX}(?P<digest>[0-9a-f]{{{DIGEST_CHARS}}})(?:_\d+)?(?P<rest>\..*)?")
+
+
+def model_serializer(workflow: Workflow) -> BaseSerializer:
+    """What reads a snapshot into this workflow; a serializer of another kind, which its author chose, stays."""
+    own = workflow.serializer
+    return ModelSerializer(workflow, own) if type(own) is JsonSerializer else own
+
+
+class ModelSerializer(JsonSerializer):
+    """JSON that rebuilds the workflow's own classes only, whatever number its model's module got in this process.
+
+    Where it is not closed, it rebuilds every pydantic model that is loaded.
+    """
+
+    def __init__(self, workflow: Workflow, like: JsonSerializer, *, closed: bool = True) -> None:
+        super().__init__()
+        vars(self).update(vars(like), _closed=closed)
+        self._module = type(workflow).__module__.partition(".")[0]
+        self._home = home_of(workflow)
+
+    def resolve_class(self, name: str) -> type:
+        """The class of that name, in this model's module where it was in that of the model that wrote it.
+
+        Raises:
+            ValueError: If it is a class of another model, or of no model and not the workflow's.
+        """
+        theirs = _MODEL_MODULE.fullmatch(name)
+        if theirs is None:
+            return _ENGINES_EVENTS.get(name) or self._imported_event(name) or super().resolve_class(name)
+        ours = _MODEL_MODULE.fullmatch(self._module)
+        if ours is None or theirs["digest"] != ours["digest"]:
+            raise ValueError(f"Class {name} belongs to another model than {self._module}: load that version.")
+        found: Any = _attribute(f"{self._module}{theirs['rest'] or ''}")
+        # What the serializer writes with a class: those of plain data, and the components of llama-index.
+        if not (may_be_rebuilt(found) or (isinstance(found, type) and hasattr(cast(Any, found), "from_dict"))):
+            raise ValueError(f"Class {name} may not be rebuilt: it is no class of plain data of this model's script.")
+        return cast("type", found)
+
+    def _imported_event(self, name: str) -> type[Event] | None:
+        """An event class of a package that the model's code imports from: its functions may wait for one."""
+        found = _attribute(name)
+        if not (isinstance(found, type) and issubclass(found, Event)):
+            return None
+        return found if _package(found) in set(_packages_named(modules_of(self._home))) else None
+
+
+def modules_of(home: str) -> list[ModuleType]:
+    """The loaded modules that hold a model's own code: the one of its workflow, and those below it."""
+    loaded = sys.modules.copy()  # at once: a model that is collected meanwhile takes its modules with it
+    return [module for name, module in loaded.items() if name == home or name.startswith(f"{home}.")]
+
+
+def home_of(workflow: Workflow) -> str:
+    """The module that a model's own code is in, and may be below."""
+    package = type(workflow).__module__.partition(".")[0]
+    return package if _MODEL_MODULE.fullmatch(package) else type(workflow).__module__
+
+
+def _packages_named(modules: list[ModuleType]) -> Iterator[str]:
+    for module in modules:
+        for item in list(vars(module).values()):
+            yield _package(item)
+
+
+def _package(item: object) -> str:
+    """The outermost package of a module, or of what is defined in one."""
+    named = item.__name__ if isinstance(item, ModuleType) else getattr(item, "__module__", None)
+    return named.partition(".")[0] if isinstance(named, str) else ""
+
+
+def _attribute(name: str) -> object:
+    """What a dotted name of a loaded module stands for."""
+    module, _, path = name.rpartition(".")
+    while module and module not in sys.modules:
+        module, _, head = module.rpartition(".")
+        path = f"{head}.{path}"
+    found: object = sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found

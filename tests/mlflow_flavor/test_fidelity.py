@@ -1,0 +1,274 @@
+"""A class or an instance is logged if its source makes the same again; what was changed since is refused by name."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+import mlflow_flavor
+
+HEAD = "from workflows import Workflow, step\nfrom workflows.events import StartEvent, StopEvent\n"
+
+CHANGEABLE = (
+    HEAD
+    + """
+import enum
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+class Mode(enum.Enum):
+    FAST = 1
+    SLOW = 2
+
+@dataclass
+class Settings:
+    k: int = 5
+
+class Client:
+    def __init__(self):
+        self.tools = []
+
+client = Client()
+
+def tool(number):
+    return lambda: number
+
+def helper(text, loud=False):
+    return text.upper()
+
+class Base(Workflow):
+    def say(self):
+        return "base"
+
+class Agent(Base):
+    model = "small"
+
+    def __init__(self, settings=None):
+        super().__init__()
+        self.settings = settings or Settings()
+        self.tool = tool(1)
+        self.shout = functools.partial(helper, "hi")
+        self.home = Path("a")
+        self.mode = Mode.FAST
+        self.deep = [[[[[[[[[[{"a": 1}]]]]]]]]]]
+        self.again = self
+
+    @step(num_workers=2)
+    async def answer(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=[helper(self.say()), self.model, client.tools])
+
+agent = Agent()
+"""
+)
+
+USUAL = (
+    HEAD
+    + """
+import asyncio, collections, contextvars, datetime, functools, itertools, logging, random, re, threading, types, weakref
+from typing import Annotated, ClassVar
+from openai import AsyncOpenAI
+from pydantic import BaseModel, PrivateAttr
+from workflows import Context
+from workflows.events import Event
+from workflows.resource import Resource
+from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
+
+TOOLS = {}
+
+def tool(function):
+    TOOLS[function.__name__] = function
+    return function
+
+@tool
+def search(text):
+    return text
+
+class Plugin:
+    known: ClassVar = []
+
+    def __init_subclass__(cls):
+        Plugin.known.append(cls)
+
+class Weather(Plugin):
+    pass
+
+class Options(BaseModel):
+    words: list[str] = ["a"]
+    _seen: dict[str, int] = PrivateAttr(default_factory=dict)
+
+class Memory:
+    __slots__ = ("size",)
+
+    def __init__(self):
+        self.size = 3
+
+    @functools.cached_property
+    def whole(self):
+        return object()
+
+class Cached:
+    @functools.cached_property
+    def client(self):
+        return object()
+
+def make_memory() -> Memory:
+    return Memory()
+
+class Child(Workflow):
+    @step
+    async def work(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=1)
+
+class Agent(Workflow):
+    def __init__(self):
+        super().__init__(timeout=7, num_concurrent_runs=3)
+        self.llm = AsyncOpenAI(api_key="none")
+        self.locks = [threading.Lock(), threading.RLock(), asyncio.Lock(), asyncio.Semaphore(2), asyncio.Event()]
+        self.log, self.pattern = logging.getLogger("agent"), re.compile("a+")
+        self.when = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
+        self.queue, self.groups = collections.deque([Memory()], maxlen=3), collections.defaultdict(list, a=[Options()])
+        self.random, self.numbers = random.Random(3), itertools.count()
+        self.namespace, self.kinds = types.SimpleNamespace(a=1), {Memory, Options}
+        self.method, self.reference, self.known = self.describe, weakref.ref(self), weakref.WeakKeyDictionary()
+        self.child, self.cached = Child(timeout=9), Cached()
+
+    def describe(self):
+        return [Plugin.known, TOOLS]
+
+    @step(retry_policy=retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(2)))
+    async def answer(self, ev: StartEvent, memory: Annotated[Memory, Resource(make_memory)]) -> "Later":
+        self.llm.chat.completions, self.cached.client
+        await self.child.run()
+        return Later()
+
+    @step
+    async def end(self, ev: "Later") -> StopEvent:
+        return StopEvent(result=[list(TOOLS), len(Plugin.known)])
+
+class Later(Event):
+    options: Options = Options()
+
+agent = Agent()
+"""
+)
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a text as a module of the test's own."""
+    name = f"changing_{tmp_path.name}"
+
+    def load(text: str) -> ModuleType:
+        path = tmp_path / f"{name}.py"
+        path.write_text(text)
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        found = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(found)
+        return found
+
+    yield load
+    sys.modules.pop(name, None)
+
+
+Import = Callable[[str], ModuleType]
+
+
+def save(workflow: object, tmp_path: Path) -> str:
+    mlflow_flavor.save_model(workflow, tmp_path / "model", pip_requirements=["mlflow"])  # pyright: ignore[reportArgumentType]  # of a module that only the test knows
+    return str(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("agent.settings.k = 9", "its settings.k is not what its source makes"),
+        ("agent = Agent(Settings(k=77))", "its settings.k is not what its source makes"),
+        ("agent.tool = tool(2)", "its tool is not what its source makes"),
+        ("agent.shout = functools.partial(helper, 'ho')", "its shout is not what its source makes"),
+        ("agent.home = Path('b')", "its home is not what its source makes"),
+        ("agent.mode = Mode.SLOW", "its mode is not what its source makes"),
+        ("agent.deep[0][0][0][0][0][0][0][0][0][0]['a'] = 2", "its deep['a'] is not what its source makes"),
+        ("agent.extra = 1", "its extra is not what its source makes"),
+        ("agent.say = lambda: 'own'", "its say is not what its source makes"),
+        ("Agent.model = 'big'", "Agent.model is not what its source makes"),
+        ("Base.say = lambda self: 'patched'", "Base.say is not what its source makes"),
+        ("client.tools.append('search')", "client.tools is not what its source makes"),
+        ("helper = lambda text, loud=False: text", "helper is not what its source makes"),
+        ("helper.__defaults__ = (True,)", "its shout is not what its source makes"),
+        ("Client.size = 3", "Client.size is not what its source makes"),
+    ],
+)
+def test_what_was_changed_since_is_refused(module: Import, tmp_path: Path, change: str, reason: str):
+    found = module(CHANGEABLE)
+    exec(change, vars(found))
+    with pytest.raises(MlflowException) as caught:
+        save(found.agent, tmp_path)
+    assert f"cannot be written to a script ({reason})" in str(caught.value)
+
+
+def test_what_was_not_changed_is_logged(module: Import, tmp_path: Path):
+    assert Path(save(module(CHANGEABLE).agent, tmp_path)).exists()
+
+
+async def test_what_agents_usually_hold_is_logged_also_after_a_run(module: Import, tmp_path: Path):
+    agent = module(USUAL).agent
+    made = await agent.run()
+    assert (made, await mlflow_flavor.load_model(save(agent, tmp_path)).run()) == ([["search"], 1], [["search"], 1])
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [("(n for n in (1, 2))", "generator"), ("ssl.create_default_context()", "ssl.SSLContext")],
+)
+def test_what_cannot_be_compared_is_refused_by_name(module: Import, tmp_path: Path, value: str, kind: str):
+    text = CHANGEABLE.replace("self.again = self", f"self.held = {value}").replace("import enum", "import enum, ssl")
+    found = module(text)
+    with pytest.raises(MlflowException) as caught:
+        save(found.agent, tmp_path)
+    assert f"(its held, a {kind}, cannot be compared with what its source makes): pass the path" in str(caught.value)
+
+
+@pytest.mark.parametrize("lookup", ["globals()", "sys.modules[__name__]"])
+def test_names_that_are_found_only_when_the_model_runs_are_refused(module: Import, tmp_path: Path, lookup: str):
+    found = module("import sys\n" + CHANGEABLE.replace("text.upper()", f"str({lookup})"))
+    with pytest.raises(MlflowException) as caught:
+        save(found.Agent, tmp_path)
+    assert f"(it finds names by `{lookup}`, where a script would have only some)" in str(caught.value)
+
+
+async def test_names_in_an_evaluated_text_belong_to_the_source(module: Import, tmp_path: Path):
+    text = "WORD = 'hi'\n" + CHANGEABLE.replace("client.tools]", "eval('WORD')]")
+    assert await mlflow_flavor.load_model(save(module(text).Agent, tmp_path)).run() == ["BASE", "small", "hi"]
+
+
+ELSEWHERE = """
+import mlflow_flavor
+from tests.mlflow_flavor.agents import Streaming
+
+STEPS = 2
+agent = Streaming(steps=STEPS)
+
+def save(path):
+    mlflow_flavor.save_model(agent, path, pip_requirements=["mlflow"])
+"""
+
+
+async def test_an_instance_of_an_imported_class_is_compared_with_what_its_own_module_makes(
+    module: Import, tmp_path: Path
+):
+    found = module(ELSEWHERE)
+    found.save(tmp_path / "model")
+    events = [e async for e in mlflow_flavor.load_model(str(tmp_path / "model")).run(question="?").stream_events()]
+    assert [event.percent for event in events[:2]] == [0, 1]
+    vars(found)["STEPS"] = 3
+    with pytest.raises(MlflowException, match=r"\(STEPS is not what its source makes\)"):
+        found.save(tmp_path / "other")

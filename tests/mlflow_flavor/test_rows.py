@@ -1,0 +1,189 @@
+"""Rows of every shape and type reach the start event as they were, through MLflow's `pyfunc` and over REST."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel, scoring_server
+
+import mlflow_flavor
+
+Load = Callable[..., PyFuncModel]
+
+SCRIPT = """
+import mlflow_flavor
+from datetime import date, datetime
+from typing import Any, Optional
+from workflows import Context, Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+class Fields(StartEvent):
+    {fields}
+
+class Show(Workflow):
+    @step
+    async def show(self, {context}ev: Fields) -> StopEvent:
+        return StopEvent(result=repr([getattr(ev, name) for name in type(ev).model_fields]))
+
+mlflow_flavor.set_model(Show())
+"""
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
+    """Saves and loads a model that tells what its start event's fields hold; one model for the same fields."""
+    saved: dict[str, Path] = {}
+
+    def loaded(*fields: str, context: bool = False) -> PyFuncModel:
+        text = SCRIPT.format(fields="\n    ".join(fields), context="ctx: Context, " if context else "")
+        if text not in saved:
+            saved[text] = tmp_path_factory.mktemp("rows")
+            (saved[text] / "agent.py").write_text(text)
+            mlflow_flavor.save_model(saved[text] / "agent.py", saved[text] / "model", pip_requirements=["mlflow"])
+        return mlflow.pyfunc.load_model(str(saved[text] / "model"))
+
+    return loaded
+
+
+@pytest.fixture(autouse=True)
+def serving_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's server sets it and leaves it; other tests do not serve."""
+    monkeypatch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "false")
+
+
+def columns(model: PyFuncModel) -> list[dict[str, Any]] | None:
+    """The inputs that the model's signature tells."""
+    signature = model.metadata.signature
+    assert signature is not None
+    return signature.inputs.to_dict() if signature.inputs is not None else None
+
+
+VALUES = [
+    ("list[int]", [1, 2]),
+    ("list", [1, 2]),
+    ("tuple[int, str]", [1, "a"]),
+    ("dict", {"a": 1}),
+    ("dict[str, Any]", {"a": {"b": 1}}),
+    ("Any", {"a": [1]}),
+    ("Any", [1, 2]),
+    ("datetime", "2024-01-02T03:04:05"),
+    ("date", "2024-01-02"),
+    ("Optional[int]", None),
+    ("Optional[str]", None),
+    ("str | None", "None"),
+    ("list[dict[str, Any]]", [{"a": 1, "b": "x"}]),
+]
+SHOWN = {
+    "tuple[int, str]": (1, "a"),
+    "datetime": datetime(2024, 1, 2, 3, 4, 5),
+    "date": date(2024, 1, 2),
+}
+by_type = pytest.mark.parametrize(("kind", "value"), VALUES, ids=[f"{kind} {value}" for kind, value in VALUES])
+
+
+@by_type
+def test_a_value_reaches_the_workflow_as_it_is(load: Load, kind: str, value: object):
+    model, shown = load(f"x: {kind}"), repr([SHOWN.get(kind, value)])
+    assert model.predict({"x": value}) == shown
+    assert model.predict([{"x": value}]) == shown
+    assert model.predict(pd.DataFrame({"x": [value]})) == shown
+
+
+@by_type
+async def test_a_value_reaches_a_served_workflow_as_it_is(load: Load, kind: str, value: object):
+    app, shown = scoring_server.init(load(f"x: {kind}")), repr([SHOWN.get(kind, value)])
+    bodies: list[dict[str, Any]] = [
+        {"inputs": {"x": value}},
+        {"inputs": [{"x": value}]},
+        {"dataframe_split": {"columns": ["x"], "data": [[value]]}},
+    ]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        replies = [(await client.post("/invocations", json=body)).text for body in bodies]
+    assert replies == [json.dumps({"predictions": shown})] * len(bodies)
+
+
+async def test_dynamic_fields_reach_a_served_workflow_as_plain_values(tmp_path: Path):
+    script = SCRIPT.format(fields="pass", context="").replace("ev: Fields", "ev: StartEvent")
+    script = script.replace("[getattr(ev, name) for name in type(ev).model_fields]", "dict(ev)")
+    (tmp_path / "agent.py").write_text(script)
+    mlflow_flavor.save_model(tmp_path / "agent.py", tmp_path / "model", pip_requirements=["mlflow"])
+    app = scoring_server.init(mlflow.pyfunc.load_model(str(tmp_path / "model")))
+    fields = {"q": "hi", "k": 3, "tags": ["a"], "more": {"b": [1]}}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        reply = await client.post("/invocations", json={"inputs": fields})
+    assert reply.json() == {"predictions": repr(fields)}
+
+
+def test_arrays_and_timestamps_become_plain_values(load: Load):
+    frame = pd.DataFrame({"x": [np.array([1, 2])], "at": [pd.Timestamp("2024-01-02")]})
+    assert load("x: list[int]", "at: datetime").predict(frame) == repr([[1, 2], datetime(2024, 1, 2)])
+
+
+@pytest.mark.parametrize("data", [{}, [{}], None], ids=str)
+def test_an_empty_row_takes_the_defaults(load: Load, data: object):
+    assert load("n: int = 7", "k: int = 8").predict(data) == "[7, 8]"
+
+
+def test_two_empty_rows_are_two_rows(load: Load):
+    assert load("n: int = 7").predict([{}, {}]) == ["[7]", "[7]"]
+
+
+def test_a_stream_of_an_empty_row_takes_the_defaults(load: Load):
+    assert list(load("n: int = 7").predict_stream({})) == [{"type": "StopEvent", "data": {"result": "[7]"}}]
+
+
+async def test_an_empty_row_over_rest_takes_the_defaults(load: Load):
+    app = scoring_server.init(load("n: int = 7"))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        reply = await client.post("/invocations", json={"inputs": {}})
+    assert reply.json() == {"predictions": "[7]"}
+
+
+def test_a_misspelt_field_is_named_where_every_field_has_a_default(load: Load):
+    with pytest.raises(MlflowException, match=r"row 1: unknown field 'nn' for StartEvent 'Fields' \(fields: n\)"):
+        load("n: int = 7").predict({"nn": 3})
+
+
+def test_a_misspelt_field_is_not_taken_for_an_empty_row(load: Load):
+    with pytest.raises(MlflowException, match=r"no row to predict.*\(q\); MLflow leaves out what the signature"):
+        load("q: str", context=True).predict({"qq": "a"})
+
+
+def test_rows_may_leave_out_different_fields(load: Load):
+    assert load("n: int = 7", "k: int = 8").predict([{"n": 1}, {"k": 2}]) == ["[1, 8]", "[7, 2]"]
+
+
+def test_a_batch_without_rows_runs_nothing(load: Load):
+    with pytest.raises(MlflowException, match="There is no row to predict"):
+        load("n: int = 7").predict(pd.DataFrame({"n": []}))
+
+
+def test_a_signature_names_the_types_that_mlflow_can_hand_on(load: Load):
+    assert columns(load("q: str", "k: int = 3", "tags: list[str] = []", "who: str | None = None")) == [
+        {"type": "string", "name": "q", "required": True},
+        {"type": "long", "name": "k", "required": False},
+        {"type": "array", "items": {"type": "string"}, "name": "tags", "required": False},
+        {"type": "any", "name": "who", "required": False},
+    ]
+
+
+@pytest.mark.parametrize("fields", [("q: str", "more: dict[str, Any]"), ("n: int = 7",)], ids=str)
+def test_inputs_that_mlflow_would_change_are_not_in_the_signature(load: Load, fields: tuple[str, ...]):
+    assert columns(load(*fields)) is None
+
+
+def test_a_model_may_always_be_resumed_and_needs_no_input_then(load: Load):
+    model = load("q: str", context=True)
+    assert columns(model) == [{"type": "string", "name": "q", "required": False}]
+    with pytest.raises(MlflowException, match="this is no resume token"):
+        model.predict({}, params={"resume": json.dumps({"token": "x", "answers": {}})})
