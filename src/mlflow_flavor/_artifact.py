@@ -23,7 +23,16 @@ from workflows.representation import (
     get_workflow_representation,
 )
 
-__all__ = ["SCRIPT_NAME", "asks_people", "check_config", "copy_source", "human_events", "script_path", "write_facts"]
+__all__ = [
+    "FACTS_DIR",
+    "SCRIPT_NAME",
+    "asks_people",
+    "check_config",
+    "copy_source",
+    "human_events",
+    "script_path",
+    "write_facts",
+]
 
 SCRIPT_NAME = "workflow.py"
 CODE_DIR = "code"

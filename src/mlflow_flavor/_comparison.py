@@ -14,13 +14,14 @@ from mlflow.entities import Span, Trace
 
 from mlflow_flavor._facts import CONFIG_METADATA
 from mlflow_flavor._payloads import Shown, show_causes, show_emitted, show_result
+from mlflow_flavor._prompts import pinned_prompts, prompts_now
 from mlflow_flavor._recording import Playback
 from workflows.instrumentation import attributes as names
 from workflows.instrumentation.content import ContentPolicy, exception_type
 from workflows.instrumentation.recorder import RunRecorder
 from workflows.instrumentation.records import RunEnded, RunStarted, StepEnded, StepStarted
 
-__all__ = ["Difference", "different_calls", "different_environment", "different_run"]
+__all__ = ["Difference", "different_calls", "different_environment", "different_run", "different_source"]
 
 FINAL = ("completed", "failed", "timed_out", "cancelled", "abandoned")
 
@@ -32,16 +33,17 @@ class Difference:
     """One thing that the second run did otherwise.
 
     Attributes:
-        kind: `code`: another graph or version; `configuration`: the first run's model was loaded with another one (only
-            digests are kept); `environment`: another version of a package that the model pins; `path`: other steps ran;
-            `call`: a recorded model or tool answered otherwise; `output`: a step made something else of the same input
-            (an answer, a clock, the outside world); `result`: what the caller got.
+        kind: `code`: another graph, version or source; `prompt`: a prompt that the model names is another version;
+            `configuration`: the first run's model was loaded with another one (only digests are kept); `environment`:
+            another version of a package that the model pins; `path`: other steps ran; `call`: a recorded model or tool
+            answered otherwise; `output`: a step made something else of the same input (an answer, a clock, the outside
+            world); `result`: what the caller got.
         where: The step, as `name#n` for its n-th call, the recorded function, the package, or what else differs.
         then: What the trace shows.
         now: What it was this time.
     """
 
-    kind: Literal["code", "configuration", "environment", "path", "call", "output", "result"]
+    kind: Literal["code", "prompt", "configuration", "environment", "path", "call", "output", "result"]
     where: str
     then: object
     now: object
@@ -68,6 +70,15 @@ def different_environment(requirements: Path) -> Iterable[Difference]:
             found = None
         if found is None or found.partition("+")[0] != pinned["version"].partition("+")[0]:
             yield Difference("environment", pinned["name"], pinned["version"], found)
+
+
+def different_source(directory: Path, pinned: object, now: str) -> Iterable[Difference]:
+    """What has changed since the model was logged: its source, or the versions of the prompts that it names."""
+    if pinned is not None and pinned != now:
+        yield Difference("code", "source_sha256", pinned, now)
+    then = pinned_prompts(directory)
+    found = prompts_now(then)
+    yield from (Difference("prompt", uri, then[uri], found[uri]) for uri in then if then[uri] != found[uri])
 
 
 def different_calls(playback: Playback) -> Iterable[Difference]:

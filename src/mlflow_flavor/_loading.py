@@ -24,6 +24,11 @@ from workflows import Workflow
 
 __all__ = ["StoredModel", "config_digest"]
 
+CHANGED = (
+    "%s of model %s was changed after it was logged (source_sha256 %.12s then, %.12s now): what runs is not what was "
+    "logged. Log it again, or restore the file"
+)
+
 logger = logging.getLogger("workflows.mlflow")
 
 
@@ -68,7 +73,10 @@ class StoredModel:
     def load(self, config: Mapping[str, Any] | None) -> Workflow:
         """Run the script with `config` (default: the logged one); runs of the result are told as this model's."""
         used = self.config if config is None else config
-        workflow = self.code.run(used)
+        code = self.code
+        if (pinned := self.facts.get("source_sha256")) is not None and pinned != code.sha256:
+            logger.warning(CHANGED, code.label, self.meta.model_id or self.directory.name, pinned, code.sha256)
+        workflow = code.run(used)
         # Its snapshots name the module of the load that wrote them, which may be another process's, or another number.
         workflow.serializer = model_serializer(workflow)  # pyright: ignore[reportPrivateUsage]  # there is no public setter
         if self.meta.model_id is not None:

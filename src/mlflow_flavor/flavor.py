@@ -49,6 +49,7 @@ from mlflow_flavor._environment import (
 )
 from mlflow_flavor._loading import StoredModel
 from mlflow_flavor._model_code import DIGEST_CHARS, MODULE_PREFIX, ModelCode
+from mlflow_flavor._prompts import pinned_prompts, write_prompts
 from mlflow_flavor._source import model_source
 from mlflow_flavor.autolog import autolog as start_autolog
 from mlflow_flavor.pyfunc import WorkflowPyfunc
@@ -131,6 +132,7 @@ def save_model(
             _describe_inputs(model, built, target, asks, signature, input_example, run_input_example)
         warn_of_local_modules(code)
         write_facts(built, target)
+        write_prompts(code, config, target)
         _add_flavors(model, built, code, config, autolog)
         _write_mlmodel(model, target)
         write_environment(target, code, conda_env, pip_requirements, extra_pip_requirements)
@@ -165,7 +167,7 @@ def log_model(
         model_config: As in `save_model`; also logged as parameters of the MLflow run.
         registered_model_name: Also register it as the next version of this model.
         await_registration_for: Seconds to wait for the registration.
-        prompts: Prompts of the registry that the model uses.
+        prompts: Prompts of the registry that the model uses; by default those that it names as `prompts:/...`.
         params: Parameters of the logged model.
         tags: Tags of the logged model.
         metadata: Anything to keep with the model.
@@ -190,6 +192,8 @@ def log_model(
     with tempfile.TemporaryDirectory() as directory:
         saved = SavedModel(Path(directory) / "model")
         save_model(workflow, saved.directory, model_config=config, metadata=metadata, **saving)
+        if prompts is None:
+            prompts = [version for version in pinned_prompts(saved.directory).values() if version] or None
         return log_saved_model(
             artifact_path=None,
             flavor=saved,

@@ -16,7 +16,13 @@ from mlflow.tracing.constant import TraceMetadataKey
 from pydantic import ValidationError
 
 from mlflow_flavor import _daemon
-from mlflow_flavor._comparison import Difference, different_calls, different_environment, different_run
+from mlflow_flavor._comparison import (
+    Difference,
+    different_calls,
+    different_environment,
+    different_run,
+    different_source,
+)
 from mlflow_flavor._compat import attached_text, invalid
 from mlflow_flavor._compat_models import download
 from mlflow_flavor._facts import FIRST_TRACE
@@ -111,12 +117,13 @@ def reproduce(trace_id: str, *, input: Mapping[str, Any] | None = None, recorded
     add_handler(recorder, workflow=workflow)
     again = _daemon.call(lambda: _again(workflow, start, playback))
     code, steps = different_run(then.segments, recorder, drawer.settings.content, config_digest(stored.config))
+    source = different_source(stored.directory, stored.facts.get("source_sha256"), stored.code.sha256)
     environment = different_environment(stored.directory / "requirements.txt")
     return Reproduction(
         trace_id,
         again.result,
         again.error,
-        [*code, *environment, *different_calls(playback), *steps],
+        [*source, *code, *environment, *different_calls(playback), *steps],
         new_trace_id=drawer.trace_id(again.run_id),
         replayed=playback.given,
         made=tuple(playback.missing),

@@ -1,0 +1,78 @@
+"""Prompts of MLflow's registry that a model names by URI: which versions they were is kept with the model."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from mlflow_flavor._artifact import FACTS_DIR
+from mlflow_flavor._model_code import ModelCode
+
+__all__ = ["pinned_prompts", "prompt_uris", "prompts_now", "write_prompts"]
+
+SCHEME = "prompts:/"
+PROMPTS_FILE = "prompts.json"
+
+logger = logging.getLogger("workflows.mlflow")
+
+
+def prompt_uris(code: ModelCode, config: Mapping[str, Any]) -> list[str]:
+    """The `prompts:/...` texts in a model's script, helpers and configuration, sorted."""
+    scripts = [code.script, *(code.code.rglob("*.py") if code.code is not None else ())]
+    found = {text for script in scripts for text in _texts(ast.parse(script.read_bytes()))}
+    return sorted(text for text in {*found, *_leaves(config)} if text.startswith(SCHEME) and text != SCHEME)
+
+
+def prompts_now(uris: Iterable[str]) -> dict[str, str | None]:
+    """By URI the version that it names now, as `prompts:/<name>/<version>`; None where there is none."""
+    return {uri: _version_of(uri) for uri in uris}
+
+
+def write_prompts(code: ModelCode, config: Mapping[str, Any], target: Path) -> None:
+    """Keep with a model which prompts it names, if it names any."""
+    found = prompts_now(prompt_uris(code, config))
+    if missing := [uri for uri, version in found.items() if version is None]:
+        logger.warning("the model names prompts that MLflow's registry does not have: %s", ", ".join(missing))
+    if found:
+        (target / FACTS_DIR / PROMPTS_FILE).write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
+
+
+def pinned_prompts(directory: Path) -> dict[str, str | None]:
+    """What `write_prompts` kept with the model in `directory`."""
+    file = directory / FACTS_DIR / PROMPTS_FILE
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _version_of(uri: str) -> str | None:
+    # Without MLflow's cache, where it has one: an alias may just have been moved.
+    cached = "cache_ttl_seconds" in inspect.signature(MlflowClient.load_prompt).parameters
+    fresh: dict[str, Any] = {"cache_ttl_seconds": 0} if cached else {}
+    try:
+        prompt = MlflowClient().load_prompt(uri, allow_missing=True, **fresh)
+    except MlflowException as error:
+        logger.warning("prompt %s could not be read: %s", uri, error.message)
+        return None
+    return None if prompt is None else f"{SCHEME}{prompt.name}/{prompt.version}"
+
+
+def _texts(tree: ast.AST) -> Iterator[str]:
+    return (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+
+
+def _leaves(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in cast("Mapping[object, object]", value).values():
+            yield from _leaves(item)
+    elif isinstance(value, list | tuple):
+        for item in cast("Iterable[object]", value):
+            yield from _leaves(item)

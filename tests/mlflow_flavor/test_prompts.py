@@ -1,0 +1,86 @@
+"""What a model was made of is kept with it: its source, and the versions of the prompts that it names."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import mlflow
+import mlflow.genai
+import mlflow.models
+import pytest
+from mlflow.artifacts import download_artifacts
+
+import mlflow_flavor
+from mlflow_flavor import Difference
+
+GREETS = """
+import mlflow
+from mlflow_flavor import set_model
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+class Greets(Workflow):
+    @step
+    async def greet(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=mlflow.genai.load_prompt("prompts:/greeting@prod").format(name=ev.name))
+
+set_model(Greets())
+"""
+
+
+@pytest.fixture
+def registry(autolog: str) -> None:
+    """A registry with a prompt in it; MLflow sets up logging anew when it makes one, so before the test."""
+    mlflow.genai.register_prompt(name="other", template="Hi")
+
+
+@pytest.fixture
+def greets(autolog: str, tmp_path: Path) -> str:
+    """The URI of a model that answers with a prompt of the registry, by its alias."""
+    mlflow.genai.register_prompt(name="greeting", template="Hello {{name}}")
+    mlflow.genai.set_prompt_alias("greeting", alias="prod", version=1)
+    (tmp_path / "agent.py").write_text(GREETS)
+    return mlflow_flavor.log_model(tmp_path / "agent.py", name="greets", pip_requirements=["mlflow"]).model_uri
+
+
+def test_a_model_keeps_the_versions_of_its_prompts(greets: str):
+    pinned = Path(download_artifacts(greets), "workflows", "prompts.json")
+    assert json.loads(pinned.read_text()) == {"prompts:/greeting@prod": "prompts:/greeting/1"}
+    assert mlflow.models.Model.load(greets).prompts == ["prompts:/greeting/1"]
+
+
+async def test_a_prompt_that_is_another_one_now_is_named(greets: str):
+    handler = mlflow_flavor.load_model(greets).run(name="Ada")
+    assert await handler == "Hello Ada"
+    mlflow.genai.register_prompt(name="greeting", template="Good day, {{name}}")
+    mlflow.genai.set_prompt_alias("greeting", alias="prod", version=2)
+    again = mlflow_flavor.reproduce(str(mlflow_flavor.trace_id(handler)))
+    assert (
+        Difference("prompt", "prompts:/greeting@prod", "prompts:/greeting/1", "prompts:/greeting/2")
+        in again.differences
+    )
+
+
+def test_a_prompt_that_is_not_there_is_told_when_the_model_is_logged(
+    registry: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "agent.py").write_text(GREETS)
+    with caplog.at_level(logging.WARNING):
+        mlflow_flavor.save_model(tmp_path / "agent.py", tmp_path / "model", pip_requirements=["mlflow"])
+    assert "does not have: prompts:/greeting@prod" in caplog.text
+
+
+def test_a_script_that_was_changed_since_is_told_when_it_is_loaded(
+    greets: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    changed = Path(download_artifacts(greets, dst_path=str(tmp_path / "copy")))
+    mlflow_flavor.load_model(str(changed))
+    assert "was changed after it was logged" not in caplog.text
+    with (changed / "workflow.py").open("a") as script:
+        script.write("\nprint('hello')\n")
+    with caplog.at_level(logging.WARNING):
+        mlflow_flavor.load_model(str(changed))
+    assert "workflow.py of model" in caplog.text
+    assert "was changed after it was logged" in caplog.text
