@@ -66,10 +66,10 @@ async def test_a_prompt_that_is_another_one_now_is_named(greets: str):
 def test_a_prompt_that_is_not_there_is_told_when_the_model_is_logged(
     registry: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    (tmp_path / "agent.py").write_text(GREETS)
+    (tmp_path / "agent.py").write_text(GREETS.replace("greeting@prod", "nowhere@prod"))
     with caplog.at_level(logging.WARNING):
         mlflow_flavor.save_model(tmp_path / "agent.py", tmp_path / "model", pip_requirements=["mlflow"])
-    assert "does not have: prompts:/greeting@prod" in caplog.text
+    assert "does not have: prompts:/nowhere@prod" in caplog.text
 
 
 def test_a_script_that_was_changed_since_is_told_when_it_is_loaded(
