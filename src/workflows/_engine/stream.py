@@ -238,6 +238,8 @@ class StreamCursor:
                 if stream._writers:  # pyright: ignore[reportPrivateUsage]
                     stream.reader_moved()
                 event = stream._events[index]  # pyright: ignore[reportPrivateUsage]
+                if self.takes_all and self._wanted.get(event.__class__):  # the usual reader knows most classes
+                    return cast("Event", event)
                 if (given := self._given(event)) is not None:
                     return given
             elif stream.closed:
@@ -252,8 +254,6 @@ class StreamCursor:
         raise StopAsyncIteration
 
     def _given(self, event: Event | OfChild) -> Event | None:
-        if self.takes_all and self._wanted.get(event.__class__):  # the usual reader knows most classes
-            return cast("Event", event)
         if isinstance(event, OfChild):
             return event.event if self._children and self._wants(event.event) else None
         if not self._wants(event):

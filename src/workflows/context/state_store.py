@@ -208,16 +208,17 @@ class InMemoryStateStore(Generic[MODEL_T]):
 
     @asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None]:
-        await self._take_turn()
+        if not self._takes_turn():
+            await self._turns.acquire()
         try:
             yield
         finally:
             self._turns.release()
 
-    async def _take_turn(self) -> None:
+    def _takes_turn(self) -> bool:
         if self._editor is not None and self._editor is asyncio.current_task():
             raise RuntimeError("writer called inside edit_state: mutate the yielded state instead")
-        await self._turns.acquire()
+        return self._turns.take()
 
 
 class _Edit(Generic[MODEL_T]):
@@ -230,7 +231,8 @@ class _Edit(Generic[MODEL_T]):
 
     async def __aenter__(self) -> MODEL_T:
         store = self._store
-        await store._take_turn()  # pyright: ignore[reportPrivateUsage]  # one class in two halves
+        if not store._takes_turn():  # pyright: ignore[reportPrivateUsage]  # one class in two halves
+            await store._turns.acquire()  # pyright: ignore[reportPrivateUsage]
         try:
             self._draft = open_draft(store._state)  # pyright: ignore[reportPrivateUsage]
             store._editor = asyncio.current_task()  # pyright: ignore[reportPrivateUsage]

@@ -30,11 +30,22 @@ class WriterTurns:
     async def __aexit__(self, *_: object) -> None:
         self.release()
 
-    async def acquire(self) -> None:
-        """Wait for the turn, and take it."""
+    def take(self) -> bool:
+        """Take the turn if nobody else has it; whether that was so."""
         loop = asyncio.get_running_loop()
         with _guard:
-            if not self._taken or (self._loop is not None and self._loop.is_closed()):
+            if self._taken and not (self._loop is not None and self._loop.is_closed()):
+                return False
+            self._taken, self._loop = True, loop
+            return True
+
+    async def acquire(self) -> None:
+        """Wait for the turn, and take it."""
+        if self.take():
+            return
+        loop = asyncio.get_running_loop()
+        with _guard:
+            if not self._taken:  # it was given back just now
                 self._taken, self._loop = True, loop
                 return
             if self._waiting is None:
