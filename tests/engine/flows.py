@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from typing import Any
 
 from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
@@ -42,3 +44,15 @@ class Nap(Workflow):
         await ctx.store.set("turn", turn)
         await asyncio.sleep(ev.seconds)
         return StopEvent(result=turn)
+
+
+async def result_after_a_suspension(flow: type[Workflow], held: object) -> Any:
+    """What a run of `flow(held=)` gives that was suspended at its question, written as JSON, resumed and answered."""
+    handler = flow().run(held=held)
+    async for _event in handler.stream_events(types=Ask):
+        break
+    snapshot = json.loads(json.dumps(await handler.suspend()))
+    again = flow()
+    resumed = again.run(ctx=Context.from_dict(again, snapshot))
+    resumed.ctx.send_event(Reply(n=1))
+    return await resumed

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from tests.engine import keepsakes
-from tests.engine.flows import Ask, Reply
+from tests.engine.flows import Ask, Reply, result_after_a_suspension
 from workflows import Context, Workflow, step
 from workflows.context import JsonSerializer
 from workflows.context.state_store import DictState, InMemoryStateStore
@@ -198,18 +198,8 @@ class Keeps(Workflow):
 @given(anything)
 @settings(max_examples=60)
 def test_a_resumed_run_goes_on_with_the_same_values(value: Any) -> None:
-    async def suspended_and_resumed() -> Any:
-        handler = Keeps().run(held=value)
-        async for _event in handler.stream_events(types=Ask):
-            break
-        snapshot = json.loads(json.dumps(await handler.suspend()))
-        flow = Keeps()
-        resumed = flow.run(ctx=Context.from_dict(flow, snapshot))
-        resumed.ctx.send_event(Reply(n=1))
-        return await resumed
-
     loop = VirtualClockLoop()
     try:
-        assert loop.run_until_complete(suspended_and_resumed()) == [value, value]
+        assert loop.run_until_complete(result_after_a_suspension(Keeps, value)) == [value, value]
     finally:
         loop.close()

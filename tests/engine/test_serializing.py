@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.engine import keepsakes
-from tests.engine.flows import Ask, Reply
+from tests.engine.flows import Ask, Reply, result_after_a_suspension
 from tests.engine.keepsakes import Memo, Note
 from tests.engine.states import JSON
 from workflows import Context, Workflow, step
@@ -270,14 +270,7 @@ async def test_a_resumed_step_gets_what_a_live_one_gets(clock: VirtualClockLoop)
         keep.Part("w"),
     ]
     held.append(keep.Strict(at=datetime(2024, 1, 1), pair=(1, 2), marks={3}))
-    handler = Keeps().run(held=held)
-    async for _event in handler.stream_events(types=Ask):
-        break
-    snapshot = json.loads(json.dumps(await handler.suspend()))
-    flow = Keeps()
-    resumed = flow.run(ctx=Context.from_dict(flow, snapshot))
-    resumed.ctx.send_event(Reply(n=1))
-    assert await resumed == [held, [Memo(text="m")], held]
+    assert await result_after_a_suspension(Keeps, held) == [held, [Memo(text="m")], held]
 
 
 async def test_a_run_that_cannot_be_written_goes_on(clock: VirtualClockLoop) -> None:
