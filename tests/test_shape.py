@@ -36,7 +36,7 @@ context.utils runtime.types.step_function runtime.types.results runtime.types.ti
 _engine.ticks _engine.calls _engine.state _engine.effects _engine.routing _engine.fan_in _engine.fan_out _engine.waits
 _engine.retries _engine.idle _engine.snapshot _engine.reduce
 
-_engine.clock _engine.mailbox _engine.timers _engine.stream _engine.live _engine.resuming _engine.attempt
+_engine.clock _engine.mailbox _engine.timers _engine.stream _engine.live _engine.pieces _engine.attempt
 _engine.internal_events _engine.senders _engine.idle_watch _engine.telling _engine.closing _engine.child_waits
 _engine.step_attempt _engine.stepper _engine.loop runtime.runtime plugins.journal plugins.runs_of_loop plugins.basic
 runtime.types.plugin

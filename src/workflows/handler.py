@@ -164,7 +164,8 @@ class WorkflowHandler(Awaitable[Any]):
 
         Streamed events that no reader has got are in the snapshot and come again, so an attached reader may get them
         twice. Steps that run are stopped, and run again from the top when a run goes on with `Context.from_dict(...)`.
-        Awaiting the handler then gives an `IdleReleasedEvent`.
+        Awaiting the handler then gives an `IdleReleasedEvent`. The snapshot is of one moment, so it is written in one
+        piece: some 15 µs for each call in flight, more for large events, in which the event loop does nothing else.
 
         Raises:
             WorkflowRuntimeError: If the run is over.

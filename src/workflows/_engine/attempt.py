@@ -39,7 +39,6 @@ class Attempt(AttemptScope):
         started_ns: When it was let go.
         sent: Ids and classes of what it sent so far, up to `REFS_KEPT`.
         answers: Ids and classes of the events that ended its waits.
-        limit: The timeout of its step, where that has one; `seconds_left` of it while it does not run.
     """
 
     __slots__ = (
@@ -54,9 +53,7 @@ class Attempt(AttemptScope):
         "call",
         "emitted",
         "left",
-        "limit",
         "run",
-        "seconds_left",
         "sent",
         "started",
         "started_ns",
@@ -64,9 +61,6 @@ class Attempt(AttemptScope):
         "task",
         "used",
     )
-
-    limit: asyncio.Timeout
-    seconds_left: float
 
     def __init__(self, run: LiveRun, call: Call) -> None:
         self.run_id = run.run_id
@@ -233,18 +227,19 @@ class Attempt(AttemptScope):
         """Its step has waited for an event."""
         return self._answers is not None
 
+    @property
+    def timer(self) -> str:
+        """What the timer of its step's timeout is called."""
+        return f"step {self.exec_id}"
+
     def _stop_clock(self) -> None:
         """Waiting does not count towards the step's timeout where it does not count towards that of the run."""
-        limit = getattr(self, "limit", None)
-        if limit is None or self.run.plan.idle_counts or limit.expired() or limit.when() is None:
-            return
-        self.seconds_left = limit.when() - self.run.loop.time()
-        limit.reschedule(None)
+        if self.call.step.timeout is not None and not self.run.plan.idle_counts:
+            self.run.timers.pause(self.timer)
 
     def _start_clock(self) -> None:
-        limit = getattr(self, "limit", None)
-        if limit is not None and limit.when() is None:
-            limit.reschedule(self.run.loop.time() + self.seconds_left)
+        if self.call.step.timeout is not None:
+            self.run.timers.resume(self.timer)
 
     def _must_be_running(self, method: str) -> None:
         if self.run.state.ended is not None or self.run.attempts.get(self.exec_id) is not self:
@@ -267,6 +262,8 @@ class Attempt(AttemptScope):
 
     def end(self) -> None:
         """The body is over: nothing of it may wait or be held any more."""
+        if self.run.ending_waits:
+            self.run.end_waits(self.exec_id)
         self._context = None
         for answer in (self._answers or {}).values():
             answer.cancel()
@@ -280,6 +277,8 @@ class Attempt(AttemptScope):
     def stop(self) -> None:
         """Cancel the attempt, and the child runs that it started."""
         self.stopped = True
+        if self.run.ending_waits:
+            self.run.end_waits(self.exec_id)
         if self.run.children:
             self.run.stop_children(self)
         if self.task is not None:

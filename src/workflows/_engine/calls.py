@@ -121,8 +121,12 @@ class Wait:
 
     def matches(self, event: Event) -> bool:
         """Whether this event ends the wait."""
-        right_type = isinstance(event, self.event_type) if self.match_subclasses else type(event) is self.event_type
-        return right_type and all(_equal(getattr(event, k, None), v) for k, v in self.requirements.items())
+        if event.__class__ is not self.event_type and not (
+            self.match_subclasses and issubclass(event.__class__, self.event_type)
+        ):
+            return False
+        # Often there are none, and thousands of waits may be looked at for one event.
+        return not self.requirements or all(_equal(getattr(event, k, None), v) for k, v in self.requirements.items())
 
 
 def _equal(value: object, required: object) -> bool:

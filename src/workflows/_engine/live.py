@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from weakref import ReferenceType, WeakSet
 
 from workflows._engine.clock import Clock
-from workflows._engine.effects import EndRun, ReleaseFanIn
+from workflows._engine.effects import EndRun, EndWait, ReleaseFanIn
 from workflows._engine.mailbox import Mailbox
 from workflows._engine.state import RunState
 from workflows._engine.stream import EventStream, OfChild
@@ -115,6 +115,7 @@ class LiveRun(ABC):
         awaited: How many await the handler now.
         sender_outside: Somebody outside has got hold of the run's context, and may send events with it.
         inside: Contexts of attempts; one that is alive when nothing runs is held by a task that a step left behind.
+        ending_waits: What the end of the run has closed and nobody was told of yet, by exec_id: there may be thousands.
         warned: What the log has been told of: classes of events that nobody took, or that the run seems stuck.
         streamed: How many events were published to the stream.
         functions: What the steps' calls call, by step name, as far as it was needed.
@@ -137,6 +138,7 @@ class LiveRun(ABC):
         "clock",
         "dispatcher",
         "end",
+        "ending_waits",
         "executor",
         "functions",
         "handler",
@@ -182,6 +184,7 @@ class LiveRun(ABC):
         self.stopped_children: tuple[LiveRun, ...] = ()
         self.parent: ParentAttempt | None = None
         self.end: EndRun | None = None
+        self.ending_waits: dict[str, list[EndWait]] | None = None
         self.is_over = False
         self.awaited = self.streamed = self._told = self._sent_from_outside = 0
         self.inside: WeakSet[Any] | None = None
@@ -268,6 +271,10 @@ class LiveRun(ABC):
         if found is None:
             found = self.functions[step.name] = self.plan.bind(self.plan.workflow, step)
         return found
+
+    @abstractmethod
+    def end_waits(self, exec_id: str) -> None:
+        """Tell that waits of a call ended with the run, if that is still to be told; the loop's part."""
 
     @abstractmethod
     def cancel(self, reason: str | None = None) -> None:

@@ -36,8 +36,8 @@ from workflows._engine.effects import (
 from workflows._engine.idle_watch import check_idle
 from workflows._engine.internal_events import show_queued, show_unhandled
 from workflows._engine.live import LiveRun, ParentAttempt, RunPlan
+from workflows._engine.pieces import DONE_AT_ONCE, in_pieces, resume
 from workflows._engine.reduce import reduce
-from workflows._engine.resuming import RESUMED_AT_ONCE, resume, resume_in_pieces
 from workflows._engine.snapshot import apart
 from workflows._engine.state import RunState
 from workflows._engine.step_attempt import run_attempt
@@ -200,7 +200,7 @@ class Run(LiveRun):
                 self.journal(tick)
             state.watched = self.stream.internal or bool(self.dispatcher.handlers)
             effects = reduce(state, tick)
-            for effect in effects if len(effects) <= RESUMED_AT_ONCE else resume_in_pieces(self, effects):
+            for effect in effects if len(effects) <= DONE_AT_ONCE else in_pieces(self, effects):
                 if isinstance(effect, StartCall) and self.stepper is None:  # by far the most frequent one
                     self._start(effect.call)
                 else:
@@ -297,6 +297,8 @@ class Run(LiveRun):
         """Nothing of the run is left: say so to whoever listens, then to whoever waits."""
         if self.is_over:
             return
+        for exec_id in list(self.ending_waits or ()):  # where the loop is closed
+            self.end_waits(exec_id)
         if self.timers_made is not None:
             self.timers_made.clear()
         for attempt in list(self.attempts.values()):
@@ -417,6 +419,11 @@ class Run(LiveRun):
         if effect.due_in is not None:
             due = f"wait {wait.wait_id}"
             self.timers.set(due, effect.due_in, lambda: WaitTimeoutDue(self.clock.now_ns(), wait.wait_id))
+
+    def end_waits(self, exec_id: str) -> None:
+        """Tell that waits of a call ended with the run, if that is still to be told."""
+        for effect in (self.ending_waits or {}).pop(exec_id, ()):
+            self._end_wait(effect)
 
     def _end_wait(self, effect: EndWait) -> None:
         self.timers.cancel(f"wait {effect.wait.wait_id}")

@@ -129,8 +129,9 @@ async def _call(attempt: Attempt) -> Any:
 
 
 async def _within(attempt: Attempt, timeout: float, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    limit = attempt.limit = asyncio.timeout(timeout)
-    is_async = attempt.call.step.is_async
+    run, is_async = attempt.run, attempt.call.step.is_async
+    limit = asyncio.timeout(None)  # the run's timer ends it: thousands may be over at one time
+    run.timers.set(attempt.timer, timeout, lambda: limit.reschedule(run.loop.time()))
     try:
         async with limit:
             return await (function(**arguments) if is_async else _in_thread(attempt, function, arguments))
@@ -144,6 +145,8 @@ async def _within(attempt: Attempt, timeout: float, function: Callable[..., Any]
             step=attempt.step,
             run_id=attempt.run_id,
         ) from error
+    finally:
+        run.timers.cancel(attempt.timer)
 
 
 async def _in_thread(attempt: Attempt, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:

@@ -1,8 +1,9 @@
-"""The timers of one run, by key; each puts a tick when its time has come."""
+"""The timers of one run, by key; each puts a tick when its time has come, a few in one turn of the event loop."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from workflows._engine.mailbox import Mailbox
 from workflows._engine.ticks import Tick
 
 __all__ = ["Timers"]
+
+# Timers of a run that may go off in one turn of the event loop (1 to 3 ms): thousands may be due at one time.
+FIRED_AT_ONCE = 100
 
 
 @dataclass(slots=True, eq=False)
@@ -27,17 +31,20 @@ class Timers:
     What makes a timer's tick may give None: then nothing is put.
     """
 
-    __slots__ = ("_loop", "_mailbox", "_timers")
+    __slots__ = ("_fired", "_late", "_loop", "_mailbox", "_timers")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, mailbox: Mailbox) -> None:
         self._loop = loop
         self._mailbox = mailbox
         self._timers: dict[str, _Timer] = {}
+        self._fired = 0
+        self._late: deque[tuple[str, _Timer]] = deque()
 
     def set(self, key: str, delay: float, tick: Callable[[], Tick | None]) -> None:
         """Put a tick in `delay` seconds."""
         self.cancel(key)
-        self._timers[key] = _Timer(tick, self._loop.call_later(delay, self._fire, key))
+        timer = self._timers[key] = _Timer(tick)
+        timer.handle = self._loop.call_later(delay, self._fire, key, timer)
 
     def cancel(self, key: str) -> None:
         """Forget a timer, if there is one."""
@@ -62,8 +69,22 @@ class Timers:
         """Let a paused timer go on with what it had left."""
         timer = self._timers.get(key)
         if timer is not None and timer.handle is None:
-            timer.handle = self._loop.call_later(timer.left, self._fire, key)
+            timer.handle = self._loop.call_later(timer.left, self._fire, key, timer)
 
-    def _fire(self, key: str) -> None:
-        if (tick := self._timers.pop(key).tick()) is not None:
+    def _fire(self, key: str, timer: _Timer) -> None:
+        if self._fired == FIRED_AT_ONCE:
+            self._late.append((key, timer))
+            return
+        if self._fired == 0:
+            self._loop.call_soon(self._next_turn)
+        self._fired += 1
+        if self._timers.get(key) is not timer or timer.handle is None:
+            return  # a late one was cancelled, set anew or paused
+        del self._timers[key]
+        if (tick := timer.tick()) is not None:
             self._mailbox.put(tick)
+
+    def _next_turn(self) -> None:
+        self._fired = 0
+        for _ in range(min(FIRED_AT_ONCE, len(self._late))):
+            self._fire(*self._late.popleft())

@@ -1,0 +1,177 @@
+"""What happens to hundreds of calls at one time is spread over turns of the event loop, which is free in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.engine.flows import A, B, Reply
+from workflows import Context, Workflow, catch_error, step
+from workflows.errors import WorkflowCancelledByUser, WorkflowTimeoutError
+from workflows.events import StartEvent, StepFailedEvent, StopEvent
+from workflows.handler import WorkflowHandler
+from workflows.instrumentation.dispatcher import add_handler
+from workflows.instrumentation.records import (
+    Record,
+    RetryScheduled,
+    StepEnded,
+    StepStarted,
+    WaitCancelled,
+    WaitResolved,
+    WaitTimedOut,
+)
+from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
+from workflows.testing import RecordLog, VirtualClockLoop
+
+MANY = 700
+AT_ONCE = 250  # of one kind; the engine does 100 or 200 in a turn
+
+
+class Turns:
+    """How many records of each class at most are told in one turn of the event loop."""
+
+    name = "turns"
+    destination = None
+
+    def __init__(self) -> None:
+        self.most: Counter[type[Record]] = Counter()
+        self._now: Counter[type[Record]] = Counter()
+
+    def handle(self, record: Record) -> None:
+        if not self._now:
+            asyncio.get_running_loop().call_soon(self._next)
+        self._now[type(record)] += 1
+
+    def carrier(self, run_id: str) -> None:
+        return None
+
+    def _next(self) -> None:
+        self.most |= self._now
+        self._now.clear()
+
+
+@pytest.fixture
+def turns() -> Iterator[Turns]:
+    """Counts what is told in the turns of this test."""
+    counted = Turns()
+    remove = add_handler(counted)
+    yield counted
+    remove()
+
+
+class Many(Workflow):
+    """A branch for each of `MANY` events; what one does is for a subclass to say."""
+
+    @step
+    async def start(self, ev: StartEvent) -> list[A]:
+        return [A(n=i) for i in range(MANY)]
+
+    @step
+    async def join(self, events: list[B]) -> StopEvent:
+        return StopEvent(result=len(events))
+
+
+class Asking(Many):
+    @step(num_workers=MANY)
+    async def ask(self, ctx: Context, ev: A) -> B:
+        await ctx.wait_for_event(Reply, waiter_id=f"{ev.n}", timeout=30)
+        return B(n=ev.n)
+
+    @catch_error
+    async def unanswered(self, ev: StepFailedEvent) -> B:
+        return B(n=-1)
+
+
+async def waiting() -> WorkflowHandler:
+    """A run in which every branch waits."""
+    handler = Asking().run()
+    await asyncio.sleep(1)
+    return handler
+
+
+async def test_one_event_that_ends_all_waits(clock: VirtualClockLoop, records: RecordLog, turns: Turns) -> None:
+    handler = await waiting()
+
+    await handler.send_event(Reply(text="all of you"))
+
+    assert await handler == MANY
+    assert len(records.of(WaitResolved)) == MANY
+    assert turns.most[WaitResolved] < AT_ONCE
+
+
+async def test_waits_that_time_out_together(clock: VirtualClockLoop, records: RecordLog, turns: Turns) -> None:
+    assert await Asking().run() == MANY
+
+    assert len(records.of(WaitTimedOut)) == MANY
+    assert turns.most[WaitTimedOut] < AT_ONCE
+
+
+async def test_waits_that_end_with_their_cancelled_run(
+    clock: VirtualClockLoop, records: RecordLog, turns: Turns
+) -> None:
+    handler = await waiting()
+
+    await handler.cancel_run()
+
+    with pytest.raises(WorkflowCancelledByUser):
+        await handler
+    assert len(records.of(WaitCancelled)) == MANY
+    assert turns.most[WaitCancelled] < AT_ONCE
+
+
+async def test_waits_that_end_with_their_run_are_told_before_their_steps_end(
+    clock: VirtualClockLoop, records: RecordLog
+) -> None:
+    with pytest.raises(WorkflowTimeoutError):
+        await Asking(timeout=2).run()
+
+    told = [(type(r), r.exec_id) for r in records.records if isinstance(r, WaitCancelled | StepEnded)]
+    waits = [exec_id for kind, exec_id in told if kind is WaitCancelled]
+    assert len(waits) == MANY
+    assert all(told.index((WaitCancelled, w)) < told.index((StepEnded, w)) for w in waits[::50])
+
+
+async def test_an_answer_that_is_still_handed_on_when_its_run_ends(clock: VirtualClockLoop, records: RecordLog) -> None:
+    handler = await waiting()
+    await handler.send_event(Reply(text="all of you"))
+
+    await handler.cancel_run()
+
+    with pytest.raises(WorkflowCancelledByUser):
+        await handler
+    assert len(records.of(WaitResolved)) == MANY
+    assert {r.exec_id for r in records.of(StepStarted)} == {r.exec_id for r in records.of(StepEnded)}
+
+
+async def test_retries_that_are_due_together(clock: VirtualClockLoop, records: RecordLog, turns: Turns) -> None:
+    class Failing(Many):
+        @step(num_workers=MANY, retry_policy=retry_policy(wait=wait_fixed(5), stop=stop_after_attempt(2)))
+        async def fail_once(self, ctx: Context, ev: A) -> B:
+            if ctx.retry_info().retry_number == 0:
+                raise ConnectionError("down")
+            return B(n=ev.n)
+
+    assert await Failing().run() == MANY
+
+    assert len(records.of(RetryScheduled)) == MANY
+    assert turns.most[StepEnded] < AT_ONCE
+
+
+async def test_steps_that_time_out_together(clock: VirtualClockLoop, records: RecordLog, turns: Turns) -> None:
+    class Slow(Many):
+        @step(num_workers=MANY, timeout=5)
+        async def work(self, ev: A) -> B:
+            await asyncio.sleep(3600)
+            return B(n=ev.n)
+
+        @catch_error
+        async def too_slow(self, ev: StepFailedEvent) -> B:
+            return B(n=-1)
+
+    assert await Slow().run() == MANY
+
+    assert sum(r.outcome == "timed_out" for r in records.of(StepEnded)) == MANY
+    assert turns.most[StepEnded] < AT_ONCE
