@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from mlflow.tracing.constant import TraceMetadataKey
@@ -10,7 +11,7 @@ from workflows.instrumentation import attributes as names
 from workflows.instrumentation.records import RunEnded, RunStarted, RunSuspended
 from workflows.instrumentation.redaction import MASK, is_secret_key, mask_secrets
 
-__all__ = ["CONFIG_METADATA", "FIRST_TRACE", "count_facts", "run_facts", "trace_metadata"]
+__all__ = ["CONFIG_METADATA", "FIRST_TRACE", "count_facts", "run_facts", "said_metadata", "said_tags", "trace_metadata"]
 
 MAX_METADATA_CHARS = 250
 
@@ -44,14 +45,26 @@ def run_facts(record: RunStarted) -> dict[str, Any]:
 def trace_metadata(record: RunStarted) -> dict[str, str]:
     """Session, user and the caller's own metadata, as MLflow stores them: text without secrets, 250 characters."""
     identity, carried = record.identity, record.carriers.get("mlflow", {})
-    found = {str(key): _shown(str(key), str(value)) for key, value in identity.metadata.items()}
+    found = said_metadata(record)
     for key, value in (
         (TraceMetadataKey.TRACE_SESSION, identity.session_id or carried.get("session")),
         (TraceMetadataKey.TRACE_USER, identity.user_id or carried.get("user")),
     ):
         if value is not None:
-            found[key] = value[:MAX_METADATA_CHARS]
+            found[key] = str(value)[:MAX_METADATA_CHARS]
     return found
+
+
+def said_metadata(record: RunStarted) -> dict[str, str]:
+    """What the caller said beside session and user, as it is shown; also what that of an earlier segment said."""
+    before: dict[str, str] = json.loads(record.carriers.get("mlflow", {}).get("metadata", "{}"))
+    return before | {str(key): _shown(str(key), str(value)) for key, value in record.identity.metadata.items()}
+
+
+def said_tags(record: RunStarted) -> str:
+    """The caller's tags, those of an earlier segment first, as the one tag that MLflow shows."""
+    before = record.carriers.get("mlflow", {}).get("tags", "").split(", ")
+    return ", ".join(dict.fromkeys(tag for tag in (*before, *map(mask_secrets, record.identity.tags)) if tag))
 
 
 def _shown(key: str, value: str) -> str:

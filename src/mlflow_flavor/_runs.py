@@ -23,7 +23,15 @@ from mlflow_flavor._compat import (
     set_facts,
     trace_lifetime,
 )
-from mlflow_flavor._facts import CONFIG_METADATA, FIRST_TRACE, count_facts, run_facts, trace_metadata
+from mlflow_flavor._facts import (
+    CONFIG_METADATA,
+    FIRST_TRACE,
+    count_facts,
+    run_facts,
+    said_metadata,
+    said_tags,
+    trace_metadata,
+)
 from mlflow_flavor._handover import Handover
 from mlflow_flavor._links import link_previous_segment
 from mlflow_flavor._live import LeftTrace, publish
@@ -64,7 +72,6 @@ from workflows.instrumentation.records import (
     WaitStarted,
     WaitTimedOut,
 )
-from workflows.instrumentation.redaction import mask_secrets
 from workflows.instrumentation.scope import current_attempt
 
 __all__ = ["RunSpans"]
@@ -159,6 +166,10 @@ class RunSpans:
         if not self.is_live:
             return None
         handed = {name: self._metadata[key] for name, key in HANDED_ON.items() if key in self._metadata}
+        if tags := said_tags(self._started):
+            handed["tags"] = tags
+        if metadata := said_metadata(self._started):
+            handed["metadata"] = json.dumps(metadata)
         return {"trace_id": self.root.trace_id, "span_id": self.root.span_id, **handed}
 
     def note(self, exec_id: str, name: str, fields: Mapping[str, Any]) -> None:
@@ -204,8 +215,8 @@ class RunSpans:
 
     def _label(self, record: RunStarted) -> None:
         tags = {NAME_TAG: record.workflow}
-        if record.identity.tags:
-            tags["tags"] = mask_secrets(", ".join(record.identity.tags))
+        if said := said_tags(record):
+            tags["tags"] = said
         trace = None if self._owns_trace else OpenTrace.of(self.root.trace_id)
         taken = trace.metadata if trace is not None else configured_metadata()
         metadata = {key: value for key, value in self._metadata.items() if key not in taken}

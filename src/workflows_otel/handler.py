@@ -257,11 +257,10 @@ def _outside(run_id: str, name: str) -> Mapping[str, str] | None:
     if run is None or run.run_id != run_id or run.span is not span:
         return carrier_of(span.get_span_context())
     mine = run.as_drawn_by(name)
-    return (
-        None
-        if mine is None
-        else carrier_of_run(mine.span.get_span_context(), mine.first, mine.started_ns, mine.identity, mine.waiting)
-    )
+    if mine is None:
+        return None
+    said = mine.caller.said(mine.settings.content)
+    return carrier_of_run(mine.span.get_span_context(), mine.first, mine.started_ns, said, mine.waiting)
 
 
 def _noted(stream: StreamSummary | None, record: EventStreamed) -> StreamSummary:

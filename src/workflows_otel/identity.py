@@ -19,6 +19,7 @@ from opentelemetry.context import Context
 from workflows.instrumentation import Identity
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation import context as engine_context
+from workflows.instrumentation.content import ContentPolicy, to_jsonable
 from workflows.instrumentation.redaction import mask_secrets
 
 __all__ = ["Caller", "caller_of", "context"]
@@ -40,11 +41,29 @@ class Caller:
     metadata: Mapping[str, Any]
     trace_name: str | None
 
-    def or_else(self, session_id: str | None, user_id: str | None) -> Caller:
-        """The same, with a session and a user where nobody said one now."""
-        if (self.session_id or session_id) == self.session_id and (self.user_id or user_id) == self.user_id:
+    def said(self, policy: ContentPolicy) -> dict[str, str]:
+        """What the snapshot of a run keeps of it, for the next segment."""
+        said = {
+            at.SESSION_ID: self.session_id or "",
+            at.USER_ID: self.user_id or "",
+            at.TAGS: ",".join(tag for tag in self.tags if "," not in tag),
+            at.METADATA: to_jsonable(dict(self.metadata), policy).text if self.metadata else "",
+        }
+        return {name: text for name, text in said.items() if text}
+
+    def after(self, said: Mapping[str, str]) -> Caller:
+        """The same, with what was said of the previous segment where nobody says otherwise now; tags add up."""
+        if not said:
             return self
-        return replace(self, session_id=self.session_id or session_id, user_id=self.user_id or user_id)
+        metadata = _loaded(said.get(at.METADATA, ""))
+        before = cast("dict[str, Any]", metadata) if isinstance(metadata, dict) else {}
+        return replace(
+            self,
+            session_id=self.session_id or said.get(at.SESSION_ID),
+            user_id=self.user_id or said.get(at.USER_ID),
+            tags=tuple(dict.fromkeys((*_split(said.get(at.TAGS)), *self.tags))),
+            metadata={**before, **self.metadata},
+        )
 
 
 @contextmanager

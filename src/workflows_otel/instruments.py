@@ -17,6 +17,8 @@ __all__ = ["CallInstruments", "Instruments"]
 
 # Source: OpenTelemetry's semantic conventions for generative AI, `gen_ai.client.operation.duration`, `.token.usage`.
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+# Of what people take their time for, and of queues: up to a week.
+LONG_SECONDS = (0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 14400.0, 43200.0, 86400.0, 604800.0)
 SHORT_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 BYTES = tuple(float(4**power) for power in range(4, 15))  # 256 B to 256 MB
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
@@ -44,11 +46,11 @@ class Instruments:
     """What is measured of runs, made of one meter; `observed` gives the callback of a gauge over all steps."""
 
     def __init__(self, meter: Meter, observed: Callable[[str], Observe]) -> None:
-        def histogram(name: str, about: str) -> Histogram:
-            return meter.create_histogram(name, "s", about, explicit_bucket_boundaries_advisory=SECONDS)
+        def histogram(name: str, about: str, buckets: Sequence[float] = SECONDS) -> Histogram:
+            return meter.create_histogram(name, "s", about, explicit_bucket_boundaries_advisory=buckets)
 
         self.run_duration = histogram(at.METRIC_RUN_DURATION, "Runs, from start to end.")
-        self.run_queue = histogram(at.METRIC_RUN_QUEUE, "Time runs waited for `num_concurrent_runs`.")
+        self.run_queue = histogram(at.METRIC_RUN_QUEUE, "Time runs waited for `num_concurrent_runs`.", LONG_SECONDS)
         self.run_active = meter.create_up_down_counter(at.METRIC_RUN_ACTIVE, "{run}", "Runs under way.")
         self.step_duration = histogram(at.METRIC_STEP_DURATION, "Attempts of steps.")
         self.step_queue = histogram(at.METRIC_STEP_QUEUE, "Time an event waited for a worker of its step.")
@@ -57,7 +59,7 @@ class Instruments:
         self.event_sent = meter.create_counter(at.METRIC_EVENT_SENT, "{event}", "Events sent.")
         self.event_unhandled = meter.create_counter(at.METRIC_EVENT_UNHANDLED, "{event}", "Events no step took.")
         self.event_streamed = meter.create_counter(at.METRIC_EVENT_STREAMED, "{event}", "Events streamed.")
-        self.wait_duration = histogram(at.METRIC_WAIT_DURATION, "Waits for events from outside.")
+        self.wait_duration = histogram(at.METRIC_WAIT_DURATION, "Waits for events from outside.", LONG_SECONDS)
         self.wait_active = meter.create_up_down_counter(at.METRIC_WAIT_ACTIVE, "{wait}", "Waits under way.")
         meter.create_observable_gauge(at.METRIC_STEP_ACTIVE, [observed("active")], "{execution}", "Attempts running.")
         meter.create_observable_gauge(at.METRIC_STEP_QUEUE_DEPTH, [observed("queued")], "{event}", "Events queued.")

@@ -1,5 +1,6 @@
-"""Somebody else sends the same spans to the same place: then our own way there keeps still, so that nothing is double.
+"""Who else sends the same spans to the same place: only one of the ways there is used, so that nothing is double.
 
+An application's own processor is used instead of ours, and the last `setup()` for a place instead of those before it.
 This is the one module that looks into processors and exporters that are not ours; none of them tells where it sends.
 """
 
@@ -26,7 +27,7 @@ from workflows_otel.exporting import RedactingExporter
 from workflows_otel.own_scope import SCOPE
 from workflows_otel.presets import Preset
 
-__all__ = ["Feeding", "tell_of_refused_providers"]
+__all__ = ["Feeding", "same_place", "tell_of_refused_providers"]
 
 PROJECT_HEADER = "x-project-name"
 NOT_ABOUT_THE_PLACE = frozenset(("x-langfuse-ingestion-version", "user-agent", "content-type", "content-encoding"))
@@ -70,10 +71,18 @@ class Feeding(SpanProcessor):
         self._seen: list[object] = []
         self._other: _Other | None = None
         self.elsewhere: TracerProvider | None = None
-        self.on_end = processor.on_end  # without a call between: every span passes here
+        self.is_still = False
+        self.on_end = self._on_end = processor.on_end  # without a call between: every span passes here
+
+    def keep_still(self, still: bool) -> None:
+        """Take no spans while another `setup()` feeds the same place; what has ended before is still sent."""
+        self.is_still = still
+        self.on_end = _ignore if still else self._on_end
 
     def look(self) -> None:
         """See whether somebody else has come, or gone, since the last look."""
+        if self.is_still:
+            return
         providers = [one for one in self._drawn() if isinstance(one, TracerProvider)]
         seen = [_processors_of(provider) for provider in providers]
         if len(seen) == len(self._seen) and all(map(_is, seen, self._seen)):
@@ -91,9 +100,9 @@ class Feeding(SpanProcessor):
         self._other = _Other(processor, self._exporter)
         logger.info("%s gets its spans by the application's own %s", self._preset.name, type(processor).__name__)
         if provider is self._provider:
-            self.on_end = self._count_end
+            self.on_end = self._on_end = self._count_end
             return
-        self.on_end = self._end_of_others
+        self.on_end = self._on_end = self._end_of_others
         self.elsewhere = provider
         if provider.sampler is not ALWAYS_ON and provider.sampler is not DEFAULT_ON:
             logger.warning(
@@ -239,6 +248,22 @@ def _place_of_exporter(processor: SpanProcessor) -> tuple[object, str]:
     return (inner, "_exporter") if hasattr(inner, "_exporter") else (processor, "span_exporter")
 
 
+def same_place(one: Preset, other: Preset) -> bool:
+    """Whether two presets are one back end, with one key and one project."""
+    if not one.url or not other.url:
+        return one.make_exporter == other.make_exporter
+    return _place(one.url) == _place(other.url) and _about_place(one) == _about_place(other)
+
+
+def _about_place(preset: Preset) -> dict[str, str]:
+    headers = {name: value for name, value in preset.headers.items() if not _is_not_about_the_place(name)}
+    return {**headers, **preset.resource}
+
+
+def _ignore(span: ReadableSpan) -> None:
+    """What is done with an ended span that another one sends."""
+
+
 def _is(one: object, other: object) -> bool:
     return one is other
 
@@ -270,7 +295,7 @@ def _is_not_about_the_place(header: str) -> bool:
 def _exporter_of(processor: SpanProcessor) -> object:
     """What sends in the end, below what stands before it; None for processors of ours and of unknown kinds."""
     if isinstance(processor, (Feeding, BatchProcessor, DirectProcessor)):
-        return None  # whoever calls setup() twice for one place gets it twice
+        return None  # of two for one place, the later one sends
     holder, name = _place_of_exporter(processor)
     exporter: object = getattr(holder, name, None)
     for _ in range(DEEPEST_WRAPPING):

@@ -10,6 +10,7 @@ from opentelemetry.trace import Span, SpanContext, Tracer
 from opentelemetry.util.types import AttributeValue
 
 from workflows.instrumentation.content import Captured
+from workflows_otel.identity import Caller
 from workflows_otel.propagation import TraceCarrier
 from workflows_otel.settings import Settings
 from workflows_otel.streams import StreamSummary
@@ -86,6 +87,7 @@ class OpenRun:
         tracer: Of the handler; spans of helpers inside its steps are made by it.
         last_output: The id of the event that a step gave last, and how its content is shown.
         retried: Attempts of an earlier segment that are to be made again in this one, by exec_id.
+        caller: For whom it works, as the next segment is told.
         other: The same run as the handler of another provider draws it, which was told before.
     """
 
@@ -102,6 +104,7 @@ class OpenRun:
     ambient: Context
     settings: Settings
     tracer: Tracer
+    caller: Caller
     other: OpenRun | None = None
     parent: tuple[str, str] | None = None
     attempts: dict[str, OpenAttempt] = field(default_factory=dict[str, OpenAttempt])

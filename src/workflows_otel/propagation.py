@@ -17,12 +17,12 @@ __all__ = [
     "LINKS_IN_WORDS",
     "SHOWN_CAUSES",
     "TraceCarrier",
-    "carried",
     "carrier_of",
     "carrier_of_run",
     "first_segment_of",
     "link_to",
     "retried_of",
+    "said_before",
     "said_of",
     "say_causes",
     "sender_of",
@@ -40,7 +40,6 @@ FIRST_SEGMENT = "first_segment"
 STARTED_NS = "started_ns"
 RETRIED = "retried."
 BAGGAGE = "baggage"
-_KEPT = (at.SESSION_ID, at.USER_ID)
 
 SHOWN_CAUSES = 16
 
@@ -105,7 +104,7 @@ def carrier_of_run(
     span_context: SpanContext,
     first: SpanContext,
     started_ns: int,
-    identity: Mapping[str, AttributeValue],
+    said: Mapping[str, str],
     retried: Mapping[str, SpanContext],
 ) -> dict[str, str]:
     """What a snapshot of a run carries.
@@ -114,25 +113,30 @@ def carrier_of_run(
         span_context: This segment's span.
         first: The first segment's.
         started_ns: When this one began.
-        identity: For whom the run works.
+        said: For whom the run works, as baggage entries; metadata is none, and has an entry of its own.
         retried: The attempts that are to be made again, by exec_id.
     """
     carrier = dict(TraceCarrier(span_context))
     carrier[FIRST_SEGMENT] = TraceCarrier(first)[TRACEPARENT]
     carrier[STARTED_NS] = str(started_ns)
     carrier |= {f"{RETRIED}{exec_id}": TraceCarrier(failed)[TRACEPARENT] for exec_id, failed in retried.items()}
-    if kept := [f"{name}={quote(str(identity[name]))}" for name in _KEPT if name in identity]:
+    if kept := [f"{name}={quote(value)}" for name, value in said.items() if name != at.METADATA]:
         carrier[BAGGAGE] = ",".join(kept)
+    if at.METADATA in said:
+        carrier[at.METADATA] = said[at.METADATA]
     return carrier
 
 
-def carried(carrier: Mapping[str, str] | None, name: str) -> str | None:
-    """A baggage entry of the previous segment: its session, or its user."""
+def said_before(carrier: Mapping[str, str] | None) -> dict[str, str]:
+    """For whom the previous segment worked, as `carrier_of_run` was told it."""
+    said: dict[str, str] = {}
     for entry in (carrier.get(BAGGAGE, "") if carrier else "").split(","):
-        found, _, value = entry.partition("=")
-        if found == name and value:
-            return unquote(value)
-    return None
+        name, _, value = entry.partition("=")
+        if value:
+            said[name] = unquote(value)
+    if carrier and at.METADATA in carrier:
+        said[at.METADATA] = carrier[at.METADATA]
+    return said
 
 
 def first_segment_of(carrier: Mapping[str, str] | None) -> SpanContext | None:

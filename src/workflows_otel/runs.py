@@ -23,10 +23,10 @@ from workflows.instrumentation.records import RunCounts, RunEnded, RunStarted
 from workflows_otel.identity import Caller, caller_of
 from workflows_otel.open_spans import Attributes, OpenRun
 from workflows_otel.propagation import (
-    carried,
     first_segment_of,
     link_to,
     retried_of,
+    said_before,
     said_of,
     span_context_of,
     started_ns_of,
@@ -68,9 +68,7 @@ class RunSpans:
             other = None
         ambient = here if other is None else other.ambient  # without the span of another provider's handler
         carrier = record.carriers.get(self._name)
-        caller = caller_of(record.identity, ambient).or_else(
-            carried(carrier, at.SESSION_ID), carried(carrier, at.USER_ID)
-        )
+        caller = caller_of(record.identity, ambient).after(said_before(carrier))
         parent_context, linked = self._parent(record, ambient, parent)
         trace_id = get_current_span(parent_context).get_span_context().trace_id
         identity = self._identity(record, caller, parent)
@@ -104,6 +102,7 @@ class RunSpans:
             other=other,
             parent=record.parent,
             retried=retried_of(carrier),
+            caller=caller,
         )
         otel_context.attach(otel_context.set_value(_RUN, run, context))  # never detached: it ends with the run
         if self._settings.start_marker and span.is_recording():

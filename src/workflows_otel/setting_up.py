@@ -29,7 +29,7 @@ from workflows_otel.dropped import watch
 from workflows_otel.errors import TelemetrySetupError
 from workflows_otel.exporting import RedactingExporter
 from workflows_otel.instrumenting import drawn_providers, instrumented, settings_of, stand_in, uninstrument
-from workflows_otel.neighbours import Feeding, tell_of_refused_providers
+from workflows_otel.neighbours import Feeding, same_place, tell_of_refused_providers
 from workflows_otel.presets import Preset
 from workflows_otel.sampling import KeepErrorsAndSlow, TailProcessor
 from workflows_otel.settings import ResumeTrace, RunParent, Settings, Streams
@@ -80,6 +80,11 @@ class Setup:
         made = ((feed.preset.name, feed.preset.trace_url) for feed in self._feeds)
         return {name: trace_url(trace_id) for name, trace_url in made if trace_url is not None}
 
+    def release(self) -> None:
+        """Send what `keep_errors_and_slow` has not decided about."""
+        if self._holding is not None:
+            self._holding.release()
+
     def _finish_in_child(self) -> None:
         multiprocessing.util.Finalize(None, self.shutdown, exitpriority=0)
 
@@ -87,10 +92,11 @@ class Setup:
         """Send what has ended, in at most `timeout` seconds; the result counts all spans since `setup()`.
 
         With several back ends, a span counts once for each. What `keep_errors_and_slow` has not decided about is
-        pending.
+        pending. Where a later `setup()` sends to the same place, what went that way counts as well.
         """
         deadline = time.monotonic() + timeout
-        told = _sum(feed.processor.flush(max(deadline - time.monotonic(), 0.0)) for feed in self._feeds)
+        feeds = [*self._feeds, *_in_place_of(self._feeds)]
+        told = _sum(feed.processor.flush(max(deadline - time.monotonic(), 0.0)) for feed in feeds)
         held = self._holding.held * len(self._feeds) if self._holding is not None else 0
         return replace(told, pending=told.pending + held)
 
@@ -104,10 +110,10 @@ class Setup:
             atexit.unregister(self.shutdown)
             forget_pages(self.pages)
             _active.pop(self, None)
+            _feed_each_place_once(self.provider)
             if not any(other.provider is self.provider for other in _active):
                 uninstrument(self.provider)
-            if self._holding is not None:
-                self._holding.release()
+            self.release()
             deadline = time.monotonic() + timeout
             for feed in self._feeds:  # all at once: they share the time
                 feed.processor.begin_shutdown()
@@ -140,7 +146,8 @@ def setup(
     """Send spans of every run in this process to one or several back ends.
 
     Where the application has set a tracer provider, the back ends are added to it; else one is made and set. Spans
-    leave from a background thread; a back end that is down costs a run nothing. Call it again to add a back end.
+    leave from a background thread; a back end that is down costs a run nothing. Call it again to add a back end; one
+    that is there already gets each span once, as the last call says, until that is shut down.
 
     Args:
         backend: "otlp", "jaeger", "phoenix", "langfuse", "console", a preset such as `otlp("http://collector:4318")`,
@@ -192,11 +199,15 @@ def setup(
         watch(feed.preset.name, feed.processor.counts)
     made = Setup(provider, feeds, holding)
     _active[made] = None
+    _feed_each_place_once(provider)
     policy = _draw_for_all(provider, settings, _policy(content, redact, blob, "types"))
     shown = ", ".join(f"{preset.name} ({redact_text(preset.where)})" for preset in presets)
     for feed in feeds:
         feed.processor.look()
-    logger.info("workflow telemetry goes to %s; payloads: %s", shown or "no back end of its own", policy.mode)
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        logger.warning("OTEL_SDK_DISABLED is set: OpenTelemetry draws nothing, so nothing goes to %s", shown)
+    else:
+        logger.info("workflow telemetry goes to %s; payloads: %s", shown or "no back end of its own", policy.mode)
     return made
 
 
@@ -217,14 +228,37 @@ def _feed(
 
 def _hand_over(provider: TracerProvider) -> None:
     """Let another provider's spans be current in steps where all back ends of this one get their runs from there."""
-    feeds = [feed.processor.elsewhere for made in _active if made.provider is provider for feed in made.feeds]
-    if feeds and feeds[0] is not None and None not in feeds:
-        stand_in(provider, feeds[0])
+    elsewhere = [feed.processor.elsewhere for feed in _feeding(provider)]
+    if elsewhere and elsewhere[0] is not None and None not in elsewhere:
+        stand_in(provider, elsewhere[0])
+
+
+def _feed_each_place_once(provider: TracerProvider) -> None:
+    """Let the last one of those that feed the same place do so alone: a cell of a notebook may be run again."""
+    feeds = [(made, feed) for made in _active if made.provider is provider for feed in made.feeds]
+    for number, (made, feed) in enumerate(feeds, 1):
+        still = any(same_place(feed.preset, later.preset) for _, later in feeds[number:])
+        if still and not feed.processor.is_still:
+            made.release()
+        feed.processor.keep_still(still)
+
+
+def _in_place_of(feeds: Sequence[_Feed]) -> list[_Feed]:
+    """Those of other calls of `setup()` that send where these did."""
+    still = [feed.preset for feed in feeds if feed.processor.is_still]
+    return [feed for feed in _feeding() if feed not in feeds and any(same_place(feed.preset, one) for one in still)]
+
+
+def _feeding(provider: TracerProvider | None = None) -> list[_Feed]:
+    """The ways that are in use; those of one provider, or of all."""
+    mine = [made for made in _active if provider is None or made.provider is provider]
+    return [feed for made in mine for feed in made.feeds if not feed.processor.is_still]
 
 
 def active_presets() -> list[Preset]:
-    """The back ends of every `setup()` that is not shut down."""
-    return [feed.preset for made in _active for feed in made.feeds]
+    """The back ends of every `setup()` that is not shut down, each once."""
+    presets = [feed.preset for made in _active for feed in made.feeds]
+    return list({(preset.name, preset.where): preset for preset in presets}.values())
 
 
 def _exit_on_sigterm() -> None:
@@ -241,7 +275,7 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 def _draw_for_all(provider: TracerProvider, settings: Settings, default: ContentPolicy) -> ContentPolicy:
     """Draw runs so that every back end of a provider finds what it needs; each gets no more than is meant for it."""
-    feeds = [feed for made in _active if made.provider is provider for feed in made.feeds]
+    feeds = _feeding(provider)
     presets = [feed.preset for feed in feeds]
     policy = max((feed.policy for feed in feeds), key=lambda policy: MODES.index(policy.mode), default=default)
     for feed in feeds:

@@ -92,7 +92,9 @@ class WaitSpans:
 
 
 def _waiting_context(run: OpenRun, record: WaitRecord) -> Context:
-    attempt = run.attempts.get(record.exec_id) if record.exec_id else None
+    """Below the step that waits; a wait of an earlier segment began before the step that now runs again."""
+    here = record.exec_id is not None and record.started_at_ns >= run.started_ns
+    attempt = run.attempts.get(record.exec_id or "") if here else None
     return run.context if attempt is None else set_span_in_context(attempt.span, run.context)
 
 

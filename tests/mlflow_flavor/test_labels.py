@@ -134,6 +134,26 @@ async def test_a_run_keeps_session_and_user_when_it_is_resumed(
     assert [identity_of(trace) for trace in traces()] == [("s-1", "ann")] * 2
 
 
+async def test_a_run_keeps_tags_and_metadata_when_it_is_resumed(autolog: str, traces: Callable[[], list[Trace]]):
+    workflow = Approve()
+    with context(tags=["vip"], metadata={"plan": "gold", "seats": 3}):
+        handler = workflow.run(question="a")
+    await anext(handler.stream_events())
+    with context(tags=["late"], metadata={"seats": 4}):
+        again = workflow.run(ctx=Context.from_dict(workflow, await handler.suspend()))
+    again.ctx.send_event(HumanResponseEvent(response="yes"))  # pyright: ignore[reportCallIssue]  # a dynamic field
+    await again
+    said = [(t.info.tags["tags"], t.info.trace_metadata["plan"], t.info.trace_metadata["seats"]) for t in traces()]
+    assert sorted(said) == [("vip", "gold", "3"), ("vip, late", "gold", "4")]
+
+
+async def test_a_session_that_is_a_number_is_shown_as_one(autolog: str, trace: Only):
+    number: Any = 5
+    with context(session_id=number, user_id=number):
+        await Answer().run(question="why")
+    assert identity_of(trace()) == ("5", "5")
+
+
 async def test_secrets_in_what_the_caller_says_of_a_run_are_masked(autolog: str, trace: Only):
     with context(metadata={"api_key": "abc", "note": "password=hunter2"}, tags=["sk-abcdefghijklmnopqrst"]):
         await Answer().run(question="why")

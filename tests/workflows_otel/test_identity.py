@@ -95,6 +95,15 @@ async def test_our_own_words_win(spans: SpanLog) -> None:
     assert about(spans.named("invoke_workflow Echo"))["session.id"] == "ours"
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"tags": "vip"}, "Write tags=\\['vip'\\]"), ({"metadata": ["plan"]}, "takes a mapping .* got list")],
+)
+def test_a_context_says_what_it_takes(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message), workflows_otel.context(**wrong):
+        pass
+
+
 def test_the_context_goes_into_baggage_without_metadata() -> None:
     with workflows_otel.context(session_id="s1", user_id="ü", tags=["a", "b,c"], metadata={"plan": "pro"}):
         assert dict(baggage.get_all()) == {"session.id": "s1", "tag.tags": "a"}

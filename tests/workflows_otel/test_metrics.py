@@ -44,6 +44,15 @@ class Metrics:
         shown = [(_short(point.attributes or {}), _value(point)) for point in points]
         return sorted(shown, key=str)
 
+    def buckets(self, name: str) -> list[tuple[float, float]]:
+        """Between which bounds the values of a histogram lie that has one point."""
+        data = self.reader.get_metrics_data()
+        metrics = [m for r in (data.resource_metrics if data else ()) for s in r.scope_metrics for m in s.metrics]
+        (point,) = [point for metric in metrics if metric.name == name for point in metric.data.data_points]
+        assert isinstance(point, HistogramDataPoint)
+        bounds = [0.0, *point.explicit_bounds, float("inf")]
+        return [(bounds[i], bounds[i + 1]) for i, count in enumerate(point.bucket_counts) if count]
+
     def names(self) -> set[str]:
         data = self.reader.get_metrics_data()
         return {m.name for r in (data.resource_metrics if data else ()) for s in r.scope_metrics for m in s.metrics}
@@ -103,6 +112,17 @@ async def test_waits_are_timed_by_outcome(clock: VirtualClockLoop, metrics: Metr
     labels = {"name": "AskPerson", "wait.event_type": "Answer"}
     assert metrics.read("workflow.wait.duration") == [({**labels, "wait.outcome": "resolved"}, (1, 5.0))]
     assert metrics.read("workflow.wait.active") == [(labels, 0)]
+
+
+@pytest.mark.parametrize(("hours", "between"), [(0.01, (30, 60)), (3, (3600, 14400)), (70, (86400, 604800))])
+async def test_the_time_that_people_take_is_told_apart(
+    clock: VirtualClockLoop, metrics: Metrics, hours: float, between: tuple[float, float]
+) -> None:
+    handler = Form(timeout=None).run()
+    await asyncio.sleep(hours * 3600)
+    handler.ctx.send_event(Answer(text="yes"))
+    await handler
+    assert metrics.buckets("workflow.wait.duration") == [between]
 
 
 async def test_a_suspended_run_has_no_wait_under_way(clock: VirtualClockLoop, metrics: Metrics) -> None:

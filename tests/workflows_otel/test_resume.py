@@ -13,6 +13,7 @@ from tests.workflows_otel.flows import Answer, AskPerson
 from tests.workflows_otel.span_log import SpanLog, about
 from workflows import Context, Workflow, step
 from workflows.events import StartEvent, StopEvent
+from workflows.instrumentation.redaction import MASK
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.testing import RecordLog, VirtualClockLoop
 
@@ -97,6 +98,8 @@ async def test_a_wait_is_drawn_once_with_its_whole_length(clock: VirtualClockLoo
     await answered(snapshot)
     wait = about(spans.named("wait Answer"))
     assert (wait["workflow.wait.duration_s"], wait["workflow.wait.crossed_process"]) == (3602.0, True)
+    segment = spans.all_named("invoke_workflow AskPerson")[-1]
+    assert spans.named("wait Answer").parent == segment.context  # the step that runs again began later than it
 
 
 @pytest.mark.parametrize(
@@ -125,6 +128,18 @@ async def test_a_resumed_run_keeps_its_session_and_its_user(clock: VirtualClockL
     assert {(about(span)["session.id"], about(span)["user.id"]) for span in spans.finished} == {
         ("visit 7, late", "ann=1")
     }
+
+
+async def test_a_resumed_run_keeps_its_tags_and_its_metadata(clock: VirtualClockLoop, spans: SpanLog) -> None:
+    with workflows_otel.context(tags=["vip", "beta"], metadata={"plan": "gold", "seats": 3, "api_key": "abc"}):
+        snapshot = await suspended()
+    with workflows_otel.context(tags=["evening", "vip"], metadata={"seats": 4}):
+        await answered(snapshot)
+    first, second = (about(span) for span in spans.all_named("invoke_workflow AskPerson"))
+    assert first["tag.tags"] == ("vip", "beta")
+    assert second["tag.tags"] == ("vip", "beta", "evening")
+    assert json.loads(second["metadata"]) == {"plan": "gold", "seats": 4, "api_key": MASK}
+    assert "abc" not in json.dumps(snapshot["telemetry"])
 
 
 async def test_who_resumes_a_run_may_say_whose_it_is_now(clock: VirtualClockLoop, spans: SpanLog) -> None:

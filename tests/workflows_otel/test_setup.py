@@ -101,12 +101,56 @@ async def test_the_applications_own_spans_are_sent_as_well(sink: OtlpSink) -> No
     assert sink.named("invoke_workflow Echo").parent_id == sink.named("request").span_id
 
 
-async def test_setting_up_twice_draws_each_run_once(sink: OtlpSink) -> None:
-    setups = [workflows_otel.setup(otlp(sink.endpoint), start_marker=False) for _ in range(2)]
+async def test_a_place_that_is_set_up_again_gets_each_span_once(sink: OtlpSink) -> None:
+    setups = [workflows_otel.setup(otlp(sink.endpoint), start_marker=False) for _ in range(3)]
     await Echo().run()
     for made in setups:
         made.shutdown()
-    assert sorted(sink.names()) == ["invoke_workflow Echo"] * 2 + ["run_step reply"] * 2  # once to each
+    assert sorted(sink.names()) == ["invoke_workflow Echo", "run_step reply"]
+
+
+async def test_the_last_setup_of_a_place_says_what_it_gets(sink: OtlpSink) -> None:
+    setups = [
+        workflows_otel.setup(otlp(sink.endpoint), content="full", start_marker=False),
+        workflows_otel.setup(otlp(sink.endpoint), content="off", start_marker=False),
+    ]
+    await Echo().run(text="hello")
+    for made in setups:
+        made.shutdown()
+    assert "input.value" not in sink.named("run_step reply").attributes
+
+
+async def test_when_the_last_setup_of_a_place_is_shut_down_the_one_before_goes_on(sink: OtlpSink) -> None:
+    first = workflows_otel.setup(otlp(sink.endpoint), start_marker=False)
+    await Echo().run()
+    workflows_otel.setup(otlp(sink.endpoint), start_marker=False).shutdown()
+    await Echo().run()
+    assert first.shutdown().sent == 4
+    assert len(sink.names()) == 4
+
+
+async def test_the_first_setup_of_a_place_flushes_what_the_last_one_sends(sink: OtlpSink) -> None:
+    first, last = (workflows_otel.setup(otlp(sink.endpoint), start_marker=False) for _ in range(2))
+    await Echo().run()
+    assert first.flush().sent == 2
+    assert len(sink.names()) == 2
+    last.shutdown()
+    first.shutdown()
+
+
+async def test_two_names_of_one_place_get_each_span_once(sink: OtlpSink) -> None:
+    telemetry = workflows_otel.setup([otlp(sink.endpoint), workflows_otel.jaeger(sink.endpoint)], start_marker=False)
+    await Echo().run()
+    telemetry.shutdown()
+    assert sorted(sink.names()) == ["invoke_workflow Echo", "run_step reply"]
+
+
+async def test_two_projects_of_one_server_are_two_places(sink: OtlpSink) -> None:
+    presets = [otlp(sink.endpoint, headers={"x-project-name": name}) for name in ("one", "two")]
+    telemetry = workflows_otel.setup(presets, start_marker=False)
+    await Echo().run()
+    telemetry.shutdown()
+    assert sorted(sink.names()) == ["invoke_workflow Echo"] * 2 + ["run_step reply"] * 2
 
 
 async def test_instrument_uses_a_provider_that_is_set_later() -> None:

@@ -52,7 +52,14 @@ def context(
     """Give the runs started inside the block a session, a user, tags and metadata.
 
     Blocks nest: what an inner block leaves out is taken from the outer one; tags and metadata are merged.
+
+    Raises:
+        TypeError: If the tags are one text, or the metadata is no mapping.
     """
+    if isinstance(tags, str):
+        raise TypeError(f"context(tags=) takes a list of texts, got the text {tags!r}. Write tags=[{tags!r}].")
+    if not isinstance(metadata, Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers are not all typed
+        raise TypeError(f"context(metadata=) takes a mapping of names to values, got {type(metadata).__name__}.")
     outer = _identity.get()
     identity = Identity(
         session_id=session_id if session_id is not None else outer.session_id,
