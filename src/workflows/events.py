@@ -157,6 +157,9 @@ class UnreconstructedException(Exception):  # a compatible name
         super().__init__(message)
         self.original_type = original_type
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(original_type={self.original_type!r}, {str(self)!r})"
+
 
 def _exception_as_dict(error: BaseException | None) -> dict[str, str] | None:
     return None if error is None else {"exception_type": _full_name(type(error)), "exception_message": str(error)}

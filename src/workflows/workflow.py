@@ -17,7 +17,8 @@ from workflows._run_resources import RunResources, check_resources
 from workflows._spec import StepSpec, WorkflowSpec
 from workflows._step_functions import WorkflowMeta, check_new_step, start_event_from, steps_of_class
 from workflows.context.context import Context, context_inside
-from workflows.context.serializers import BaseSerializer, JsonSerializer, model_types
+from workflows.context.own_types import own_serializer
+from workflows.context.serializers import BaseSerializer
 from workflows.errors import ContextStateError, WorkflowRuntimeError, WorkflowValidationError
 from workflows.events import Event, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
@@ -121,6 +122,7 @@ class Workflow(metaclass=WorkflowMeta):
         self._workflow_name = workflow_name
         self._skip_graph_checks = _checked(skip_graph_checks)
         self._serializer = serializer
+        self._knowing: tuple[WorkflowSpec, BaseSerializer] | None = None
         self._idle_counts = idle_counts
         self._stream_buffer = stream_buffer
         self._grace = grace
@@ -224,11 +226,11 @@ class Workflow(metaclass=WorkflowMeta):
 
     @property
     def serializer(self) -> BaseSerializer:
-        """What writes and reads snapshots; the default knows the events and the state, local classes included."""
-        if self._serializer is None:
-            state = self._spec.state_type
-            self._serializer = JsonSerializer().with_types(*model_types([*self.events, *([state] if state else [])]))
-        return self._serializer
+        """What writes and reads snapshots; it knows the events and the state, local classes included."""
+        spec = self._spec
+        if self._knowing is None or self._knowing[0] is not spec:
+            self._knowing = (spec, own_serializer(spec, self._serializer))
+        return self._knowing[1]
 
     async def aclose(self) -> None:
         """Let go of what the resource manager has cached; a later run makes it anew. Call it while no run is alive."""
@@ -236,7 +238,7 @@ class Workflow(metaclass=WorkflowMeta):
 
     @serializer.setter
     def serializer(self, serializer: BaseSerializer) -> None:
-        self._serializer = serializer
+        self._serializer, self._knowing = serializer, None
 
     def validate(self, *, validate_resource_configs: bool = True, validate_resources: bool = False) -> bool:
         """Check the graph and the resources now.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 
 import pytest
 
@@ -90,6 +91,34 @@ async def test_a_step_timeout_goes_to_the_retry_policy(clock: VirtualClockLoop, 
 
     assert await Hangs().run() is StepTimeoutError
     assert records.steps()[1:3] == ["3 StepEnded hang#1 retrying", "3 RetryScheduled hang#2 1s"]
+
+
+async def test_what_a_given_up_attempt_of_a_plain_function_gives_later_is_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    second_runs, first_gave = threading.Event(), threading.Event()
+
+    class Late(Workflow):
+        @step(timeout=0.05, retry_policy=retry_policy(wait=wait_fixed(0), stop=stop_after_attempt(2)))
+        def work(self, ctx: Context, ev: StartEvent) -> Middle | None:
+            if ctx.retry_info().retry_number == 0:
+                second_runs.wait(10)
+                ctx.send_event(Middle(n=1))
+                ctx.write_event_to_stream(Middle(n=1))
+                first_gave.set()
+                return None
+            second_runs.set()
+            first_gave.wait(10)
+            return Middle(n=2)
+
+        @step
+        async def end(self, ev: Middle) -> StopEvent:
+            return StopEvent(result=ev.n)
+
+    handler = Late().run()
+    streamed = [ev async for ev in handler.stream_events()]
+    assert (await handler, len(streamed)) == (2, 1)
+    assert caplog.text.count("step work gave Middle in attempt 1, which was given up") == 2
 
 
 async def test_a_failed_run_ends_its_stream_with_the_failure() -> None:

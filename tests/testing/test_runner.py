@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from workflows import Context, Workflow, step
+from workflows.errors import WorkflowDeadlockError
 from workflows.events import Event, StartEvent, StepStateChanged, StopEvent
-from workflows.testing import WorkflowTestRunner
+from workflows.testing import VirtualClockLoop, WorkflowTestRunner
 
 
 class Progress(Event):
@@ -53,3 +54,34 @@ async def test_classes_can_be_left_out() -> None:
 async def test_a_failure_is_raised() -> None:
     with pytest.raises(ValueError, match="broken"):
         await WorkflowTestRunner(Failing()).run()
+
+
+class Stuck(Workflow):
+    @step
+    async def begin(self, ev: StartEvent) -> Progress | None:
+        return None
+
+    @step
+    async def end(self, ev: Progress) -> StopEvent:
+        return StopEvent()
+
+
+async def test_a_stuck_run_fails_at_once(clock: VirtualClockLoop) -> None:
+    with pytest.raises(WorkflowDeadlockError, match="can never end"):
+        await WorkflowTestRunner(Stuck(timeout=45)).run()
+    assert clock.time() < 1
+
+
+class Slowed(Workflow):
+    """Waits for its readers."""
+
+    @step
+    async def stream(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        for n in range(5):
+            await ctx.stream_event(Progress(n=n), ahead=1)
+        return StopEvent()
+
+
+async def test_a_step_does_not_wait_for_what_is_collected(clock: VirtualClockLoop) -> None:
+    result = await WorkflowTestRunner(Slowed(timeout=5)).run(expose_internal=False)
+    assert result.event_types == {Progress: 5, StopEvent: 1}

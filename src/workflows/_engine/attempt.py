@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakSet
 
-from workflows._engine.calls import Call, Wait
+from workflows._engine.calls import Call, CallPhase, Wait, wait_name
 from workflows._engine.live import LiveRun
 from workflows._engine.ticks import (
     CallWaitsAgain,
@@ -24,6 +25,8 @@ from workflows.instrumentation.records import Carriers, Envelope
 from workflows.instrumentation.scope import AttemptScope
 
 __all__ = ["Attempt"]
+
+logger = logging.getLogger("workflows.run")
 
 
 class Attempt(AttemptScope):
@@ -116,6 +119,8 @@ class Attempt(AttemptScope):
 
     def send(self, event: Event, target: str | None) -> None:
         """Send an event now; on the run's own thread it has been routed when this returns."""
+        if self._is_replaced(event):
+            return
         now = self.run.clock.now_ns()
         envelope = self.envelope(event, now)
         self.call.emitted += 1  # at once, not with the tick: that may have to wait, or find the call done
@@ -141,12 +146,24 @@ class Attempt(AttemptScope):
         self.buffered = released is None
         return None if released is None else [member.event for member in released.members]
 
-    def wait_id(self, named: str | None) -> str:
+    def wait_id(self, named: str | None, event_type: type[Event], requirements: Mapping[str, object]) -> str:
         """The id of the next wait: the same in every attempt and replay; a name that is used again gets a number."""
-        name = named or self.exec_id
+        name = named or wait_name(self.exec_id, event_type.__name__, requirements)
         used = self._waits_by_name = self._waits_by_name or {}
         number = used[name] = used.get(name, -1) + 1
-        return name if named and not number else f"{name}.{number}"
+        wait_id = name if named and not number else f"{name}.{number}"
+        return self._apart(wait_id) if named else wait_id
+
+    def _apart(self, wait_id: str) -> str:
+        """Another id where another call waits under this one; the one that it had before, if it waited before."""
+        call, other = self.call, f"{wait_id}/{self.exec_id}"
+        if other in call.waiting_since or other in call.answers:
+            return other
+        waits = self.run.state.waits
+        taken = wait_id in waits and waits.by_id[wait_id].call is not call
+        beginning = (tick for tick in self.run.mailbox.waiting() if isinstance(tick, WaitBegan))
+        taken = taken or any(tick.wait_id == wait_id and tick.exec_id != self.exec_id for tick in beginning)
+        return other if taken else wait_id
 
     async def wait(
         self,
@@ -252,6 +269,8 @@ class Attempt(AttemptScope):
     def publish(self, event: Event) -> None:
         """Show an event to the stream's readers; a question among them keeps the run open for an answer."""
         route = self.run.spec.route(type(event))  # which refuses what is no event
+        if self._is_replaced(event):
+            return
         self.run.publish(event, self)
         if route.asks:
             now, told = self.run.clock.now_ns(), self.run.dispatcher.handlers
@@ -259,6 +278,19 @@ class Attempt(AttemptScope):
             # Without an id: nobody takes it, so it is none of the events that the attempt sends.
             question = Envelope("", event, self.exec_id, self.step, now, carriers)
             self.run.mailbox.put(QuestionStreamed(now, question))
+
+    def _is_replaced(self, event: Event) -> bool:
+        """Whether another attempt is made: a plain function whose time was over cannot be stopped, and goes on."""
+        if self.call.attempt == self.attempt and self.call.phase is not CallPhase.RETRYING:
+            return False
+        logger.warning(
+            "step %s gave %s in attempt %d, which was given up; another one does its work, so the event is dropped",
+            self.step,
+            type(event).__name__,
+            self.attempt,
+            extra={"run_id": self.run_id},
+        )
+        return True
 
     def end(self) -> None:
         """The body is over: nothing of it may wait or be held any more."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -127,6 +129,15 @@ class Wait:
             return False
         # Often there are none, and thousands of waits may be looked at for one event.
         return not self.requirements or all(_equal(getattr(event, k, None), v) for k, v in self.requirements.items())
+
+
+def wait_name(exec_id: str, event_class: str, requirements: Mapping[str, object]) -> str:
+    """What a wait without a name of its own is called in its call: waits at once may begin in any order in a replay."""
+    if not requirements:
+        return f"{exec_id}.{event_class}"
+    # A digest, since what a user requires may be secret.
+    said = json.dumps(requirements, sort_keys=True, default=lambda value: type(value).__name__, skipkeys=True)
+    return f"{exec_id}.{event_class}-{hashlib.blake2b(said.encode(), digest_size=4).hexdigest()}"
 
 
 def _equal(value: object, required: object) -> bool:

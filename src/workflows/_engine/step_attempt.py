@@ -19,7 +19,7 @@ from workflows._engine.closing import end_children
 from workflows._engine.internal_events import show_ended, show_started
 from workflows._engine.ticks import AttemptCompleted, AttemptFailed
 from workflows.errors import StepCancelledError, StepTimeoutError, WorkflowRuntimeError
-from workflows.events import CollectionReleaseEvent, Event, StepFailedEvent
+from workflows.events import CollectionReleaseEvent, Event, StepFailedEvent, StopEvent
 from workflows.instrumentation.history import REFS_KEPT, ChainedFacts, EventRef, HistoryEntry
 from workflows.instrumentation.records import Envelope, StepEnded, StepOutcome, StepStarted
 from workflows.instrumentation.scope import current_attempt
@@ -52,7 +52,7 @@ async def run_attempt(attempt: Attempt) -> None:
             result = await _call(attempt)
         if run.plan.checkpoint is not None:
             await run.plan.checkpoint(attempt, _input_event(attempt.call), result)
-        many = type(result) is list
+        many = isinstance(result, list)
         tick = await _fanned_out(attempt, cast("list[Event]", result)) if many else _completed(attempt, result)
     except asyncio.CancelledError as error:
         if _was_stopped(attempt):
@@ -192,7 +192,10 @@ async def _fanned_out(attempt: Attempt, result: list[Event]) -> AttemptCompleted
         attempt.call.emitted += 1  # at once: a task that the body left behind may send something in between
         if number % ENVELOPED_AT_ONCE == ENVELOPED_AT_ONCE - 1:
             await a_turn()
-    return AttemptCompleted(attempt.run.clock.now_ns(), attempt.exec_id, tuple(events), fan_out=True)
+    ends = {kind for kind in set(map(type, result)) if issubclass(kind, StopEvent)}
+    stop = next((event for event in result if type(event) in ends), None) if ends else None
+    ended_ns = attempt.run.clock.now_ns()
+    return AttemptCompleted(ended_ns, attempt.exec_id, tuple(events), True, cast("StopEvent | None", stop))
 
 
 def _check_bare(attempt: Attempt, event_class: type[Event]) -> None:

@@ -104,8 +104,8 @@ class EventStream:
 
     @property
     def has_readers(self) -> bool:
-        """Whether a reader that has not ended is attached."""
-        return bool(self._attached())
+        """Whether a reader is attached that has not ended, and may answer to what it reads."""
+        return any(not cursor.reads_later for cursor in self._attached())
 
     def backlog(self, cursor: StreamCursor) -> int:
         """How many events a cursor has not read."""
@@ -113,7 +113,7 @@ class EventStream:
 
     def behind(self) -> int:
         """How many events the slowest attached reader has not read; 0 if nobody reads."""
-        return max((self.backlog(cursor) for cursor in self._attached()), default=0)
+        return max((self.backlog(cursor) for cursor in self._attached() if not cursor.reads_later), default=0)
 
     async def until_read(self, ahead: int) -> None:
         """Wait until no attached reader has more than `ahead` events to read, or the stream has ended."""
@@ -192,6 +192,7 @@ class StreamCursor:
     Attributes:
         position: How many events of the stream it has passed; a reader with this `start` goes on behind them.
         takes_all: It passes over no event that is meant for readers.
+        reads_later: It is read when the run is over: no writer waits for it, and no answer is to be hoped for from it.
     """
 
     __slots__ = (
@@ -203,6 +204,7 @@ class StreamCursor:
         "_types",
         "_wanted",
         "position",
+        "reads_later",
         "takes_all",
     )
 
@@ -217,6 +219,7 @@ class StreamCursor:
         self._finished = False
         self.position = position
         self.takes_all = types == (Event,)
+        self.reads_later = False
 
     @property
     def ended(self) -> bool:

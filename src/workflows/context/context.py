@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 from pydantic import BaseModel
 
 from workflows._spec import WorkflowSpec, takes
+from workflows.context.own_types import own_serializer
 from workflows.context.serializers import BaseSerializer
 from workflows.context.state_store import DictState, InMemoryStateStore
 from workflows.errors import ContextStateError, WorkflowRuntimeError
@@ -92,7 +93,7 @@ class Context(Generic[StateT]):
         self._attempt: Attempt | None = None
         self._resume: ResumePoint | None = None
         self._queue: asyncio.Queue[Event] | None = None
-        self._serializer = serializer or workflow.serializer
+        self._serializer = self._knowing(serializer) if serializer is not None else workflow.serializer
         if previous_context is None:
             self._home = Home(workflow._spec.state_type)  # pyright: ignore[reportPrivateUsage]  # HasSpec names it
         else:
@@ -149,6 +150,9 @@ class Context(Generic[StateT]):
 
         return ResumePoint(revive(run.standing()), segment + 1, carriers_of(run))
 
+    def _knowing(self, serializer: BaseSerializer) -> BaseSerializer:
+        return own_serializer(self._workflow._spec, serializer)  # pyright: ignore[reportPrivateUsage]  # HasSpec names it
+
     # every phase
 
     @property
@@ -181,7 +185,7 @@ class Context(Generic[StateT]):
         """
         if self._attempt is not None:
             raise ContextStateError("to_dict is only available from handler code, not from within steps.")
-        serializer = serializer or self._serializer
+        serializer = self._knowing(serializer) if serializer is not None else self._serializer
         state = self._home.store.to_dict(serializer) if include_state else None
         from workflows.context.snapshots import dump_context
 
@@ -282,13 +286,10 @@ class Context(Generic[StateT]):
         """
         attempt = self._inside_step("wait_for_event")
         _check_wait(event_type, waiter_event, timeout)
-        wait_id = attempt.wait_id(waiter_id)
+        required = dict(requirements or {})
+        wait_id = attempt.wait_id(waiter_id, event_type, required)
         event: Any = await attempt.wait(
-            event_type,
-            wait_id=wait_id,
-            asked=waiter_event,
-            requirements=dict(requirements or {}),
-            timeout=timeout,
+            event_type, wait_id=wait_id, asked=waiter_event, requirements=required, timeout=timeout
         )
         return event
 

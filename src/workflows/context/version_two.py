@@ -7,9 +7,10 @@ count from the snapshot) and who sent an event.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from json import JSONDecoder
+from typing import Any, cast
 
-from workflows._engine.calls import Call, CallPhase
+from workflows._engine.calls import Call, CallPhase, wait_name
 from workflows._engine.fan_out import alive
 from workflows._engine.reduce import reduce
 from workflows._engine.routing import exec_id
@@ -113,8 +114,7 @@ class _Translation:
         """The ids are those that the step's calls of `wait_for_event` will have again."""
         given_up = f"waiter_{waiter.waiting_for_event}_"
         named = not waiter.waiter_id.startswith(given_up)
-        unnamed = sum(i.startswith(f"{call.exec_id}.") for i in (*call.answers, *call.waiting_since))
-        wait_id = waiter.waiter_id if named else f"{call.exec_id}.{unnamed}"
+        wait_id = waiter.waiter_id if named else _numbered(call, waiter, _required(waiter.waiter_id, given_up))
         if waiter.resolved_event is not None:
             call.answers = {**call.answers, wait_id: self._envelopes([waiter.resolved_event])[0]}
         else:
@@ -190,6 +190,21 @@ def _attempt_of(waiter: SerializedWaiter) -> SerializedEventAttempt:
         collection_release_payload=waiter.collection_release_payload,
         work_item_id=waiter.work_item_id,
     )
+
+
+def _required(waiter_id: str, given_up: str) -> dict[str, Any]:
+    """The requirements of a wait, which stand in the id that the peer gave it."""
+    try:
+        required, _ = JSONDecoder().raw_decode(waiter_id, len(given_up))
+    except ValueError:
+        return {}
+    return cast("dict[str, Any]", required) if isinstance(required, dict) else {}
+
+
+def _numbered(call: Call, waiter: SerializedWaiter, required: dict[str, Any]) -> str:
+    name = wait_name(call.exec_id, waiter.waiting_for_event.rpartition(".")[2], required)
+    same = sum(known.startswith(f"{name}.") for known in (*call.answers, *call.waiting_since))
+    return f"{name}.{same}"
 
 
 def _nanoseconds(seconds: float | None) -> int:

@@ -14,7 +14,8 @@ from workflows._engine.snapshot import dump_run, load_run, revive
 from workflows._engine.state import RunState
 from workflows._engine.ticks import RunTakenUp, Tick, WaitBegan
 from workflows._spec import WorkflowSpec
-from workflows.context.serializers import JsonSerializer, model_types
+from workflows.context.own_types import own_types
+from workflows.context.serializers import JsonSerializer
 from workflows.events import Event, rebuild_exception
 from workflows.instrumentation.records import Envelope
 
@@ -121,8 +122,7 @@ def _standing(run: Run, serializer: JsonSerializer) -> list[str]:
 
 
 def _serializer(spec: WorkflowSpec) -> JsonSerializer:
-    classes = [c for step in spec.steps.values() for c in (*step.accepted_events, *step.return_types)]
-    return JsonSerializer().with_types(*model_types(classes))
+    return JsonSerializer().with_types(*own_types(spec))
 
 
 def _plain(value: Any, serializer: JsonSerializer) -> Any:

@@ -57,6 +57,8 @@ class WorkflowTestRunner:
         event = start_event if start_event is not None else self._workflow.start_event_class()
         handler = self._workflow.run(ctx=ctx, start_event=event)
         excluded = set(exclude_events or ())
-        collected = [e async for e in handler.stream_events(expose_internal) if type(e) not in excluded]
+        events = handler.stream_events(expose_internal)
+        events.reads_later = True
         result = await handler
+        collected = [e async for e in events if type(e) not in excluded]
         return WorkflowTestResult(collected, dict(Counter(type(e) for e in collected)), result, handler.ctx)

@@ -399,3 +399,60 @@ async def a_branch_may_send_its_events():
             return numbers(ev)
 
     return await outcome(W(timeout=0.5).run(count=2))
+
+
+@case(["only", "last", 1])
+async def a_stop_event_in_a_list_ends_the_run():
+    class Only(Workflow):
+        @step
+        async def s(self, ev: StartEvent) -> list[StopEvent]:
+            return [StopEvent(result="only")]
+
+    class Last(Workflow):
+        @step
+        async def s(self, ev: StartEvent) -> list[A | StopEvent]:
+            return [A(n=1), StopEvent(result="last")]
+
+        @step
+        async def b(self, ev: A) -> StopEvent:
+            await asyncio.sleep(0.1)
+            return StopEvent(result="b")
+
+    class First(Workflow):
+        @step
+        async def s(self, ev: StartEvent) -> list[StopEvent]:
+            return [StopEvent(result=1), StopEvent(result=2)]
+
+    return [await outcome(workflow(timeout=1).run()) for workflow in (Only, Last, First)]
+
+
+@case("found")
+async def a_branch_ends_the_run_with_a_list():
+    class W(Spread):
+        @step
+        async def t(self, ev: A) -> list[B | StopEvent]:
+            return [StopEvent(result="found")] if ev.n == 1 else [B(n=ev.n)]
+
+        @step
+        async def u(self, ev: list[B]) -> B | StopEvent:
+            await asyncio.sleep(0.1)
+            return StopEvent(result="joined")
+
+    return await outcome(W(timeout=1).run())
+
+
+@case([0, 1])
+async def a_list_may_be_of_a_class_of_its_own():
+    class Page(list):
+        pass
+
+    class W(Spread):
+        @step
+        async def s(self, ev: StartEvent) -> list[A]:
+            return Page([A(n=0), A(n=1)])
+
+        @step
+        async def u(self, ev: list[A]) -> StopEvent:
+            return numbers(ev)
+
+    return await outcome(W(timeout=1).run())

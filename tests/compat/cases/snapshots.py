@@ -496,3 +496,32 @@ async def a_retry_that_waits_goes_on():
 
     flow = W()
     return await flow.run(ctx=Context.from_dict(flow, await stopped_snapshot(W().run(), wait=0.02)))
+
+
+@case(["x", "x"])
+async def a_list_of_allowed_types_need_not_name_what_is_the_workflows_own():
+    class Kept(Model):
+        inner: Model = Model()
+
+    class Own(Workflow):
+        @step
+        async def s(self, ctx: Context[Kept], ev: StartEvent) -> A:
+            await ctx.store.set("q", 3)
+            return A(n=1)
+
+        @step
+        async def t(self, ev: A) -> Ask:
+            return Ask()
+
+        @step
+        async def u(self, ctx: Context[Kept], ev: Answer) -> StopEvent:
+            return StopEvent(result="x" if await ctx.store.get("q") == 3 else "lost")
+
+    found = []
+    for serializer in (JsonSerializer(allowed_types=[]), JsonSerializer(allowed_types=[Model])):
+        flow = Own(serializer=serializer, timeout=1)
+        snapshot = await stopped_snapshot(flow.run())
+        handler = flow.run(ctx=Context.from_dict(flow, snapshot))
+        handler.ctx.send_event(Answer())
+        found.append(await outcome(handler))
+    return found
