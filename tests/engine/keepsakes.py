@@ -20,6 +20,7 @@ from pydantic import (
     RootModel,
     SecretStr,
     SerializeAsAny,
+    WrapSerializer,
     computed_field,
     field_serializer,
     field_validator,
@@ -67,6 +68,13 @@ class Note(BaseModel):
 class Memo(Note):
     at: datetime = datetime(2024, 1, 1)
     marks: set[int] = set()
+
+
+class Due(BaseModel):
+    """Declared as what looks the same in JSON, and as what may look like our own text."""
+
+    at: str | datetime = ""
+    more: dict[str, str] = {}
 
 
 class Aliased(BaseModel):
@@ -216,6 +224,103 @@ class Scored(BaseModel):
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Scored:
         return cls(**data)
+
+
+class Labels(BaseModel):
+    """What llama-index calls a component; what it gives of itself may be more than JSON."""
+
+    text: str = ""
+    data: dict[str, Any] = {}
+    color: Color = Color.RED
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "labels"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**dict(self), "class_name": self.class_name()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Labels:
+        del data["class_name"]
+        return cls(**data)
+
+
+class Unread(Labels):
+    """One that cannot read itself."""
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Unread:
+        raise KeyError("no shelf")
+
+
+class Untold(Labels):
+    """One that cannot tell what it is made of."""
+
+    def to_dict(self) -> dict[str, Any]:
+        raise TypeError("who knows")
+
+
+def _broken(value: Any, handler: Any) -> Any:
+    return handler(value, object())
+
+
+class Shelf(BaseModel):
+    """Its author's serializers fail over what it holds."""
+
+    notes: dict[str, list[Annotated[Note, WrapSerializer(_broken)]]] = {}
+    name: str = "shelf"
+
+    @model_serializer(mode="wrap")
+    def with_class(self, handler: Any) -> dict[str, Any]:
+        return {**handler(self), "name": self.name.upper()}
+
+
+class Library(BaseModel):
+    """As above, in a serializer of a field."""
+
+    shelf: Shelf = Shelf()
+    title: str = ""
+
+    @field_serializer("shelf")
+    def as_dictionary(self, value: Shelf) -> dict[str, Any]:
+        return value.model_dump()
+
+
+class Vault(BaseModel):
+    """Its author refuses to have it written."""
+
+    code: str = "1234"
+
+    @model_serializer(mode="wrap")
+    def never(self, handler: Any) -> dict[str, Any]:
+        raise ValueError("not this one")
+
+
+class Drawer(BaseModel):
+    code: str = "1234"
+
+    @field_serializer("code")
+    def never(self, value: str) -> str:
+        raise ValueError("not this one")
+
+
+class Renames(BaseModel):
+    """Its author gives free text, which may look like ours, in another form than that of its fields."""
+
+    table: dict[str, str] = {}
+
+    @field_serializer("table")
+    def in_capitals(self, value: dict[str, str]) -> dict[str, str]:
+        return {key: text.upper() for key, text in value.items()}
+
+
+class Wraps(BaseModel):
+    table: dict[str, Any] = {}
+
+    @model_serializer
+    def as_one(self) -> dict[str, Any]:
+        return {"table": {"was": self.table}}
 
 
 class Login(BaseModel):

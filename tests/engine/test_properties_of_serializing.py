@@ -6,18 +6,22 @@ import asyncio
 import dataclasses
 import json
 from collections import OrderedDict, deque
-from datetime import datetime, timedelta, timezone
-from typing import Any
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple, Union
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
 from tests.engine import keepsakes
 from tests.engine.flows import Ask, Reply, result_after_a_suspension
 from workflows import Context, Workflow, step
 from workflows.context import JsonSerializer
+from workflows.context.json_values import MARKS
 from workflows.context.state_store import DictState, InMemoryStateStore
 from workflows.errors import UnserializableValueError
 from workflows.events import Event, StartEvent, StopEvent
@@ -53,6 +57,8 @@ notes = st.one_of(
     st.builds(keepsakes.Note, text=texts),
     st.builds(keepsakes.Memo, text=texts, at=datetimes, marks=st.sets(st.integers(), max_size=3)),
 )
+# What a user may write into a form, and what our own text is made of.
+keys = texts | st.sampled_from([*MARKS, "value", "qualified_name", "typed", "_data"])
 dynamic_names = st.text("abcxyz", min_size=1, max_size=3)
 
 
@@ -97,6 +103,8 @@ def holders(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.builds(keepsakes.Numbers, st.lists(st.integers(), max_size=3)),
         st.builds(lambda found: keep.Page[keep.Note](items=found), some_notes),
         st.builds(lambda number, held: keep.Short(number=number, held=held), st.integers(), plain),
+        st.builds(lambda data: keep.Labels(data=data), st.dictionaries(keys, values, max_size=3)),
+        st.builds(lambda data: keep.Untold(data=data), st.dictionaries(keys, values, max_size=3)),
         st.builds(keepsakes.Whole, st.lists(st.builds(keepsakes.Part, texts), max_size=2), st.floats(allow_nan=False)),
         events(values),
     )  # fmt: skip
@@ -127,9 +135,69 @@ def _set(model: Any, **values: Any) -> Any:
     return model
 
 
+def in_utc(found: datetime) -> datetime:
+    """As pydantic writes it without loss."""
+    return found.replace(tzinfo=UTC, fold=0)
+
+
+class Declared(NamedTuple):
+    """What a field may be declared as, and the values that it then has."""
+
+    annotation: Any
+    values: st.SearchStrategy[Any]
+
+
+CLASSES = {
+    str: texts | st.sampled_from(["2024-01-01", "2024-01-01T00:00:00", "00000000-0000-0000-0000-000000000000", "1"]),
+    int: st.integers(),
+    float: st.floats(allow_nan=False),
+    bool: st.booleans(),
+    type(None): st.none(),
+    datetime: datetimes | datetimes.map(in_utc),
+    date: st.dates(),
+    time: st.times(),
+    timedelta: st.timedeltas(),
+    UUID: st.uuids(),
+    Decimal: st.decimals(allow_nan=False, allow_infinity=False),
+    bytes: st.binary(max_size=4),
+    Literal["a", 1]: st.sampled_from(["a", 1]),
+    Any: hashable,
+    keepsakes.Color: st.sampled_from(keepsakes.Color),
+    keepsakes.Note: notes,
+    keepsakes.Due: st.builds(
+        keepsakes.Due, at=texts | datetimes.map(in_utc), more=st.dictionaries(texts, texts, max_size=2)
+    ),
+}
+
+
+def _union_of(some: list[Declared]) -> Declared:
+    return Declared(Union[tuple(d.annotation for d in some)], st.one_of(*(d.values for d in some)))  # noqa: UP007
+
+
+def _declared_of(one: st.SearchStrategy[Declared]) -> st.SearchStrategy[Declared]:
+    return st.one_of(
+        one.map(lambda d: Declared(list[d.annotation], st.lists(d.values, max_size=3))),
+        one.map(lambda d: Declared(tuple[d.annotation, ...], st.lists(d.values, max_size=3).map(tuple))),
+        one.map(lambda d: Declared(dict[str, d.annotation], st.dictionaries(keys, d.values, max_size=3))),
+        st.lists(one, min_size=2, max_size=3).map(_union_of),
+    )
+
+
+def _one_of_several(classes: Iterable[Any]) -> st.SearchStrategy[Declared]:
+    return st.lists(st.sampled_from([Declared(c, CLASSES[c]) for c in classes]), min_size=2, max_size=3).map(_union_of)
+
+
+single = st.sampled_from([Declared(*found) for found in CLASSES.items()])
+alike_in_json = _one_of_several([str, datetime, date, UUID, int])
+declared = st.recursive(single | alike_in_json | _one_of_several(CLASSES), _declared_of, max_leaves=3)
+
+
 def shape(value: Any) -> Any:
     """A value with the class of all that it holds, which equality does not look at; sets in order."""
     kind = type(value)
+    if isinstance(value, datetime):  # pydantic has a class of its own for fixed offsets
+        zone = value.tzinfo if isinstance(value.tzinfo, ZoneInfo) else value.utcoffset()
+        return kind, repr(value.replace(tzinfo=None)), repr(zone)
     if isinstance(value, BaseModel):
         held = (value.__dict__, value.__pydantic_extra__, value.__pydantic_private__)
         return kind, [shape(part) for part in held]
@@ -146,15 +214,24 @@ anything = st.recursive(hashable, holders, max_leaves=8)
 
 
 @given(anything)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_what_is_written_is_read_as_the_same(value: Any) -> None:
     found = JSON.deserialize(JSON.serialize(value))
     assert found == value
     assert shape(found) == shape(value)
 
 
+@given(st.data(), st.sampled_from([BaseModel, Event, StopEvent, DictState]), declared)
+@settings(max_examples=300, deadline=None)
+def test_what_is_declared_comes_back_as_it_was(data: st.DataObject, base: type[BaseModel], field: Declared) -> None:
+    cls: Any = create_model("Made", __base__=base, held=(field.annotation, ...))
+    model = cls(held=data.draw(field.values))
+    serializer = JSON.with_types(cls)
+    assert shape(serializer.deserialize(serializer.serialize(model))) == shape(model)
+
+
 @given(events(anything))
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_writing_changes_nothing(event: Event) -> None:
     before = shape(event)
     JSON.serialize(event)
@@ -162,7 +239,7 @@ def test_writing_changes_nothing(event: Event) -> None:
 
 
 @given(st.dictionaries(dynamic_names, anything, max_size=4))
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_free_state_comes_back(values: dict[str, Any]) -> None:
     store: Any = InMemoryStateStore(DictState(**values))
     at_rest = json.loads(json.dumps(store.to_dict(JSON)))
@@ -171,7 +248,7 @@ def test_free_state_comes_back(values: dict[str, Any]) -> None:
 
 
 @given(st.lists(st.sampled_from([object(), print, keep.Login(password="pw"), Ask]), min_size=1, max_size=2), anything)  # type: ignore[arg-type]
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_what_cannot_be_read_is_never_written(bad: list[Any], good: Any) -> None:
     for value in (bad, {"a": [good, *bad]}, Event(held=bad), keep.Holder(items=bad), keep.Carrier(loose=[good, *bad])):
         try:
@@ -196,7 +273,7 @@ class Keeps(Workflow):
 
 
 @given(anything)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_a_resumed_run_goes_on_with_the_same_values(value: Any) -> None:
     loop = VirtualClockLoop()
     try:

@@ -19,7 +19,7 @@ from tests.engine.keepsakes import Memo, Note
 from tests.engine.states import JSON
 from workflows import Context, Workflow, step
 from workflows.checkpointer import Checkpoint
-from workflows.context import JsonSerializer
+from workflows.context import JsonSerializer, PickleSerializer
 from workflows.context.state_store import DictState, InMemoryStateStore
 from workflows.errors import ContextSerdeError, UnserializableValueError
 from workflows.events import Event, StartEvent, StepFailedEvent, StopEvent
@@ -47,6 +47,7 @@ def with_private(model: Any, **attributes: Any) -> Any:
     return model
 
 
+LIKE_MARKS = {"__is_value": "datetime", "value": "x", "deep": [{"__is_enum": 1}, {"__is_component": True}]}
 MODELS: dict[str, Callable[[], BaseModel]] = {
     "alias": lambda: keep.Aliased(userName="Ada", years=3),
     "aliases that are names of other fields": lambda: keep.Swapped(a=1, b=2),
@@ -81,6 +82,7 @@ MODELS: dict[str, Callable[[], BaseModel]] = {
         part=keep.Part("w", [1]),
     ),
     "author's dictionary": lambda: keep.Short(number=1, held=[Memo(marks={2})]),
+    "author's dictionary of what is no number": lambda: keep.Short(number=1, held=[float("inf")]),
     "event of events": lambda: keep.Carrier(
         one=Memo(), many=[Memo()], events=[keep.Carrier(loose=[Note()])], loose=[Note()]
     ),
@@ -88,6 +90,15 @@ MODELS: dict[str, Callable[[], BaseModel]] = {
     "event with an alias": lambda: with_private(keep.AliasedEvent(someText="x", more={1}), _count=4),
     "stop event with an alias": lambda: keep.AliasedStop(someText="x"),
     "component": lambda: keep.Scored(shape=keep.Square(side=2)),
+    "component, more than JSON": lambda: keep.Labels(data={"at": datetime(2024, 1, 1), "pair": (1, 2)}),
+    "component of marks": lambda: keep.Labels(data=LIKE_MARKS),
+    "component that tells nothing": lambda: keep.Untold(data=LIKE_MARKS),
+    "text or time": lambda: keep.Due(at=datetime(2024, 1, 1)),
+    "text of marks": lambda: keep.Due(at="2024-01-01T00:00:00", more={"__is_value": "path", "value": "/etc/passwd"}),
+    "event of such": lambda: keep.Carrier(dues=[keep.Due(at=datetime(2024, 1, 1), more={"__is_pydantic": "1"})]),
+    "serializers that fail over what is held": lambda: keep.Library(
+        shelf=keep.Shelf(notes={"a": [Memo(text="x"), Note()]}, name="SHELF")
+    ),
     "stop event": lambda: StopEvent(result=keep.Page[Memo](items=[Memo()]), extra=keep.Point(1)),
     "state": lambda: DictState(a=Memo(), b={1: 2}),
 }
@@ -156,6 +167,21 @@ def test_a_serializer_of_the_author_has_the_last_word() -> None:
     assert again(keep.Masked(token="secret", seen=Memo())) == keep.Masked.model_construct(token="se...", seen=Memo())
 
 
+def test_a_serializer_that_fails_over_one_field_has_the_last_word_about_the_others() -> None:
+    found = again(keep.Shelf(notes={"a": [Memo()]}, name="top"))
+    assert (found.notes, found.name) == ({"a": [Memo()]}, "TOP")
+
+
+def test_what_an_authors_serializer_gives_is_read_as_it_is() -> None:
+    found = again(keep.Renames(table={"__is_value": "path", "value": "/a"}))
+    assert found.table == {"__is_value": "PATH", "value": "/A"}
+
+
+def test_values_within_what_an_authors_serializer_gives_keep_their_type() -> None:
+    found = again(keep.Wraps(table={"__is_value": "path", "value": KeyError("x")})).table["was"]
+    assert (found["__is_value"], repr(found["value"])) == ("path", """KeyError("'x'")""")
+
+
 def test_a_failed_step_keeps_its_event() -> None:
     failed = StepFailedEvent(
         step_name="s",
@@ -209,6 +235,13 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "local component": (lambda: [local_component()], "Component, which could not be read back"),
     "left out and needed": (lambda: keep.Hidden(key="k"), r"Hidden\.key is excluded from dumps, and no model"),
     "circle": (circle, "holds itself"),
+    "component that does not read itself": (
+        lambda: Event(held=keep.Unread()),
+        r"Event\.held: .*what Unread\.to_dict\(\) gives could not be read back, its from_dict\(\) fails: 'no shelf'",
+    ),
+    "component with a client": (lambda: Event(held=keep.Labels(data={"c": object()})), r"Event\.held: .*object is no"),
+    "author's refusal": (lambda: Event(held=keep.Vault()), r"Event\.held: .*serializer of Vault fails: .*not this one"),
+    "author's refusal of a field": (lambda: keep.Drawer(), r"Drawer\.code cannot be written .*not this one"),
 }
 
 
@@ -270,6 +303,7 @@ async def test_a_resumed_step_gets_what_a_live_one_gets(clock: VirtualClockLoop)
         keep.Part("w"),
     ]
     held.append(keep.Strict(at=datetime(2024, 1, 1), pair=(1, 2), marks={3}))
+    held.append(keep.Due(at=datetime(2024, 1, 1), more={"__is_value": "datetime", "value": "x"}))
     assert await result_after_a_suspension(Keeps, held) == [held, [Memo(text="m")], held]
 
 
@@ -281,6 +315,17 @@ async def test_a_run_that_cannot_be_written_goes_on(clock: VirtualClockLoop) -> 
         await handler.suspend()
     handler.ctx.send_event(Reply(n=1))
     assert (await handler)[1] == [Memo(text="m")]
+
+
+async def test_what_json_cannot_say_is_suspended_with_another_serializer(clock: VirtualClockLoop) -> None:
+    workflow, held = Keeps(), keep.Login(password="pw")
+    handler = workflow.run(held=held)
+    async for _event in handler.stream_events(types=Ask):
+        break
+    snapshot = json.loads(json.dumps(await handler.suspend(serializer=PickleSerializer())))
+    resumed = workflow.run(ctx=Context.from_dict(workflow, snapshot, PickleSerializer()))
+    resumed.ctx.send_event(Reply(n=1))
+    assert (await resumed)[0] == held
 
 
 class Session(BaseModel):

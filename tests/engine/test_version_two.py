@@ -45,6 +45,8 @@ def text_of(event: Event) -> str:
         ("fan_out", flows.FanOut, [3, 33, 63]),
         ("pair", flows.Pair, [1, 2]),
         ("pair_runs", flows.PairRuns, [1, 2]),
+        ("pairs_in_list", flows.PairsInList, [0, 2, 4]),
+        ("pairs_in_lists", flows.PairsInLists, [["2", "3"], 68]),
         ("recovered", flows.Recovered, ["work", "no Ulm", "ValueError", "Ulm"]),
         ("nested", flows.Nested, 7),
         ("deliveries_in_fan_out", flows.FanOut, [3, 33, 63]),

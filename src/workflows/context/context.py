@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
@@ -127,11 +126,6 @@ class Context(Generic[StateT]):
         self._queue = None
         self._resume = None
 
-    def _go_on_with(self, event: Event | None) -> None:
-        """Send an event before anything else when the run of this snapshot goes on."""
-        if self._resume is not None and event is not None:
-            self._resume = replace(self._resume, pending=(event,))
-
     def _go_on_from(self, state: RunState) -> None:
         """The next run takes up this state."""
         from workflows._engine.live import ResumePoint
@@ -148,7 +142,7 @@ class Context(Generic[StateT]):
         from workflows._engine.snapshot import revive
         from workflows.context.snapshots import carriers_of
 
-        return ResumePoint(revive(run.standing()), segment + 1, carriers_of(run))
+        return ResumePoint(revive(run.standing()), segment + 1, carriers_of(run), returned=run.returned)
 
     def _knowing(self, serializer: BaseSerializer) -> BaseSerializer:
         return own_serializer(self._workflow._spec, serializer)  # pyright: ignore[reportPrivateUsage]  # HasSpec names it
@@ -177,7 +171,8 @@ class Context(Generic[StateT]):
         """A snapshot of plain values: state, work in flight, open waits, unread stream. Not in a step.
 
         A run that goes on from it (`Context.from_dict`, then `run(ctx=...)`) starts steps that were running again from
-        the top. Costs what is alive, however long the run has been.
+        the top. Costs what is alive, however long the run has been. In another thread than the run's it waits for the
+        run's event loop, which writes it.
 
         Raises:
             ContextStateError: If called in a step.
@@ -185,10 +180,15 @@ class Context(Generic[StateT]):
         """
         if self._attempt is not None:
             raise ContextStateError("to_dict is only available from handler code, not from within steps.")
-        serializer = self._knowing(serializer) if serializer is not None else self._serializer
-        state = self._home.store.to_dict(serializer) if include_state else None
+        serializer, run = self._knowing(serializer) if serializer is not None else self._serializer, self._run
+        if run is None or run.is_over or not run.loop.is_running():
+            return self._dumped(serializer, include_state)
+        return run.mailbox.ask(self._dumped, serializer, include_state)
+
+    def _dumped(self, serializer: BaseSerializer, include_state: bool) -> dict[str, Any]:
         from workflows.context.snapshots import dump_context
 
+        state = self._home.store.to_dict(serializer) if include_state else None
         return dump_context(self._run, self._resume, state, serializer)
 
     async def get(self, key: str, default: Any = _MISSING) -> Any:
@@ -212,7 +212,8 @@ class Context(Generic[StateT]):
             message: The event.
             step: The only step that gets it.
             wait_id: The only wait that it answers, where several take its class: the `waiter_id` of `wait_for_event`,
-                or what the record `WaitStarted` says. Not in a step.
+                or what the record `WaitStarted` says. Not in a step. Without it, it may be the answer to the oldest
+                question that a step returned or streamed.
 
         Raises:
             WorkflowRuntimeError: If the named step does not exist or does not accept the event.
@@ -250,6 +251,7 @@ class Context(Generic[StateT]):
         reader that leaves is not waited for. For `async def` steps.
         """
         attempt = self._inside_step("stream_event")
+        attempt.run.check_loop()
         attempt.publish(ev)
         await attempt.run.stream.until_read(ahead)
 
@@ -346,7 +348,7 @@ class Context(Generic[StateT]):
         run = self._running("running_steps")
         from workflows._engine.calls import CallPhase
 
-        active = {c.step.name for c in run.state.calls.values() if c.phase is CallPhase.RUNNING}
+        active = {c.step.name for c in list(run.state.calls.values()) if c.phase is CallPhase.RUNNING}
         return [name for name in run.spec.steps if name in active]
 
     @property

@@ -17,6 +17,8 @@ from uuid import UUID
 from pydantic import BaseModel
 from pydantic_core import TzInfo
 
+from workflows.context.json_values import MARK_SET
+
 __all__ = ["ATOMS", "Check", "Fits", "kept_check", "plain_check", "quick_kind"]
 
 Check = Callable[[Any], bool]
@@ -24,11 +26,12 @@ Fits = Callable[[type[BaseModel], Iterable[BaseModel]], bool]
 """Whether models of one class are dumped and validated by pydantic without loss."""
 
 ATOMS = (str, int, float, bool, NoneType)
-_TIMES = (datetime, date, UUID)
+_AS_TEXT = (datetime, date, UUID)  # what JSON has as text, which pydantic reads as such by the annotation
 # Validation gives exactly what it got where the class is the very one.
-_KEPT = (*ATOMS, datetime, date, time, timedelta, Decimal, UUID, bytes)
+_KEPT = (*ATOMS, datetime, date, time, timedelta, UUID, bytes)
 _KEPT_CONTAINERS = (list, dict, tuple, set, frozenset, deque)
 _NO_KIND = Callable
+_STR = frozenset({str})
 
 
 def quick_kind(annotation: Any) -> Any:
@@ -46,15 +49,13 @@ def plain_check(annotation: Any, fits: Fits | None) -> Check | None:
     """
     if annotation is None or annotation in ATOMS:
         return _atom(annotation or NoneType)
-    if fits is not None and annotation in _TIMES:
+    if fits is not None and annotation in _AS_TEXT:
         return _is_plain_time if annotation is datetime else lambda v: type(v) is annotation
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return _one_of(args)
     if origin in (Union, UnionType):
-        # Of several types pydantic finds the right one by itself if at most one is no plain value.
-        several = sum(m not in ATOMS for m in args) > 1
-        return None if several else _any_of([plain_check(m, fits) for m in args])
+        return None if _is_ambiguous(args) else _any_of([plain_check(m, fits) for m in args])
     if origin is list and args:
         return _in_list(_every(args[0], fits))
     if origin is dict and args and args[0] is str:
@@ -65,6 +66,11 @@ def plain_check(annotation: Any, fits: Fits | None) -> Check | None:
     return None
 
 
+def _is_ambiguous(members: tuple[Any, ...]) -> bool:
+    """Whether JSON of one of these types may be read as another: at most one may be no plain value, nor be as text."""
+    return sum(m not in ATOMS for m in members) > 1 or (str in members and any(m in _AS_TEXT for m in members))
+
+
 def kept_check(annotation: Any) -> Check | None:
     """What tells whether validation gives back the value that it is given; None: nobody can say."""
     if annotation is Any or annotation is object:
@@ -72,6 +78,8 @@ def kept_check(annotation: Any) -> Check | None:
     if annotation is None or annotation in _KEPT:
         kind = annotation or NoneType
         return lambda v: type(v) is kind
+    if annotation is Decimal:
+        return lambda v: type(v) is Decimal and v.is_finite()
     if _is_model_class(annotation) and annotation.model_config.get("revalidate_instances", "never") == "never":
         return _instance_of(annotation)
     if inspect.isclass(annotation) and issubclass(annotation, Enum):
@@ -141,8 +149,12 @@ def _in_list(every: Check | None) -> Check | None:
 def _in_dictionary(every: Check | None) -> Check | None:
     if every is None:
         return None
-    keys = {str}
-    return lambda v: type(v) is dict and set(map(type, _mapping(v))) <= keys and every(_mapping(v).values())
+    return lambda v: type(v) is dict and _has_plain_keys(_mapping(v)) and every(_mapping(v).values())
+
+
+def _has_plain_keys(value: dict[Any, Any]) -> bool:
+    """Whether all keys are text, and none would be taken for a mark: pydantic dumps them as they are."""
+    return set(map(type, value)) <= _STR and MARK_SET.isdisjoint(value)
 
 
 def _every(item: Any, fits: Fits | None) -> Check | None:

@@ -16,13 +16,28 @@ from workflows.errors import UnserializableValueError
 
 __all__ = [
     "FROM_JSON",
+    "MARKS",
+    "MARK_SET",
     "TO_JSON",
     "NoPlainValueError",
     "dataclass_fields",
     "is_named_tuple",
     "path_name",
     "rebuilt_dataclass",
+    "unmarked",
 ]
+
+MARKS = (
+    "__is_pydantic",
+    "__is_component",
+    "__is_value",
+    "__is_enum",
+    "__is_exception",
+    "__is_named_tuple",
+    "__is_dataclass",
+)
+"""Keys that say what the dictionary which has one stands for; one that has such a key by itself is written as pairs."""
+MARK_SET = frozenset(MARKS)
 
 
 class NoPlainValueError(UnserializableValueError):
@@ -127,6 +142,13 @@ FROM_JSON: dict[str, Callable[[Any], Any]] = {
     "posix_path": PurePosixPath,
     "windows_path": PureWindowsPath,
 }
+
+
+def unmarked(written: dict[str, Any]) -> dict[str, Any]:
+    """A dictionary of written values so that none of its keys is taken for a mark."""
+    if MARK_SET.isdisjoint(written):
+        return written
+    return {"__is_value": "dict", "value": _pairs(written)}
 
 
 def path_name(path: PurePath) -> str:

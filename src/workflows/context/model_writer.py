@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
+from uuid import uuid4
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from workflows._dict_like import DictLikeModel
-from workflows.context.json_values import NoPlainValueError
+from workflows.context.json_values import NoPlainValueError, unmarked
 from workflows.context.model_forms import Form, changed_fields, form_of, restored, validated
 from workflows.errors import UnserializableValueError
 
 __all__ = ["written_model"]
 
 _EXTRA = "__pydantic_extra__"
+_APART = f"__apart_{uuid4().hex}"  # no text of a user has it
 
 
 class WritesValues(Protocol):
@@ -59,6 +61,7 @@ class _Draft:
         written: Field by field what JSON takes.
         live: The same as values.
         dumped: Fields that pydantic wrote, with the reason why we did not, if that is not the author's wish.
+        apart: Values that pydantic has no word for, by the number that stands in their place in what it dumps.
     """
 
     model: BaseModel
@@ -69,6 +72,7 @@ class _Draft:
     dumped: dict[str, UnserializableValueError | None] = field(
         default_factory=dict[str, UnserializableValueError | None]
     )
+    apart: dict[int, Any] = field(default_factory=dict[int, Any])
 
     def by_field(self) -> dict[str, Any]:
         """Each field with the types of its values."""
@@ -97,9 +101,7 @@ class _Draft:
         """As the class' own serializer says; the values that it leaves alone keep their types."""
         model = self.model
         try:
-            told: Any = model.__pydantic_serializer__.to_python(
-                model, mode="json", by_alias=False, warnings=False, fallback=self.serializer.serialize_value
-            )
+            told = self._author_dump()
         except Exception as error:  # serializers are the user's code
             raise UnserializableValueError(
                 f"Failed to serialize value: the serializer of {type(model).__name__} fails: {error}"
@@ -108,8 +110,8 @@ class _Draft:
             values = {**(model.__pydantic_extra__ or {}), **model.__dict__}
             result = (model.__pydantic_private__ or {}).get("_result")
             told = self._typed(cast("dict[str, Any]", told), {"result": result, **values})
-            if isinstance(told.get("_data"), dict):
-                told["_data"] = self._typed(told["_data"], values)
+        else:
+            told = self._as_it_is(told)
         try:
             validated(type(model), self.serializer.deserialize_value(told))
         except Exception as error:  # validators are the user's code
@@ -133,23 +135,76 @@ class _Draft:
 
     def _dump(self, name: str, refused: UnserializableValueError | None) -> None:
         """Write a field as pydantic does, which validation may understand."""
-        model = self.model
         try:
-            found: Any = model.__pydantic_serializer__.to_python(
-                model,
-                mode="json",
-                include=None if self.form.is_root else {name},
-                by_alias=False,
-                warnings=False,
-                fallback=self.serializer.serialize_value,
-            )
+            found = self._pydantic_dump(include=None if self.form.is_root else {name})
+            self.written[name] = self._as_it_is(found if self.form.is_root else found[name])
         except Exception as error:  # serializers are the user's code
-            raise refused or _refusal(model, name, f"cannot be written by its own serializer: {error}") from error
-        if self.form.is_root:
-            found = {"root": found}
-        self.written[name] = found[name]
-        self.live[name] = self.serializer.deserialize_value(found[name])
+            if refused is None and not self._is_refused_by_author(name):
+                self.written[name] = _written(self.model, name, self.model.__dict__[name], self.serializer)
+            else:
+                text = f"cannot be written by its own serializer: {error}"
+                raise refused or _refusal(self.model, name, text) from error
+        self.live[name] = self.serializer.deserialize_value(self.written[name])
         self.dumped[name] = refused
+
+    def _pydantic_dump(self, include: set[str] | None = None, exclude: set[str] | None = None) -> Any:
+        return self.model.__pydantic_serializer__.to_python(
+            self.model,
+            mode="json",
+            include=include,
+            exclude=exclude,
+            by_alias=False,
+            warnings=False,
+            fallback=self._put_apart,
+        )
+
+    def _put_apart(self, value: Any) -> dict[str, int]:
+        self.apart[id(value)] = value  # which keeps it, and so its number
+        return {_APART: id(value)}
+
+    def _author_dump(self) -> Any:
+        """What the class' own serializer gives; what fields hold that cannot be dumped, though written, is put apart.
+
+        Raises:
+            Exception: Whatever it raises, if it is not what the fields hold that fails.
+        """
+        try:
+            return self._pydantic_dump()
+        except Exception:
+            failing = {name for name in self.form.fields if not self._is_dumped(name)}
+            if not failing or any(map(self._is_refused_by_author, failing)):
+                raise
+            told = self._pydantic_dump(exclude=failing)
+            apart = {name: self._put_apart(self.model.__dict__[name]) for name in failing}
+            return {**apart, **cast("dict[str, Any]", told)} if isinstance(told, dict) else told
+
+    def _is_dumped(self, name: str) -> bool:
+        try:
+            self._pydantic_dump(include={name})
+        except Exception:  # noqa: BLE001  # serializers are the user's code
+            return False
+        return True
+
+    def _is_refused_by_author(self, name: str) -> bool:
+        """Whether a field, whose own serializer fails, holds what could be dumped: the failure is the author's word."""
+        if name not in self.form.by_author:
+            return False
+        try:
+            to_jsonable_python(self.model.__dict__[name], fallback=self._put_apart)
+        except Exception:  # noqa: BLE001  # serializers are the user's code
+            return False
+        return True
+
+    def _as_it_is(self, dumped: Any) -> Any:
+        """What pydantic dumped, written so that it is read as it is, though it may hold keys that look like marks."""
+        if isinstance(dumped, dict):
+            found = cast("dict[str, Any]", dumped)
+            if _APART in found:
+                return self.serializer.serialize_value(self.apart[found[_APART]])
+            return unmarked({key: self._as_it_is(value) for key, value in found.items()})
+        if isinstance(dumped, list):
+            return [self._as_it_is(item) for item in cast("list[Any]", dumped)]
+        return dumped
 
     def _value(self, fields: dict[str, Any]) -> Any:
         """What validation is to be given, written."""
@@ -219,14 +274,21 @@ class _Draft:
 
     def _typed(self, dumped: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
         """What an author's serializer gave; the values that it left as pydantic dumps them are written with types."""
-        return {
-            n: _written(self.model, n, values[n], self.serializer) if n in values and self._is_dump(v, values[n]) else v
-            for n, v in dumped.items()
-        }
+        written: dict[str, Any] = {}
+        for name, found in dumped.items():
+            if name in values and self._is_dump(found, values[name]):
+                written[name] = _written(self.model, name, values[name], self.serializer)
+            elif name == "_data" and isinstance(found, dict):
+                written[name] = self._typed(cast("dict[str, Any]", found), values)
+            else:
+                written[name] = self._as_it_is(found)
+        return unmarked(written)
 
     def _is_dump(self, dumped: Any, value: Any) -> bool:
+        no_numbers: Any = type(self.model).model_config.get("ser_json_inf_nan", "null")
         try:
-            return to_jsonable_python(value, by_alias=False, fallback=self.serializer.serialize_value) == dumped
+            found = to_jsonable_python(value, by_alias=False, inf_nan_mode=no_numbers, fallback=self._put_apart)
+            return found == dumped
         except Exception:  # noqa: BLE001  # whatever compares or dumps in its own way is the author's
             return False
 

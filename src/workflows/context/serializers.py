@@ -19,6 +19,8 @@ from pydantic import BaseModel
 from workflows.context.generic_names import generic_name, named_generic
 from workflows.context.json_values import (
     FROM_JSON,
+    MARK_SET,
+    MARKS,
     TO_JSON,
     NoPlainValueError,
     dataclass_fields,
@@ -43,18 +45,6 @@ __all__ = [
 SelfT = TypeVar("SelfT", bound="JsonSerializer")
 
 _ATOMS = frozenset({str, int, float, bool, type(None)})
-_MARKS = (
-    "__is_pydantic",
-    "__is_component",
-    "__is_value",
-    "__is_enum",
-    "__is_exception",
-    "__is_named_tuple",
-    "__is_dataclass",
-)
-
-
-_MARK_SET = frozenset(_MARKS)
 _STR = frozenset({str})
 
 
@@ -78,8 +68,10 @@ class JsonSerializer(BaseSerializer):
     """JSON that keeps models, dataclasses, enums, dates, bytes, sets and tuples what they were, or does not write them.
 
     A model is read as it was written, whatever its aliases, strictness, validators and computed fields say. Where its
-    author has a word on dumps (`exclude=True`, a serializer of a field or of the model), that word counts. Private
-    attributes that JSON cannot say, such as clients and locks, are made again by the class.
+    author has a word on dumps (`exclude=True`, a serializer of a field or of the model), that word counts; a field
+    whose value makes such a serializer fail is written as if there were none. Private attributes that JSON cannot say,
+    such as clients and locks, are made again by the class. Components of llama-index (`class_name`, `to_dict`,
+    `from_dict`) write and read themselves, and are read once while they are written.
 
     Args:
         allowed_types: The only classes that may be rebuilt (classes, or "module.Class" names that are imported). Left
@@ -157,8 +149,8 @@ class JsonSerializer(BaseSerializer):
         if kind is not dict:
             return data
         fields = cast("dict[str, Any]", data)
-        if not _MARK_SET.isdisjoint(fields):
-            return self._marked(next(m for m in _MARKS if m in fields), fields)
+        if not MARK_SET.isdisjoint(fields):
+            return self._marked(next(m for m in MARKS if m in fields), fields)
         return {k: self.deserialize_value(v) for k, v in fields.items()}
 
     def resolve_class(self, name: str) -> type:
@@ -181,6 +173,8 @@ class JsonSerializer(BaseSerializer):
         return found
 
     def _marked(self, mark: str, fields: dict[str, Any]) -> Any:
+        if mark == "__is_component":
+            return self._component_of(fields)
         value = self.deserialize_value(fields["value"])
         match mark:
             case "__is_pydantic":
@@ -193,10 +187,13 @@ class JsonSerializer(BaseSerializer):
                 return rebuild_exception(fields["qualified_name"], value)
             case "__is_named_tuple":
                 return cast("Any", tuple).__new__(self._class_of(fields, tuple), value)
-            case "__is_dataclass":
+            case _:
                 return rebuilt_dataclass(self._class_of(fields, object), value)
-            case _:  # a component of llama-index reads itself
-                return self._class_of(fields, object).from_dict(fields["value"])
+
+    def _component_of(self, fields: dict[str, Any]) -> Any:
+        """A component of llama-index, which reads itself: from its own JSON as it is, or from values written by us."""
+        value = fields["value"]
+        return self._class_of(fields, object).from_dict(self.deserialize_value(value) if "typed" in fields else value)
 
     def _rebuilt(self, fields: dict[str, Any], value: Any) -> BaseModel:
         """A model: validated, but for the fields that it had otherwise; `as_is` is true where none could be."""
@@ -223,19 +220,43 @@ class JsonSerializer(BaseSerializer):
         return found
 
     def _dictionary(self, value: dict[Any, Any]) -> Any:
-        if set(map(type, value)) <= _STR and _MARK_SET.isdisjoint(value):
+        if set(map(type, value)) <= _STR and MARK_SET.isdisjoint(value):
             if set(map(type, value.values())) <= _ATOMS:
                 return dict(value)
             return {k: self.serialize_value(v) for k, v in value.items()}
         return _value("dict", [[self.serialize_value(k), self.serialize_value(v)] for k, v in value.items()])
 
     def _model(self, model: BaseModel) -> dict[str, Any]:
-        cls = type(model)
         # One that holds others of classes that only they know, such as a node with its score, cannot read itself.
-        if _is_component(model) and hasattr(model, "from_dict") and not holds_other_classes(model):
-            content = cast(Any, model).to_dict()
-            return {"__is_component": True, "value": content, "qualified_name": self._readable_name(cls)}
-        return {"__is_pydantic": True, **written_model(model, self), **self._names_of(cls)}
+        if not (_is_component(model) and hasattr(model, "from_dict")) or holds_other_classes(model):
+            return self._by_fields(model)
+        try:
+            content = _content_of(model)
+        except UnserializableValueError:  # it is a model like any other
+            return self._by_fields(model)
+        return self._component(model, content)
+
+    def _by_fields(self, model: BaseModel) -> dict[str, Any]:
+        return {"__is_pydantic": True, **written_model(model, self), **self._names_of(type(model))}
+
+    def _component(self, value: Any, content: Any) -> dict[str, Any]:
+        """One of llama-index's: what it gives of itself, as it is if that is nothing but JSON without our marks.
+
+        Raises:
+            UnserializableValueError: If it does not read that again.
+        """
+        cls = cast("Any", type(value))
+        told = self.serialize_value(content)
+        typed = {"typed": True} if told != content else {}
+        named = {"__is_component": True, "value": told, "qualified_name": self._readable_name(cls), **typed}
+        try:
+            cls.from_dict(self.deserialize_value(told) if typed else content)
+        except Exception as error:  # its author's code
+            raise UnserializableValueError(
+                f"Failed to serialize value: what {cls.__qualname__}.to_dict() gives could not be read back, its "
+                f"from_dict() fails: {error} Keep what it is made of in its place, or choose PickleSerializer."
+            ) from error
+        return named
 
     def _names_of(self, cls: type[BaseModel]) -> dict[str, Any]:
         if not cls.__pydantic_generic_metadata__["origin"] or self._types.get(_name_of(cls)) is cls:
@@ -300,7 +321,7 @@ class JsonSerializer(BaseSerializer):
 
     def _object(self, value: Any, kind: type) -> Any:
         if _is_component(value):
-            return {"__is_component": True, "value": value.to_dict(), "qualified_name": self._readable_name(kind)}
+            return self._component(value, _content_of(value))
         if is_dataclass(value) and not isinstance(value, type):
             content = {name: self.serialize_value(v) for name, v in dataclass_fields(value).items()}
             return {"__is_dataclass": True, "value": content, "qualified_name": self._readable_name(kind)}
@@ -373,7 +394,17 @@ def _named_by(cls: type) -> Iterator[type]:
 
 def _is_component(value: Any) -> bool:
     """Whether a value is one of llama-index's, which say themselves what they are made of."""
-    return hasattr(value, "class_name") and callable(getattr(value, "to_dict", None))
+    return hasattr(value, "class_name") and callable(getattr(value, "to_dict", None)) and not isinstance(value, type)
+
+
+def _content_of(component: Any) -> Any:
+    try:
+        return component.to_dict()
+    except Exception as error:  # its author's code
+        raise UnserializableValueError(
+            f"Failed to serialize value: {type(component).__qualname__}.to_dict() fails: {error}. Keep what it is made "
+            f"of in its place, or choose PickleSerializer."
+        ) from error
 
 
 def _value(name: str, content: Any) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, cast
 
 from workflows._engine.live import ResumePoint
 from workflows._engine.loop import Run
-from workflows._engine.snapshot import VERSION, dump_run, load_run
+from workflows._engine.snapshot import VERSION, dump_returned, dump_run, load_returned, load_run
 from workflows._engine.state import RunState
 from workflows._engine.telling import awaited_by_run
 from workflows._spec import WorkflowSpec
@@ -42,25 +42,27 @@ def _unfinished(run: Run | None, resume: ResumePoint | None, serializer: BaseSer
     before = run.plan.resume if run else resume
     segment = before.segment if before else 0
     streamed = run.stream.unread() if run else before.streamed if before else ()
+    returned = run.returned if run else before.returned if before else {}
     return {
         "is_running": True,
         "run": dump_run(live, serializer),
+        "returned": dump_returned(returned, serializer),
         "stream": [serializer.serialize(e) for e in streamed if not isinstance(e, InternalDispatchEvent)],
         "telemetry": {
             "v": 1,
             "run_id": live.run_id,
             "segment": segment if run else max(0, segment - 1),
             "suspended_at": live.now_ns,
-            "waits": _waits_of(live),
+            "waits": _waits_of(live, returned),
             "carriers": carriers_of(run) if run else dict(before.carriers if before else {}),
         },
     }
 
 
-def _waits_of(state: RunState) -> list[dict[str, Any]]:
-    waits = [(wait.wait_id, wait.event_type.__name__, wait.started_at_ns) for wait in state.waits]
-    if state.run_wait is not None:
-        waits.append((state.run_wait.wait_id, awaited_by_run(state.spec), state.run_wait.started_at_ns))
+def _waits_of(state: RunState, returned: Container[str]) -> list[dict[str, Any]]:
+    open_waits = [wait for wait in state.waits if wait.call.exec_id not in returned]
+    waits = [(wait.wait_id, wait.event_type.__name__, wait.started_at_ns) for wait in open_waits]
+    waits += [(wait.wait_id, awaited_by_run(state.spec), wait.started_at_ns) for wait in state.questions if wait.told]
     return [{"id": wait_id, "type": event_type, "started_at": began} for wait_id, event_type, began in waits]
 
 
@@ -125,7 +127,8 @@ def _load_ours(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSeri
         )
     told = data["telemetry"]
     streamed = cast("list[Event]", [serializer.deserialize(text) for text in data["stream"]])
-    return ResumePoint(state, int(told["segment"]) + 1, told["carriers"], streamed)
+    returned = load_returned(data.get("returned", ()), state, serializer)
+    return ResumePoint(state, int(told["segment"]) + 1, told["carriers"], streamed, returned)
 
 
 def _load_older(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerializer) -> ResumePoint | None:

@@ -6,7 +6,9 @@ count from the snapshot) and who sent an event.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from json import JSONDecoder
 from typing import Any, cast
 
@@ -29,8 +31,11 @@ from workflows.context.context_types import (
 from workflows.context.serializers import BaseSerializer
 from workflows.events import Event
 from workflows.instrumentation.records import Envelope
+from workflows.representation.levels import levels_of
 
 __all__ = ["load_version_two", "streamed_in"]
+
+Scope = tuple[str, ...]  # ids of fan-outs, outermost first
 
 
 def streamed_in(data: Mapping[str, Any], serializer: BaseSerializer) -> list[Event]:
@@ -66,6 +71,9 @@ class _Translation:
             if name in state.spec.steps:
                 self._step(state.spec.steps[name], worker)
         self._fan_outs()
+        for name, worker in self._saved.workers.items():
+            if worker.static_collect_events and name in state.spec.steps:
+                self._join(state.spec.steps[name], worker.static_collect_events)
         self._deliveries()
         found = revive(state)
         found.steps = found.events = found.unhandled = 0
@@ -87,14 +95,9 @@ class _Translation:
                 phase = CallPhase.QUEUED if attempt.not_before is None else CallPhase.RETRYING
                 self._call(step, attempt, phase)
         for buffer, texts in worker.collected_events.items():
-            self._gather(step, buffer, texts)
-        if worker.static_collect_events:
-            self._gather(step, "each", worker.static_collect_events)
-
-    def _gather(self, step: StepSpec, group: str, texts: Iterable[str]) -> None:
-        gathered = self._state.collected[step.name, group] = Gathered()
-        for envelope in self._envelopes(texts):
-            gathered.add(envelope, taken_as(step, type(envelope.event)) if group == "each" else None)
+            gathered = self._state.collected[step.name, buffer] = Gathered()
+            for envelope in self._envelopes(texts):
+                gathered.add(envelope)
 
     def _call(self, step: StepSpec, saved: SerializedEventAttempt, phase: CallPhase) -> Call:
         scope = tuple(saved.scope_path)
@@ -135,6 +138,25 @@ class _Translation:
             if scoped.scope and scoped.scope[-1] in state.fan_outs:
                 state.fan_outs[scoped.scope[-1]].alive += 1
 
+    def _join(self, step: StepSpec, texts: Iterable[str]) -> None:
+        """What a step of several events has got; that format does not say in which fan-out each of them lives."""
+        collected = self._state.collected
+        homes = self._homes(step)
+        for envelope in self._envelopes(texts):
+            kind = taken_as(step, type(envelope.event))
+            scope = homes.of(type(envelope.event), kind)
+            group = collected.setdefault((step.name, "/".join(("each", *scope))), Gathered())
+            group.add(replace(envelope, scope=scope), kind)
+
+    def _homes(self, step: StepSpec) -> _Homes:
+        state = self._state
+        fan_outs = state.fan_outs
+        scopes = [(), *((*f.scope, f.fan_out_id) for f in fan_outs.values())]
+        levels = {scope: tuple(fan_outs[name].step for name in scope if name in fan_outs) for scope in scopes}
+        in_flight = [(call.scope, call.step.return_types) for call in state.calls.values()]
+        in_flight += [(tuple(d.scope_path), (type(self._event(d.event)),)) for d in self._saved.deliveries]
+        return _Homes(step, list(state.spec.steps.values()), levels, in_flight)
+
     def _deliveries(self) -> None:
         state = self._state
         before = set(state.calls)
@@ -172,6 +194,59 @@ class _Translation:
         if not isinstance(event, Event):
             raise ValueError(f"an event was read as {type(event).__name__}, which is no Event: {text:.80}")
         return event
+
+
+class _Homes:
+    """In which open fan-outs the events live that a step of several events has got.
+
+    Where there are several that they could live in, the peer joins across them; here an event goes where most of what
+    it is to be joined with is still to come.
+    """
+
+    def __init__(
+        self,
+        step: StepSpec,
+        steps: list[StepSpec],
+        levels: Mapping[Scope, tuple[str, ...]],
+        in_flight: list[tuple[Scope, tuple[type[Event], ...]]],
+    ) -> None:
+        self._step = step
+        self._steps = steps
+        self._levels = levels
+        self._levels_of = levels_of(steps)
+        self._in_flight = in_flight
+        self._placed = Counter[tuple[Scope, type[Event]]]()
+
+    def of(self, event_class: type[Event], kind: type[Event]) -> Scope:
+        """The scope of one event, of a class that the step takes as `kind`."""
+        known = self._levels_of.get(event_class, set())
+        possible = [scope for scope, level in self._levels.items() if level in known] or [()]
+        if len(possible) > 1:
+            missing = Counter(self._to_come(possible, kind))
+            missing.subtract({scope: self._placed[scope, kind] for scope in possible})
+            possible.sort(key=lambda scope: missing[scope], reverse=True)
+        self._placed[possible[0], kind] += 1
+        return possible[0]
+
+    def _to_come(self, possible: list[Scope], kind: type[Event]) -> Iterator[Scope]:
+        """Where something is in flight that will be an event of another kind, and none of this."""
+        for scope, classes in self._in_flight:
+            kinds = {taken_as(self._step, c) for c in self._become(classes) if takes(self._step, c)}
+            around = [s for s in possible if scope[: len(s)] == s]
+            if kinds and kind not in kinds and around:
+                yield max(around, key=len)
+
+    def _become(self, classes: Iterable[type[Event]]) -> set[type[Event]]:
+        """The classes of events that these may lead to, themselves included."""
+        found: set[type[Event]] = set()
+        todo = list(classes)
+        while todo:
+            event_class = todo.pop()
+            if event_class not in found:
+                found.add(event_class)
+                others = (s for s in self._steps if s is not self._step and takes(s, event_class))
+                todo += [c for s in others for c in s.return_types]
+        return found
 
 
 def _inputs(step: StepSpec, saved: SerializedEventAttempt) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from workflows._spec import StepSpec, takes
 from workflows.events import Event, HumanResponseEvent, StartEvent
 
-__all__ = ["joins_that_never_meet"]
+__all__ = ["joins_that_never_meet", "levels_of", "never_in_a_list"]
 
 Level = tuple[str, ...]  # the steps whose lists an event is within, outermost first
 DEEPEST = 5  # lists within lists that are followed; a workflow may nest them without end
@@ -21,8 +21,31 @@ def joins_that_never_meet(steps: Iterable[StepSpec]) -> list[str]:
     joins = [step for step in steps if step.join == "each"]
     if not joins:
         return []
-    levels = _levels(steps)
+    levels = levels_of(steps)
     return [problem for step in joins if (problem := _never_meet(step, levels))]
+
+
+def never_in_a_list(join: StepSpec, steps: Iterable[StepSpec]) -> list[type[Event]]:
+    """The classes that a step gathers a list of though their events travel at the top only, where no list is."""
+    levels = levels_of(list(steps))
+    found: list[type[Event]] = []
+    for gathered in join.accepted_events:
+        counted = (c for c in levels if c is gathered or (join.accept_event_subclasses and issubclass(c, gathered)))
+        if set[Level]().union(*(levels[c] for c in counted)) == {()}:
+            found.append(gathered)
+    return found
+
+
+def levels_of(steps: list[StepSpec]) -> Levels:
+    """On which levels events of each class travel."""
+    levels: Levels = {}
+    outside = (StartEvent, HumanResponseEvent)
+    _spread(steps, [(c, ()) for s in steps for c in s.accepted_events if issubclass(c, outside)], levels)
+    # A handler answers on the level of what failed, which may be any.
+    everywhere = set[Level]().union(*levels.values())
+    handlers = [s for s in steps if s.role == "catch_error"]
+    _spread(steps, [answer for s in handlers for level in everywhere for answer in _given(s, level)], levels)
+    return levels
 
 
 def _never_meet(step: StepSpec, levels: Mapping[type[Event], set[Level]]) -> str | None:
@@ -46,17 +69,6 @@ def _never_meet(step: StepSpec, levels: Mapping[type[Event], set[Level]]) -> str
 
 def _said(levels: set[Level]) -> str:
     return " or ".join(f"from the list of step '{level[-1]}'" if level else "from no list" for level in sorted(levels))
-
-
-def _levels(steps: list[StepSpec]) -> Levels:
-    levels: Levels = {}
-    outside = (StartEvent, HumanResponseEvent)
-    _spread(steps, [(c, ()) for s in steps for c in s.accepted_events if issubclass(c, outside)], levels)
-    # A handler answers on the level of what failed, which may be any.
-    everywhere = set[Level]().union(*levels.values())
-    handlers = [s for s in steps if s.role == "catch_error"]
-    _spread(steps, [answer for s in handlers for level in everywhere for answer in _given(s, level)], levels)
-    return levels
 
 
 def _spread(steps: list[StepSpec], todo: list[tuple[type[Event], Level]], levels: Levels) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from workflows._spec import StepSpec, WorkflowSpec, takes
 from workflows.errors import WorkflowConfigurationError, WorkflowValidationError
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StepFailedEvent, StopEvent
-from workflows.representation.levels import joins_that_never_meet
+from workflows.representation.levels import joins_that_never_meet, never_in_a_list
 
 __all__ = ["asks_people", "joins_of", "takes_from_outside", "validate_events", "validate_graph"]
 
 _FROM_OUTSIDE = (InputRequiredEvent, HumanResponseEvent, StopEvent, StepFailedEvent)
-_TO_OUTSIDE = (InputRequiredEvent, HumanResponseEvent, StopEvent)
+_TO_OUTSIDE = (InputRequiredEvent, StopEvent)
 
 
 def validate_graph(spec: WorkflowSpec, skipped_checks: frozenset[str] = frozenset()) -> None:
@@ -101,11 +101,13 @@ def joins_of(steps: Iterable[StepSpec]) -> dict[str, tuple[StepSpec, ...]]:
 
 def _unbound_joins(spec: WorkflowSpec, steps: list[StepSpec]) -> list[str]:
     bound = {s.name for joins in spec.joins_of.values() for s in joins}
+    joins = [s for s in steps if s.join == "list"]
+    lost = {s.name: never_in_a_list(s, steps) if s.name in bound else s.accepted_events for s in joins}
     return [
-        f"step '{s.name}' gathers a list of {_names(s.accepted_events)}, but no step before it returns a list. "
+        f"step '{name}' gathers a list of {_names(classes)}, but no step before it returns a list. "
         f"Annotate the producer `-> list[...]`, or use ctx.collect_events for events that are sent one by one."
-        for s in steps
-        if s.join == "list" and s.name not in bound
+        for name, classes in lost.items()
+        if classes
     ]
 
 
@@ -171,7 +173,8 @@ def _never_consumed(spec: WorkflowSpec, steps: list[StepSpec]) -> list[str]:
         if lost:
             problems.append(
                 f"The following events are produced but never consumed: {_names(lost)} (returned by step "
-                f"'{step.name}'). Add a step that takes them, or return a StopEvent or an InputRequiredEvent."
+                f"'{step.name}'). Add a step that takes them, or return a StopEvent or an InputRequiredEvent. If a "
+                f"wait_for_event is what takes them, skip the check: skip_graph_checks={{'terminal_event'}}."
             )
     return problems
 

@@ -65,6 +65,31 @@ async def a_run_starts_again_at_a_checkpoint():
     return [c.last_completed_step for c in kept], result, await checkpointer.run_from(checkpoint=kept[1])
 
 
+class Lists(Workflow):
+    @step
+    async def s(self, ev: StartEvent) -> list[A]:
+        return [A(n=1), A(n=2)]
+
+    @step
+    async def t(self, ev: A) -> B:
+        return B(n=ev.n)
+
+    @step
+    async def j(self, evs: list[B]) -> StopEvent:
+        return StopEvent(result=sum(ev.n for ev in evs))
+
+
+@case([["s", "t", "t", "j"], [3, 3, 3, 3]], peer_gives="!ModuleNotFoundError", because="checkpoints")
+async def a_run_starts_again_within_a_list():
+    from workflows.checkpointer import WorkflowCheckpointer
+
+    checkpointer = WorkflowCheckpointer(workflow=Lists())
+    handler = checkpointer.run()
+    await handler
+    kept = list(checkpointer.checkpoints[handler.run_id])
+    return [c.last_completed_step for c in kept], [await checkpointer.run_from(checkpoint=c) for c in kept]
+
+
 @case([["t"], 3], peer_gives="!ModuleNotFoundError", because="checkpoints")
 async def checkpoints_can_be_switched_off_and_filtered():
     from workflows.checkpointer import WorkflowCheckpointer

@@ -134,6 +134,21 @@ def make_client():
     return "client"
 
 
+@case([["external_step", "Answer"]], peer_gives=[], because="answers-come-from-outside")
+def an_answer_comes_from_outside_even_if_no_step_returns_a_question():
+    class Listens(Workflow):
+        @step
+        async def s(self, ev: StartEvent) -> StopEvent | None:
+            return None
+
+        @step
+        async def t(self, ev: Answer) -> StopEvent:
+            return StopEvent()
+
+    edges = get_workflow_representation(Listens()).edges
+    return [[e.source, e.target] for e in edges if "external_step" in (e.source, e.target)]
+
+
 @case([1, True, 21])
 def resources_are_nodes():
     class W(Workflow):

@@ -254,6 +254,32 @@ def only_allowed_types_are_rebuilt():
     )
 
 
+class Due(BaseModel):
+    at: str | datetime.datetime
+    more: dict[str, str] = {}
+
+
+@case(["datetime", "str"], peer_gives=["str", "str"], because="what-is-written-can-be-read")
+def a_time_stays_one_where_text_may_be_as_well():
+    now = datetime.datetime(2024, 1, 1)
+    return [type(again(Due(at=at)).at).__name__ for at in (now, now.isoformat())]
+
+
+LIKE_OURS = {"__is_pydantic": "1", "value": "x", "qualified_name": "os.Path"}
+
+
+@case([True, True])
+def text_that_looks_like_that_of_the_serializer_is_read_as_it_is():
+    return again(Due(at="", more=LIKE_OURS)).more == LIKE_OURS, again(
+        Component(LIKE_OURS), JsonSerializer(allowed_types=[Component])
+    ).x == LIKE_OURS
+
+
+@case("red", peer_gives="!ValueError", because="types-survive-in-snapshots")
+def what_a_component_is_made_of_may_be_more_than_json():
+    return again(Component(Color.RED), JsonSerializer(allowed_types=[Component, Color])).x.value
+
+
 @case([1, 1])
 def types_can_be_allowed_by_name_and_added():
     written = JsonSerializer().serialize(Model(q=1))

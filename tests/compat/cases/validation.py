@@ -214,6 +214,58 @@ def the_check_for_unread_events_can_be_skipped():
     return validated(Unread, skip_graph_checks={"terminal_event"})
 
 
+class Unheard(Workflow):
+    """Gives an answer that no step takes."""
+
+    @step
+    async def s(self, ev: StartEvent) -> StopEvent | Answer:
+        return StopEvent(result=1)
+
+
+@case(["!WorkflowValidationError", False])
+def an_answer_that_no_step_takes_is_refused_unless_skipped():
+    return validated(Unheard), validated(Unheard, skip_graph_checks={"terminal_event"})
+
+
+@case(["!WorkflowValidationError", "!WorkflowValidationError", False])
+def a_list_is_not_joined_with_what_comes_from_none():
+    class Late(A):
+        pass
+
+    class Joins(Workflow):
+        @step
+        async def s(self, ev: StartEvent) -> list[A]:
+            return [A()]
+
+        @step
+        async def b(self, ev: StartEvent) -> B:
+            return B()
+
+        @step
+        async def t(self, events: list[A | B]) -> StopEvent:
+            return StopEvent()
+
+    class Asks(Joins):
+        @step
+        async def t(self, events: list[A | Answer]) -> StopEvent:
+            return StopEvent()
+
+        @step
+        async def u(self, ev: B) -> None:
+            return None
+
+    class Subclasses(Workflow):
+        @step
+        async def s(self, ev: StartEvent) -> list[Late]:
+            return [Late()]
+
+        @step(accept_event_subclasses=True)
+        async def t(self, events: list[A]) -> StopEvent:
+            return StopEvent()
+
+    return validated(Joins), validated(Asks), validated(Subclasses)
+
+
 @case([1, "!WorkflowValidationError"])
 async def run_validates_unless_told_not_to():
     return await Unread(disable_validation=True).run(), error_of(lambda: Unread().run())

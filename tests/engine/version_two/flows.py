@@ -200,6 +200,67 @@ class PairRuns(Workflow):
         return StopEvent(result=[job.number, other.number])
 
 
+class PairsInList(Workflow):
+    """In each branch a step takes two events: one branch is done, two have one of theirs."""
+
+    @step
+    async def split(self, ev: StartEvent) -> list[Job]:
+        return [Job(number=n) for n in range(3)]
+
+    @step
+    async def one(self, ev: Job) -> Done:
+        return Done(number=ev.number)
+
+    @step
+    async def other(self, ev: Job) -> Other:
+        if ev.number:
+            await hold()
+        return Other(number=ev.number)
+
+    @step
+    async def both(self, done: Done, other: Other) -> Piece:
+        return Piece(number=done.number + other.number)
+
+    @step
+    async def finish(self, pieces: list[Piece]) -> StopEvent:
+        return StopEvent(result=sorted(p.number for p in pieces))
+
+
+class PairsInLists(Workflow):
+    """The same in a list of lists: some branches of each inner list have one event of two, some work is queued."""
+
+    @step
+    async def split(self, ev: StartEvent) -> list[Job]:
+        return [Job(number=n) for n in (0, 1)]
+
+    @step
+    async def cut(self, ev: Job) -> list[Piece]:
+        return [Piece(number=10 * ev.number + n) for n in range(2 + ev.number)]
+
+    @step
+    async def one(self, ev: Piece) -> Done:
+        return Done(number=ev.number)
+
+    @step(num_workers=2)
+    async def other(self, ev: Piece) -> Other:
+        if ev.number not in (0, 11):
+            await hold()
+        return Other(number=ev.number)
+
+    @step
+    async def both(self, done: Done, other: Other) -> PieceDone:
+        return PieceDone(number=done.number + other.number)
+
+    @step
+    async def join(self, pieces: list[PieceDone]) -> Reply:
+        return Reply(text=f"{len(pieces)} of {sum(p.number for p in pieces)}")
+
+    @step
+    async def finish(self, replies: list[Reply]) -> StopEvent:
+        found = [r.text.split(" of ") for r in replies]
+        return StopEvent(result=[sorted(n for n, _ in found), sum(int(total) for _, total in found)])
+
+
 class Retried(Workflow):
     """The second attempt is due a minute after the first."""
 

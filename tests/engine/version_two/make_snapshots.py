@@ -69,6 +69,8 @@ async def main() -> None:
         "fan_out": await snapshot_of(flows.FanOut()),
         "pair": await snapshot_of(flows.Pair()),
         "pair_runs": await snapshot_of(flows.PairRuns()),
+        "pairs_in_list": await snapshot_of(flows.PairsInList()),
+        "pairs_in_lists": await snapshot_of(flows.PairsInLists()),
         "retried": await snapshot_of(flows.Retried()),
         "recovered": await snapshot_of(flows.Recovered(), city="Ulm"),
         "nested": await snapshot_of(flows.Nested()),
