@@ -20,7 +20,8 @@ LAYERS = """
 _dict_like events errors _option_checks
 
 instrumentation.scope instrumentation.records instrumentation.history instrumentation.attributes
-instrumentation.redaction instrumentation.encoder instrumentation.content instrumentation.backlog
+instrumentation.redaction instrumentation.marks instrumentation.encoder instrumentation.content
+instrumentation.backlog
 instrumentation.dispatcher
 instrumentation.recorder instrumentation.log_handler instrumentation.watchdog instrumentation.llama_index_events
 instrumentation.llama_index_handlers instrumentation.llama_index_notes instrumentation.llama_index_spans
@@ -33,15 +34,15 @@ context.stored_state context.state_store context.state_store_integration _resour
 _resource_store resource _signature _spec context.own_types _run_resources _step_functions decorators service utils
 context.utils runtime.types.step_function runtime.types.results runtime.types.ticks context.external_context
 
-_engine.ticks _engine.calls _engine.state _engine.effects _engine.routing _engine.fan_in _engine.fan_out _engine.waits
-_engine.retries _engine.idle _engine.snapshot _engine.reduce
+_engine.ticks _engine.calls _engine.questions _engine.state _engine.effects _engine.routing _engine.fan_in
+_engine.fan_out _engine.asking _engine.waits _engine.retries _engine.idle _engine.snapshot _engine.reduce
 
-_engine.clock _engine.mailbox _engine.timers _engine.stream _engine.live _engine.pieces _engine.attempt
-_engine.internal_events _engine.senders _engine.idle_watch _engine.telling _engine.closing _engine.child_waits
-_engine.step_attempt _engine.stepper _engine.loop runtime.runtime plugins.journal plugins.runs_of_loop plugins.basic
-runtime.types.plugin
+_engine.clock _engine.mailbox _engine.timers _engine.awaited_runs _engine.stream _engine.live _engine.pieces
+_engine.child_waits _engine.only_waiting _engine.attempt _engine.internal_events _engine.senders _engine.idle_watch
+_engine.telling _engine.closing _engine.step_attempt _engine.stepper _engine.loop runtime.runtime plugins.journal
+plugins.runs_of_loop plugins.basic runtime.types.plugin
 
-context.context_types context.version_two context.snapshots context.context handler representation.levels
+representation.levels context.context_types context.version_two context.snapshots context.context handler
 representation.validation representation.graph representation.schema representation.compiling
 representation.children representation.resources representation.build workflow checkpointer
 

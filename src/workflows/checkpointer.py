@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
@@ -13,7 +13,6 @@ from workflows.context.serializers import BaseSerializer, JsonSerializer
 from workflows.errors import WorkflowStepDoesNotExistError
 from workflows.events import Event
 from workflows.handler import WorkflowHandler
-from workflows.instrumentation.scope import current_attempt
 from workflows.workflow import CheckpointCallback, Workflow
 
 __all__ = ["Checkpoint", "WorkflowCheckpointer"]
@@ -26,18 +25,36 @@ def _read_event(value: Any) -> Event | None:
     raise ValueError(f"an Event, or what it was dumped as, is needed here, not {type(found).__name__}")
 
 
+def _read_output(value: Any) -> Event | list[Event] | None:
+    if not isinstance(value, list):
+        return _read_event(value)
+    found = [_read_event(v) for v in cast("list[Any]", value)]
+    return [event for event in found if event is not None]
+
+
+def _write_output(output: Event | list[Event] | None) -> Any:
+    return JsonSerializer().serialize_value(output)
+
+
 KeptEvent = Annotated[
     Event | None, PlainValidator(_read_event), PlainSerializer(lambda event: JsonSerializer().serialize_value(event))
 ]
 """An event, dumped as snapshots have it: of its own class and equal when it is read, or not dumped at all."""
 
+KeptOutput = Annotated[Event | list[Event] | None, PlainValidator(_read_output), PlainSerializer(_write_output)]
+"""The same for what a step returned: an event, a list of events, or None."""
+
 
 class Checkpoint(BaseModel):
-    """Where a run stood when a step had returned and its event had gone nowhere yet.
+    """Where a run stood when a step had returned and its events had gone nowhere yet.
 
-    `ctx_state` is a snapshot (`Context.to_dict`); the call of `last_completed_step` is not among its work in flight.
-    Written with `model_dump_json()` and read with `model_validate_json()`, its events are of their own classes again;
-    those must be loaded by then.
+    `ctx_state` is the snapshot (`Context.to_dict`) of that moment: what goes on from it routes what the step returned,
+    and does not run it again. Written with `model_dump_json()` and read with `model_validate_json()`, a checkpoint's
+    events are of their own classes again; those must be loaded by then.
+
+    Attributes:
+        input_event: What the step ran for; a `CollectionReleaseEvent` where it joins several events.
+        output_event: What it returned: an event, a list of events, or None.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -45,7 +62,7 @@ class Checkpoint(BaseModel):
     id_: str = Field(default_factory=lambda: str(uuid4()))
     last_completed_step: str | None
     input_event: KeptEvent
-    output_event: KeptEvent
+    output_event: KeptOutput
     ctx_state: dict[str, Any]
 
 
@@ -103,7 +120,11 @@ class WorkflowCheckpointer:
         """What to pass to `Workflow.run(checkpoint_callback=...)`."""
 
         async def callback(
-            run_id: str, step: str | None, input_event: Event | None, output_event: Event | None, ctx: Context[Any]
+            run_id: str,
+            step: str | None,
+            input_event: Event | None,
+            output_event: Event | list[Event] | None,
+            ctx: Context[Any],
         ) -> None:
             kept = self.checkpoints.setdefault(run_id, [])
             if step in self.enabled_checkpoints:
@@ -112,7 +133,7 @@ class WorkflowCheckpointer:
                         last_completed_step=step,
                         input_event=input_event,
                         output_event=output_event,
-                        ctx_state=_without_current_call(ctx.to_dict(self._serializer)),
+                        ctx_state=ctx.to_dict(self._serializer),
                     )
                 )
 
@@ -125,7 +146,7 @@ class WorkflowCheckpointer:
         input_event_type: type[Event] | None = None,
         output_event_type: type[Event] | None = None,
     ) -> list[Checkpoint]:
-        """The checkpoints that fit every given filter.
+        """The checkpoints that fit every given filter; of a returned list, an event of the class is enough.
 
         Raises:
             ValueError: If no filter is given.
@@ -140,7 +161,7 @@ class WorkflowCheckpointer:
             for c in kept
             if (last_completed_step in (None, c.last_completed_step))
             and (input_event_type is None or type(c.input_event) is input_event_type)
-            and (output_event_type is None or type(c.output_event) is output_event_type)
+            and (output_event_type is None or output_event_type in _classes_of(c.output_event))
         ]
 
     def _known(self, step: str) -> str:
@@ -152,9 +173,5 @@ class WorkflowCheckpointer:
         return step
 
 
-def _without_current_call(snapshot: dict[str, Any]) -> dict[str, Any]:
-    attempt = current_attempt.get()
-    run = snapshot.get("run")
-    if run is not None and attempt is not None:
-        run["calls"] = [call for call in run["calls"] if call["exec_id"] != attempt.exec_id]
-    return snapshot
+def _classes_of(output: Event | list[Event] | None) -> set[type[Event | None]]:
+    return {type(event) for event in (output if isinstance(output, list) else [output])}

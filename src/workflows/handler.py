@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
 from contextvars import Context as Variables
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
 
 from workflows.context.context import Context
+from workflows.context.serializers import BaseSerializer
 from workflows.errors import RunInterruptedError, WorkflowRuntimeError
 from workflows.events import Event, StopEvent
 from workflows.instrumentation.history import RunHistory
@@ -25,6 +26,8 @@ if TYPE_CHECKING:  # see Context
 
 __all__ = ["WorkflowHandler"]
 
+T = TypeVar("T")
+
 logger = logging.getLogger("workflows.run")
 
 
@@ -34,6 +37,9 @@ class WorkflowHandler(Awaitable[Any]):
     Awaiting gives the result: `StopEvent.result`, or the event itself where a subclass of `StopEvent` ended the run.
     It raises what failed the run, `WorkflowTimeoutError`, or `WorkflowCancelledByUser`. Awaiting twice is fine, and
     cancelling whoever awaits (`asyncio.wait_for`, a client that went away) leaves the run alone.
+
+    The run is awaited, and its stream read, on the event loop that it was started on; another one gets a
+    `WorkflowRuntimeError` at once. `send_event`, `cancel_run`, `suspend` and `run_step` work on any, in any thread.
     """
 
     def __init__(self, run: Run, ctx: Context[Any]) -> None:
@@ -45,13 +51,14 @@ class WorkflowHandler(Awaitable[Any]):
 
     def __await__(self) -> Generator[Any, Any, Any]:
         run = self._run
-        run.awaited += 1
-        run.check_idle()
-        try:
-            if not run.is_over:
+        if not run.is_over:
+            run.check_loop()
+            run.awaited += 1
+            run.check_idle()
+            try:
                 yield from run.until_over().__await__()
-        finally:
-            run.awaited -= 1
+            finally:
+                run.awaited -= 1
         return _result_of(self._stop_event())
 
     @property
@@ -140,7 +147,7 @@ class WorkflowHandler(Awaitable[Any]):
         self._seen = True
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                await self._run.until_over()
+                await self._on_its_loop(self._run.until_over)
 
     async def run_step(self) -> list[Event] | None:
         """In a run started with `run(stepwise=True)`: let the calls that can start run to their end.
@@ -153,13 +160,13 @@ class WorkflowHandler(Awaitable[Any]):
         """
         if self._run.stepper is None:
             raise ValueError("Workflow must be created passing stepwise=True to call this method.")
-        produced = await self._run.stepper.step()
+        produced = await self._on_its_loop(self._run.stepper.step)
         if produced is None and self._run.end is not None and self._run.end.error is not None:
             self._seen = True
             self._run.end.raise_error()
         return produced
 
-    async def suspend(self) -> dict[str, Any]:
+    async def suspend(self, *, serializer: BaseSerializer | None = None) -> dict[str, Any]:
         """Let go of the run where it stands, and give the snapshot that it goes on from.
 
         Streamed events that no reader has got are in the snapshot and come again, so an attached reader may get them
@@ -167,15 +174,31 @@ class WorkflowHandler(Awaitable[Any]):
         Awaiting the handler then gives an `IdleReleasedEvent`. The snapshot is of one moment, so it is written in one
         piece: some 15 µs for each call in flight, more for large events, in which the event loop does nothing else.
 
+        Args:
+            serializer: Writes the snapshot; the workflow's own if left out. `Context.from_dict` needs the same.
+
         Raises:
             WorkflowRuntimeError: If the run is over.
+            ValueError: If an event or the state holds something that the serializer cannot write; the run goes on.
         """
+        return await self._on_its_loop(partial(self._suspend, serializer))
+
+    async def _suspend(self, serializer: BaseSerializer | None) -> dict[str, Any]:
         if self._run.end is not None:
             raise WorkflowRuntimeError(f"Run {self.run_id} is over ({self._run.end.outcome}); nothing to suspend.")
-        snapshot = self._ctx.to_dict()
+        snapshot = self._ctx.to_dict(serializer)
         self._run.suspend()
         await self._run.until_over()
         return snapshot
+
+    async def _on_its_loop(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do it on the run's loop, whichever runs here: a run may not be touched from another thread."""
+        loop = self._run.loop
+        if self._run.is_over or asyncio.get_running_loop() is loop:
+            return await work()
+        if not loop.is_running():
+            self._run.check_loop()
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), loop))
 
     # names of older versions, in which a handler was an asyncio.Future
 

@@ -46,17 +46,16 @@ _GRAPH_CHECKS = frozenset({"reachability", "terminal_event", "dead_end"})
 logger = logging.getLogger("workflows.run")
 
 
-CheckpointCallback = Callable[[str, str | None, Event | None, Event | None, Context[Any]], Awaitable[None]]
+CheckpointCallback = Callable[
+    [str, str | None, Event | None, Event | list[Event] | None, Context[Any]], Awaitable[None]
+]
 
 
-class SnapshotAndEvent(Protocol):
+class HasSnapshot(Protocol):
     """A checkpoint, as `run_from` needs it."""
 
     @property
     def ctx_state(self) -> dict[str, Any]: ...
-
-    @property
-    def output_event(self) -> Event | None: ...
 
 
 class Workflow(metaclass=WorkflowMeta):
@@ -71,7 +70,8 @@ class Workflow(metaclass=WorkflowMeta):
         workflow_name: Name in traces and of the representation; the class name if left out.
         skip_graph_checks: Names of graph checks to leave out: "reachability", "terminal_event", "dead_end".
         serializer: Writes and reads snapshots; the default keeps types and never imports what it reads.
-        idle_counts: Whether the time in which a run only waits for an answer counts towards its timeout.
+        idle_counts: Whether the time in which a run, or a step of it, only waits for an answer counts towards its
+            timeout; who only awaits runs that wait, waits as well.
         stream_buffer: How many streamed events a run keeps for readers that attach late.
         grace: Seconds that steps get to clean up when they are cancelled at the end of a run, before they are cancelled
             again; after ten times that the run ends without them.
@@ -276,8 +276,9 @@ class Workflow(metaclass=WorkflowMeta):
         Args:
             ctx: A context to run with; its state goes on from where it is.
             start_event: The first event; else it is built from the keywords.
-            checkpoint_callback: Awaited as `(run_id, step, input event, output event, context)` after each step, before
-                its event is routed.
+            checkpoint_callback: Awaited as `(run_id, step, input event, what it returned, context)` after each step,
+                before its events are routed; `context.to_dict()` is then the snapshot from which they are. What it
+                raises fails the step.
             kwargs: Fields of the start event; but `run_id` names the run, and `stepwise=True` starts it by hand (see
                 `WorkflowHandler.run_step`).
 
@@ -348,14 +349,13 @@ class Workflow(metaclass=WorkflowMeta):
 
     def run_from(
         self,
-        checkpoint: SnapshotAndEvent,
+        checkpoint: HasSnapshot,
         ctx_serializer: BaseSerializer | None = None,
         checkpoint_callback: CheckpointCallback | None = None,
         **kwargs: Any,
     ) -> WorkflowHandler:
-        """Start a new run where a checkpoint was made: with its state and work in flight, and its output event sent."""
+        """Start a new run where a checkpoint was made: its state, its work in flight, what its step returned."""
         context: Context[Any] = Context.from_dict(self, checkpoint.ctx_state, ctx_serializer)
-        context._go_on_with(checkpoint.output_event)  # pyright: ignore[reportPrivateUsage]
         kwargs.setdefault("run_id", _new_run_id())
         return self.run(ctx=context, checkpoint_callback=checkpoint_callback, **kwargs)
 
@@ -440,7 +440,7 @@ def _checkpoint(context: Context[Any], callback: CheckpointCallback | None) -> C
     if callback is None:
         return None
 
-    async def checkpoint(attempt: AttemptScope, input_event: Event | None, output: Event | None) -> None:
+    async def checkpoint(attempt: AttemptScope, input_event: Event | None, output: Event | list[Event] | None) -> None:
         await callback(attempt.run_id, attempt.step, input_event, output, context)
 
     return checkpoint

@@ -215,16 +215,32 @@ async def wait(ctx: Context, key: int, way: str) -> None:
         reply = ctx.wait_for_event(Reply, waiter_event=ask, requirements=want)
         nod = ctx.wait_for_event(Nod, requirements=want)
         assert [type(e) for e in await asyncio.gather(reply, nod)] == [Reply, Nod]
-    elif way == "given up":
+    else:
+        await _wait_a_while(ctx, key, way)
+
+
+async def _wait_a_while(ctx: Context, key: int, way: str) -> None:
+    want: dict[str, Any] = {"key": key}
+    if way == "given up":
         try:
             await asyncio.wait_for(ctx.wait_for_event(Nod, requirements=want, timeout=None), 1)
         except TimeoutError:
             return
         raise AssertionError("an answer that nobody gave")
+    if way == "listening":  # while it works
+        listener = asyncio.create_task(ctx.wait_for_event(Nod, requirements=want))
+        await asyncio.sleep(2)
+        listener.cancel()
+    elif way == "meanwhile":
+        ask = Ask(key=key, number=0)
+        asked = asyncio.create_task(ctx.wait_for_event(Reply, waiter_event=ask, requirements=want))
+        await asyncio.sleep(key % 3)
+        await asyncio.wait([asked], timeout=0.5)
+        await asked
 
 
-WAYS = ["no", "no", "no", "answered", "early", "never", "twice", "both", "given up"]
-ALONE = ["no", "no", "early", "never", "given up"]
+WAYS = ["no", "no", "no", "answered", "early", "never", "twice", "both", "given up", "listening", "meanwhile"]
+ALONE = ["no", "no", "early", "never", "given up", "listening"]
 
 
 def _leaves(ways: list[str]) -> st.SearchStrategy[Plan]:
@@ -273,6 +289,10 @@ _INNER = st.none() | _nodes(ALONE, None, st.none())
 PLANS: st.SearchStrategy[Plan] = st.recursive(
     _nodes(WAYS, None, _INNER), lambda more: _nodes(WAYS, more, _INNER), max_leaves=6
 )
+ALONE_PLANS: st.SearchStrategy[Plan] = st.recursive(
+    _nodes(ALONE, None, _INNER), lambda more: _nodes(ALONE, more, _INNER), max_leaves=4
+)
+"""Plans whose work asks nobody."""
 
 
 @dataclass

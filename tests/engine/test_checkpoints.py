@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import asyncio
+import json
+from typing import Any, ClassVar
 
 import pytest
 
-from workflows import Context, Workflow, step
+from workflows import Context, Workflow, catch_error, step
 from workflows.checkpointer import Checkpoint, WorkflowCheckpointer
 from workflows.errors import WorkflowStepDoesNotExistError
-from workflows.events import Event, StartEvent, StopEvent
+from workflows.events import Event, StartEvent, StepFailedEvent, StopEvent
+from workflows.instrumentation.records import StepStarted
+from workflows.testing import RecordLog, VirtualClockLoop
 
 
 class Joke(Event):
@@ -82,3 +86,159 @@ async def test_a_checkpoint_can_be_kept_as_text(checkpointer: WorkflowCheckpoint
     kept = Checkpoint.model_validate_json(text)
     assert kept.output_event == Joke(text="About cats")
     assert await checkpointer.run_from(kept) == "About cats: cats"
+
+
+class Part(Event):
+    n: int
+
+
+class Sum(Event):
+    n: int
+
+
+class Fans(Workflow):
+    """Its checkpoints are made in this order: of the list, of each part, of the join, of the end."""
+
+    @step
+    async def split(self, ev: StartEvent) -> list[Part]:
+        return [Part(n=n) for n in range(3)]
+
+    @step
+    async def double(self, ev: Part) -> Joke:
+        await asyncio.sleep(ev.n)
+        return Joke(text=str(2 * ev.n))
+
+    @step
+    async def join(self, evs: list[Joke]) -> Sum:
+        return Sum(n=sum(int(ev.text) for ev in evs))
+
+    @step
+    async def end(self, ev: Sum) -> StopEvent:
+        return StopEvent(result=ev.n)
+
+
+@pytest.mark.parametrize("page", range(6))
+async def test_branches_of_a_list_meet_again_from_every_checkpoint(clock: VirtualClockLoop, page: int) -> None:
+    checkpointer = WorkflowCheckpointer(workflow=Fans())
+    handler = checkpointer.run()
+    result = await handler
+    kept = Checkpoint.model_validate_json(checkpointer.checkpoints[handler.run_id][page].model_dump_json())
+    assert await checkpointer.run_from(kept) == result == 6
+
+
+async def test_a_returned_list_is_in_its_checkpoint(clock: VirtualClockLoop) -> None:
+    checkpointer = WorkflowCheckpointer(workflow=Fans())
+    await checkpointer.run()
+    (found,) = checkpointer.filter_checkpoints(output_event_type=Part)
+    assert Checkpoint.model_validate_json(found.model_dump_json()).output_event == [Part(n=n) for n in range(3)]
+
+
+class Broken(Workflow):
+    @step
+    async def start(self, ev: StartEvent) -> Part:
+        return Part(n=0)
+
+    @step
+    async def work(self, ev: Part) -> StopEvent:
+        raise ValueError(f"part {ev.n}")
+
+    @catch_error(for_steps=["work"], max_recoveries=1)
+    async def mend(self, ev: StepFailedEvent) -> Part:
+        return Part(n=1)
+
+
+async def test_a_recovery_counts_from_a_checkpoint_on(clock: VirtualClockLoop) -> None:
+    checkpointer = WorkflowCheckpointer(workflow=Broken())
+    handler = checkpointer.run()
+    with pytest.raises(ValueError, match="part 1"):
+        await handler
+    assert [c.last_completed_step for c in checkpointer.checkpoints[handler.run_id]] == ["start", "mend"]
+    again = checkpointer.run_from(checkpointer.checkpoints[handler.run_id][-1])
+    with pytest.raises(ValueError, match="part 1"):
+        await again
+    assert checkpointer.checkpoints.get(again.run_id, []) == []
+
+
+async def test_what_runs_from_a_checkpoint_knows_its_cause(
+    checkpointer: WorkflowCheckpointer, records: RecordLog
+) -> None:
+    handler = checkpointer.run(topic="cats")
+    await handler
+    await checkpointer.run_from(checkpointer.checkpoints[handler.run_id][0])
+    whole, again = [r.causes[0] for r in records.of(StepStarted) if r.step == "critique"]
+    assert (again.event_id, again.sender, again.sender_step) == (whole.event_id, whole.sender, "generate")
+
+
+class Slow(Workflow):
+    """Two steps whose checkpoints take a while, and a count of how often they ran."""
+
+    ran: ClassVar[list[str]] = []
+
+    @step
+    async def first(self, ev: StartEvent) -> Part:
+        self.ran.append("first")
+        return Part(n=1)
+
+    @step
+    async def second(self, ev: StartEvent) -> Sum:
+        self.ran.append("second")
+        await asyncio.sleep(1)
+        return Sum(n=2)
+
+    @step
+    async def both(self, a: Part, b: Sum) -> StopEvent:
+        return StopEvent(result=a.n + b.n)
+
+
+async def _note_slowly(*told: object) -> None:
+    await asyncio.sleep(5)
+
+
+@pytest.mark.parametrize("ended_by", ["suspend", "cancel_run"])
+async def test_a_step_does_not_run_again_where_its_checkpoint_was_being_made(
+    clock: VirtualClockLoop, ended_by: str
+) -> None:
+    Slow.ran.clear()
+    workflow = Slow()
+    handler = workflow.run(checkpoint_callback=_note_slowly)
+    await asyncio.sleep(2)
+    ended = await getattr(handler, ended_by)()
+    ctx = handler.ctx if ended is None else Context.from_dict(workflow, json.loads(json.dumps(ended)))
+    assert await workflow.run(ctx=ctx) == 3
+    assert Slow.ran == ["first", "second"]
+
+
+async def test_a_checkpoint_has_what_other_steps_returned_whose_checkpoints_are_not_done(
+    clock: VirtualClockLoop,
+) -> None:
+    Slow.ran.clear()
+    workflow = Slow()
+    snapshots: list[dict[str, Any]] = []
+
+    async def note(run_id: str, name: str | None, given: object, returned: object, ctx: Context) -> None:
+        snapshots.append(ctx.to_dict())
+        await asyncio.sleep(5)
+
+    await workflow.run(checkpoint_callback=note)
+    assert await workflow.run(ctx=Context.from_dict(workflow, snapshots[1])) == 3
+    assert Slow.ran == ["first", "second"]
+
+
+async def test_a_run_by_hand_goes_on_from_a_checkpoint_with_what_its_step_returned(
+    checkpointer: WorkflowCheckpointer,
+) -> None:
+    handler = checkpointer.run(topic="cats")
+    await handler
+    again = checkpointer.run_from(checkpointer.checkpoints[handler.run_id][0], stepwise=True)
+    (event,) = await again.run_step() or []
+    again.ctx.send_event(event)
+    assert (event, await again.run_step()) == (Joke(text="About cats"), None)
+    assert await again == "About cats: cats"
+
+
+async def test_what_a_checkpoint_raises_fails_the_step(clock: VirtualClockLoop) -> None:
+    async def note(*told: object) -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        await Slow().run(checkpoint_callback=note)

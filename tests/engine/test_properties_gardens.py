@@ -91,10 +91,14 @@ class Person:
             assert stops == [], "nothing comes after the terminal event"
             if isinstance(event, Ask):
                 self.asked[event.key, event.number] += 1
-                self._answers.append(asyncio.get_running_loop().call_later(1, self._answer, event))
+                self.hear(event)
             elif isinstance(event, StopEvent):
                 stops.append(event)
         self.last += stops
+
+    def hear(self, ask: Ask) -> None:
+        """Answer a question, in a second."""
+        self._answers.append(asyncio.get_running_loop().call_later(1, self._answer, ask))
 
     def _answer(self, ask: Ask) -> None:
         self.handler.ctx.send_event(Reply(key=ask.key, number=ask.number))

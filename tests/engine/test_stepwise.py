@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from workflows import Context, Workflow, catch_error, step
 from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event, HumanResponseEvent, StartEvent, StepFailedEvent, StopEvent
 from workflows.handler import WorkflowHandler
+from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
+from workflows.testing import VirtualClockLoop
 
 
 class Next(Event):
@@ -151,3 +154,32 @@ async def test_what_the_caller_sends_on_itself_is_not_handed_over_again() -> Non
     for event in produced:
         again.ctx.send_event(event)
     assert await _by_hand(again) == [0, 10, 20]
+
+
+class Crowded(Workflow):
+    """One worker for three calls, and the first of them gives it back for a while."""
+
+    @step
+    async def start(self, ev: StartEvent) -> list[Part]:
+        return [Part(n=n) for n in range(3)]
+
+    @step(num_workers=1, retry_policy=retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(2)))
+    async def work(self, ctx: Context, ev: Part) -> Piece:
+        if ev.n == 0 and ctx.retry_info().retry_number == 0:
+            raise ValueError("once")
+        if ev.n == 1:
+            with suppress(TimeoutError):
+                await ctx.wait_for_event(Next, timeout=1)
+        return Piece(n=ev.n)
+
+    @step
+    async def end(self, evs: list[Piece]) -> StopEvent:
+        return StopEvent(result=[ev.n for ev in evs])
+
+
+async def test_a_call_that_gave_its_worker_back_gets_one_within_its_step(clock: VirtualClockLoop) -> None:
+    handler = Crowded(timeout=60).run(stepwise=True)
+    while (produced := await handler.run_step()) is not None:
+        for event in produced:
+            handler.ctx.send_event(event)
+    assert sorted(await handler) == [0, 1, 2]

@@ -17,6 +17,7 @@ from workflows.instrumentation.dispatcher import add_handler
 from workflows.instrumentation.records import (
     Record,
     RetryScheduled,
+    RunEnded,
     StepEnded,
     StepStarted,
     WaitCancelled,
@@ -175,3 +176,62 @@ async def test_steps_that_time_out_together(clock: VirtualClockLoop, records: Re
 
     assert sum(r.outcome == "timed_out" for r in records.of(StepEnded)) == MANY
     assert turns.most[StepEnded] < AT_ONCE
+
+
+class Asks(Workflow):
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        await ctx.wait_for_event(Reply, timeout=None)
+        return StopEvent()
+
+
+class Leading(Many):
+    """Each branch starts a run that asks somebody, and awaits it; the last one does something else first."""
+
+    @step(num_workers=MANY)
+    async def lead(self, ev: A) -> B | StopEvent:
+        if ev.n == MANY - 1:
+            await asyncio.sleep(5)
+            return StopEvent(result="enough")
+        await Asks(timeout=None).run()
+        return B(n=ev.n)
+
+
+async def test_child_runs_that_end_with_their_cancelled_run(
+    clock: VirtualClockLoop, records: RecordLog, turns: Turns
+) -> None:
+    handler = Leading().run()
+    await asyncio.sleep(1)
+
+    await handler.cancel_run()
+
+    assert sum(r.outcome == "cancelled" for r in records.of(RunEnded)) == MANY
+    assert turns.most[RunEnded] < AT_ONCE
+
+
+async def test_child_runs_that_end_with_the_result_of_their_run(
+    clock: VirtualClockLoop, records: RecordLog, turns: Turns
+) -> None:
+    assert await Leading().run() == "enough"
+
+    assert sum(r.outcome == "cancelled" for r in records.of(RunEnded)) == MANY - 1
+    assert turns.most[RunEnded] < AT_ONCE
+
+
+async def test_child_runs_of_steps_that_time_out_together(
+    clock: VirtualClockLoop, records: RecordLog, turns: Turns
+) -> None:
+    class Hurried(Many):
+        @step(num_workers=MANY, timeout=5)
+        async def lead(self, ev: A) -> B:
+            await Asks(timeout=None).run()
+            return B(n=ev.n)
+
+        @catch_error
+        async def too_slow(self, ev: StepFailedEvent) -> B:
+            return B(n=-1)
+
+    assert await Hurried().run() == MANY
+
+    assert sum(r.outcome == "cancelled" for r in records.of(RunEnded)) == MANY
+    assert turns.most[RunEnded] < AT_ONCE

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakSet
 
+from workflows._engine.awaited_runs import AwaitedRun, AwaitingAttempt
 from workflows._engine.calls import Call, CallPhase, Wait, wait_name
 from workflows._engine.live import LiveRun
+from workflows._engine.only_waiting import Answer, Body
 from workflows._engine.ticks import (
-    CallWaitsAgain,
     EventArrived,
     EventsCollected,
     QuestionStreamed,
@@ -22,14 +23,13 @@ from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event
 from workflows.instrumentation.history import REFS_KEPT, EventRef
 from workflows.instrumentation.records import Carriers, Envelope
-from workflows.instrumentation.scope import AttemptScope
 
 __all__ = ["Attempt"]
 
 logger = logging.getLogger("workflows.run")
 
 
-class Attempt(AttemptScope):
+class Attempt(AwaitingAttempt):
     """A running attempt; the `Context` that a step holds acts through it.
 
     Attributes:
@@ -37,7 +37,9 @@ class Attempt(AttemptScope):
         stopped: The run has stopped it.
         left: The run ended without it, and has told so.
         started: Its task has begun to run.
-        used: Its step has taken its context.
+        used: Its step has taken its context, or awaits a run that waits: there is something to let go of at its end.
+        body: What its body does, where that is not plain to see; see `Body`.
+        children: Runs that it started and that are not over.
         buffered: It called `collect_events` and got nothing yet.
         started_ns: When it was let go.
         sent: Ids and classes of what it sent so far, up to `REFS_KEPT`.
@@ -49,11 +51,12 @@ class Attempt(AttemptScope):
         "_carriers",
         "_collects",
         "_context",
-        "_parts",
         "_waits_by_name",
         "answers",
+        "body",
         "buffered",
         "call",
+        "children",
         "emitted",
         "left",
         "run",
@@ -75,6 +78,8 @@ class Attempt(AttemptScope):
         self.started_ns = run.state.now_ns
         self.started = self.stopped = self.left = self.used = self.buffered = False
         self.task: asyncio.Task[None] | None = None
+        self.body: Body | None = None
+        self.children: dict[LiveRun, None] | None = None
         self.sent: list[EventRef] | None = None
         self.answers: Sequence[EventRef] = ()
         self.emitted: list[Envelope] | None = None
@@ -82,8 +87,7 @@ class Attempt(AttemptScope):
         self._context: Any = None
         self._waits_by_name: dict[str, int] | None = None
         self._collects: dict[str, int] | None = None
-        self._answers: dict[str, asyncio.Future[Wait]] | None = None
-        self._parts: set[asyncio.Task[Any]] | None = None  # tasks of the body that answers have woken
+        self._answers: dict[str, Answer] | None = None
 
     @property
     def context(self) -> Any:
@@ -195,19 +199,30 @@ class Attempt(AttemptScope):
                 step=self.step,
                 run_id=self.run_id,
             )
-        if self._parts and (task := asyncio.current_task()) is not None:
-            self._parts.discard(task)
-        answer: asyncio.Future[Wait] = asyncio.get_running_loop().create_future()
+        answer = Answer(loop=self.run.loop)
+        answer.call = self.call
         if self._answers is None:
             self._answers = {}
         self._answers[wait_id] = answer
-        subclasses = self.call.step.accept_event_subclasses
+        task, subclasses = asyncio.current_task(), self.call.step.accept_event_subclasses
+        background = task is not self.task or self._body_made() is not None
         self.run.mailbox.put(
             WaitBegan(
-                self.run.clock.now_ns(), self.exec_id, wait_id, event_type, requirements, timeout, asked, subclasses
+                self.run.clock.now_ns(),
+                self.exec_id,
+                wait_id,
+                event_type,
+                requirements,
+                timeout,
+                asked,
+                subclasses,
+                background,
             )
         )
-        self._stop_clock()
+        if background:
+            self._watched().waits_in(task)
+        else:
+            self._let_clock_go(False)
         try:
             ended = await answer
         except asyncio.CancelledError:
@@ -215,29 +230,38 @@ class Attempt(AttemptScope):
                 self.run.mailbox.put(WaitAbandoned(self.run.clock.now_ns(), wait_id))
             raise
         finally:
-            self._start_clock()
-        self._goes_on(asyncio.current_task())
+            self._let_clock_go(True)
         if ended.answer is None:
             raise TimeoutError(f"Timed out waiting for {event_type.__name__} after {timeout} seconds.")
         self.answers = (*self.answers, (ended.answer.event_id, type(ended.answer.event)))
         return ended.answer.event
 
-    def _goes_on(self, task: asyncio.Task[Any] | None) -> None:
-        """A task of the body runs again; when all that do have ended, the call only waits, if it has a wait open."""
-        if task is None or not (self._parts or self.call.open_waits):
-            return
-        self._parts = self._parts if self._parts is not None else set()
-        self._parts.add(task)
-        if task is not self.task:
-            task.add_done_callback(self._part_ended)
+    def heard(self, awaited: AwaitedRun, only_waits: bool) -> None:
+        """A run that it awaits only waits from now on, or does something again; called in the thread of that run."""
+        self.run.mailbox.post(self._heard, awaited, only_waits)
 
-    def _part_ended(self, task: asyncio.Task[Any]) -> None:
-        if self._parts is None or task not in self._parts:
-            return
-        self._parts.discard(task)
-        if not self._parts and self.call.open_waits and self.run.attempts.get(self.exec_id) is self:
-            self._stop_clock()
-            self.run.mailbox.put(CallWaitsAgain(self.run.clock.now_ns(), self.exec_id))
+    @property
+    def heeds_runs(self) -> bool:
+        """Whether a clock stands still while it only awaits runs that wait."""
+        return self.run.pausable
+
+    def _heard(self, awaited: AwaitedRun, only_waits: bool) -> None:
+        body = self._body_made()
+        if body is None and only_waits and self.task is not None:
+            body = self._watched()
+        if body is not None:
+            body.heard(awaited, only_waits)
+
+    def _body_made(self) -> Body | None:
+        return self.body if self.body is not None and not self.body.is_closed else None
+
+    def _watched(self) -> Body:
+        body = self._body_made()
+        if body is None:
+            assert self.task is not None, "its body is not over"
+            body = self.body = Body(self.run, self.call, self.task, self._let_clock_go)
+            self.used = True
+        return body
 
     @property
     def waited(self) -> bool:
@@ -249,14 +273,14 @@ class Attempt(AttemptScope):
         """What the timer of its step's timeout is called."""
         return f"step {self.exec_id}"
 
-    def _stop_clock(self) -> None:
+    def _let_clock_go(self, goes: bool) -> None:
         """Waiting does not count towards the step's timeout where it does not count towards that of the run."""
-        if self.call.step.timeout is not None and not self.run.plan.idle_counts:
-            self.run.timers.pause(self.timer)
-
-    def _start_clock(self) -> None:
-        if self.call.step.timeout is not None:
+        if self.call.step.timeout is None:
+            return
+        if goes:
             self.run.timers.resume(self.timer)
+        elif not self.run.plan.idle_counts:
+            self.run.timers.pause(self.timer)
 
     def _must_be_running(self, method: str) -> None:
         if self.run.state.ended is not None or self.run.attempts.get(self.exec_id) is not self:
@@ -296,6 +320,8 @@ class Attempt(AttemptScope):
         """The body is over: nothing of it may wait or be held any more."""
         if self.run.ending_waits:
             self.run.end_waits(self.exec_id)
+        if self.body is not None:
+            self.body.close()
         self._context = None
         for answer in (self._answers or {}).values():
             answer.cancel()
@@ -305,13 +331,15 @@ class Attempt(AttemptScope):
         answer = self._answers.pop(wait.wait_id, None) if self._answers else None
         if answer is not None and not answer.done():
             answer.set_result(wait)
+            if self.body is not None:
+                self.body.answered()
 
     def stop(self) -> None:
         """Cancel the attempt, and the child runs that it started."""
         self.stopped = True
         if self.run.ending_waits:
             self.run.end_waits(self.exec_id)
-        if self.run.children:
+        if self.children:
             self.run.stop_children(self)
         if self.task is not None:
             self.task.cancel()

@@ -14,7 +14,7 @@ from workflows._spec import StepSpec
 from workflows.events import Event
 from workflows.instrumentation.records import Envelope
 
-__all__ = ["NO_WAITS", "Call", "CallPhase", "OpenWaits", "RunWait", "Wait"]
+__all__ = ["NO_WAITS", "Call", "CallPhase", "OpenWaits", "Wait", "equal"]
 
 # What equals a value of these classes has its hash, so waits are listed by it; any other value is compared with each.
 _LISTED = frozenset({str, int, bool, bytes, type(None)})
@@ -128,7 +128,7 @@ class Wait:
         ):
             return False
         # Often there are none, and thousands of waits may be looked at for one event.
-        return not self.requirements or all(_equal(getattr(event, k, None), v) for k, v in self.requirements.items())
+        return not self.requirements or all(equal(getattr(event, k, None), v) for k, v in self.requirements.items())
 
 
 def wait_name(exec_id: str, event_class: str, requirements: Mapping[str, object]) -> str:
@@ -140,7 +140,8 @@ def wait_name(exec_id: str, event_class: str, requirements: Mapping[str, object]
     return f"{exec_id}.{event_class}-{hashlib.blake2b(said.encode(), digest_size=4).hexdigest()}"
 
 
-def _equal(value: object, required: object) -> bool:
+def equal(value: object, required: object) -> bool:
+    """Whether both are equal; what cannot be compared is not."""
     try:
         return bool(value == required)
     except Exception:  # noqa: BLE001  # both are the user's; an array, for one, has no truth value: it is no match
@@ -220,13 +221,3 @@ NO_WAITS = OpenWaits()
 def _first_requirement(wait: Wait) -> tuple[str, object]:
     name, value = next(iter(wait.requirements.items()), ("", _UNLISTED))
     return name, value if type(value) in _LISTED else _UNLISTED
-
-
-@dataclass(slots=True, eq=False)
-class RunWait:
-    """The idle run itself waits, because a step gave an `InputRequiredEvent`: the `question`."""
-
-    wait_id: str
-    question: Envelope
-    started_at_ns: int
-    answer: Envelope | None = None

@@ -1,38 +1,40 @@
-"""A run whose steps only await child runs that wait for somebody waits for that somebody, too."""
+"""A run whose steps only await runs that wait for somebody waits for that somebody, too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
+from workflows._engine.awaited_runs import AwaitedRun
 from workflows._engine.live import LiveRun
 
-__all__ = ["heed_children", "waits_below"]
+__all__ = ["heed_waits", "waits_below"]
 
 
-def heed_children(run: LiveRun) -> None:
-    """Stop the clock of each run from this one upwards that only waits, where such time does not count."""
-    above: LiveRun | None = run
-    while above is not None:
-        if not above.plan.idle_counts and above.state.ended is None and not above.state.idle:
-            if _only_children_wait(above):
-                above.timers.pause("run")
-            else:
-                above.timers.resume("run")
-        above = above.parent.run if above.parent is not None else None
+def heed_waits(run: LiveRun) -> None:
+    """Stop the clock of a run while it only waits, where such time does not count, and tell the steps that await it."""
+    state = run.state
+    only_waits = state.ended is None and (state.idle or 0 < run.resting == state.busy)
+    if only_waits is run.only_waits:
+        return
+    run.only_waits = run.stream.only_waits = only_waits
+    if only_waits and not run.plan.idle_counts:
+        run.timers.pause("run")
+    elif state.ended is None:
+        run.timers.resume("run")
+    for future in (*run.waiters, *run.stream.waiters):
+        if isinstance(future, AwaitedRun):
+            future.tell(only_waits)
 
 
-def waits_below(run: LiveRun) -> Iterator[str]:
-    """The open waits of child runs, as a text each."""
-    for child in run.children or ():
+def waits_below(children: Iterable[LiveRun]) -> tuple[str, ...]:
+    """What these runs, and the runs that their steps started, wait for: a text for each kind of wait."""
+    return tuple(f"{text} ({n} times)" if n > 1 else text for text, n in Counter(_waits_below(children)).items())
+
+
+def _waits_below(children: Iterable[LiveRun]) -> Iterator[str]:
+    for child in children:
         yield from (f"{w.call.step.name} of {child.spec.name} for {w.event_type.__name__}" for w in child.state.waits)
-        if child.state.run_wait is not None:
-            yield f"{child.spec.name} for an answer"
-        yield from waits_below(child)
-
-
-def _only_children_wait(run: LiveRun) -> bool:
-    """Whether every call that runs has started runs, all of which only wait."""
-    children = run.children or {}
-    if len({parent.exec_id for parent in children.values()}) != run.state.busy:
-        return False
-    return bool(children) and all(child.state.idle or _only_children_wait(child) for child in children)
+        if asked := sum(wait.told for wait in child.state.questions):
+            yield f"{child.spec.name} for {'an answer' if asked == 1 else f'{asked} answers'}"
+        yield from _waits_below(child.children or ())

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-from workflows._engine.calls import Call, RunWait, Wait
+from workflows._engine.calls import Call, Wait
+from workflows._engine.questions import RunWait
 from workflows._spec import StepSpec
 from workflows.events import Event, StopEvent
 from workflows.instrumentation.records import Envelope, RunOutcome
@@ -152,14 +153,14 @@ class TellIdle:
 
 @dataclass(slots=True)
 class StartRunWait:
-    """The idle run waits for an answer to what it asked."""
+    """The idle run waits for an answer to one of the questions it asked."""
 
     wait: RunWait
 
 
 @dataclass(slots=True)
 class EndRunWait:
-    """The answer came (`wait.answer`), or the run ended without it."""
+    """The answer came (`wait.answer`), or the run ended without it, or its step asked something else instead."""
 
     wait: RunWait
 

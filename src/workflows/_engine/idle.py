@@ -5,50 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from workflows._engine.calls import RunWait
-from workflows._engine.effects import Effect, EndIdle, EndRun, EndRunWait, StartRunWait, TellIdle
+from workflows._engine.asking import begin_run_waits
+from workflows._engine.effects import Effect, EndIdle, EndRun, TellIdle
 from workflows._engine.state import RunState
 from workflows.errors import OpenFanIn, WorkflowDeadlockError
 from workflows.events import WorkflowFailedEvent
-from workflows.instrumentation.records import Envelope
 
-__all__ = ["asked", "came_from_outside", "deadlock", "end_run_wait", "explanation", "looks_stuck", "note_idle"]
+__all__ = ["deadlock", "explanation", "looks_stuck", "note_idle"]
 
 
 def note_idle(state: RunState, effects: list[Effect]) -> None:
-    """Tell once when the run becomes idle, and open its wait if it asked a person."""
+    """Tell once when the run becomes idle, and open a wait for each question that it asked a person."""
     if state.busy:  # it was idle before this tick
         state.idle = False
         effects.append(EndIdle())
         return
+    if state.questions.open:
+        begin_run_waits(state, effects)
     if state.idle:
         return
     state.idle = True
-    if state.asked is not None and state.run_wait is None:
-        state.run_wait = RunWait(f"run.{state.now_ns}", state.asked, state.now_ns)
-        effects.append(StartRunWait(state.run_wait))
     effects.append(TellIdle(check=looks_stuck(state)))
-
-
-def asked(state: RunState, question: Envelope) -> None:
-    """A step gave a question to the outside."""
-    state.asked = question
-
-
-def came_from_outside(state: RunState, envelope: Envelope, effects: list[Effect]) -> None:
-    """Whatever comes from outside counts as the answer; from now on the run is known to have a sender there."""
-    state.open_to_outside = state.open_to_outside or state.arrived > 1
-    state.asked = None
-    if state.run_wait is not None:
-        state.run_wait.answer = envelope
-        end_run_wait(state, effects)
-
-
-def end_run_wait(state: RunState, effects: list[Effect]) -> None:
-    """Close the wait of the run, answered or not."""
-    if state.run_wait is not None:
-        effects.append(EndRunWait(state.run_wait))
-        state.run_wait = None
 
 
 def deadlock(state: RunState) -> EndRun | None:
@@ -64,7 +41,7 @@ def deadlock(state: RunState) -> EndRun | None:
 def looks_stuck(state: RunState) -> bool:
     """Whether an idle run waits for nothing, and is not known to have a sender outside."""
     outside = state.open_to_outside or state.spec.takes_from_outside
-    return not (state.waits or state.asked is not None or outside)
+    return not (state.waits or state.questions or outside)
 
 
 def _open_fan_ins(state: RunState) -> list[OpenFanIn]:

@@ -26,7 +26,7 @@ def check_idle(run: LiveRun) -> None:
 
 
 def _idle_lasted(run: LiveRun) -> Tick | None:
-    if run.state.waits or run.state.asked is not None:
+    if run.state.waits or run.state.questions:
         return None
     if looks_stuck(run.state) and not _may_be_woken(run):
         return IdleLasted(run.clock.now_ns())

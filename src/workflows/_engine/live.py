@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from weakref import ReferenceType, WeakSet
 
+from workflows._engine.awaited_runs import future_of_run
 from workflows._engine.clock import Clock
 from workflows._engine.effects import EndRun, EndWait, ReleaseFanIn
 from workflows._engine.mailbox import Mailbox
 from workflows._engine.state import RunState
 from workflows._engine.stream import EventStream, OfChild
-from workflows._engine.ticks import EventArrived, EventsCollected, Tick
+from workflows._engine.ticks import AttemptCompleted, EventArrived, EventsCollected, Tick
 from workflows._engine.timers import Timers
 from workflows._spec import StepSpec, WorkflowSpec
 from workflows.errors import WorkflowDeadlockError, WorkflowRuntimeError
@@ -25,12 +27,13 @@ from workflows.instrumentation.history import RunHistory
 from workflows.instrumentation.records import Carriers, Envelope, EventStreamed, Record
 from workflows.instrumentation.scope import AttemptScope, Identity
 
+NONE_RETURNED: dict[str, AttemptCompleted] = {}  # what every new run begins with; one with checkpoints gets its own
 NONE_WARNED: frozenset[type[Event | WorkflowDeadlockError]] = frozenset()  # each call of it makes another one
 
 __all__ = ["Checkpoint", "LiveRun", "ParentAttempt", "ResumePoint", "RunPlan"]
 
 
-Checkpoint = Callable[[AttemptScope, Event | None, Event | None], Awaitable[None]]
+Checkpoint = Callable[[AttemptScope, Event | None, Event | list[Event] | None], Awaitable[None]]
 """Takes the attempt, its input event and what it returned."""
 
 
@@ -38,14 +41,14 @@ Checkpoint = Callable[[AttemptScope, Event | None, Event | None], Awaitable[None
 class ResumePoint:
     """Where an unfinished run goes on: its state, the number of its new segment, and what its handlers carry over.
 
-    `streamed` are events that no reader had got yet, `pending` events to send before anything else.
+    `streamed` are events that no reader had got yet, `returned` what bodies had returned by then, by exec_id.
     """
 
     state: RunState
     segment: int
     carriers: Carriers
     streamed: Sequence[Event] = ()
-    pending: Sequence[Event] = ()
+    returned: dict[str, AttemptCompleted] = field(default_factory=lambda: NONE_RETURNED)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,6 +103,7 @@ class ParentAttempt(Protocol):
     exec_id: str
     step: str
     run: LiveRun
+    children: dict[LiveRun, None] | None
 
 
 class LiveRun(ABC):
@@ -107,7 +111,11 @@ class LiveRun(ABC):
 
     Attributes:
         children: Runs that its steps started and that are not over, and the attempts that did.
-        stopped_children: Those that were cancelled, with it or with their attempt; it is over when they are.
+        stopped_children: Those that are to end, with it or with their attempt; it is over when they are.
+        to_cancel: Those of them that are still to be cancelled, and whether the step that started each runs.
+        only_waits: It waits for somebody, and so do the runs that its steps await; it does nothing else.
+        resting: Calls that run, but do nothing except to await runs that only wait.
+        pausable: The clock of it, or of a run above it, stands still while it only waits.
         attempts: Attempts whose task is not over, by exec_id.
         root_run_id: The run that no step started: this one, or the outermost parent.
         parent: The attempt that started this run as its child.
@@ -115,6 +123,7 @@ class LiveRun(ABC):
         awaited: How many await the handler now.
         sender_outside: Somebody outside has got hold of the run's context, and may send events with it.
         inside: Contexts of attempts; one that is alive when nothing runs is held by a task that a step left behind.
+        returned: What bodies have returned whose checkpoints are being made, by exec_id; snapshots have it.
         ending_waits: What the end of the run has closed and nobody was told of yet, by exec_id: there may be thousands.
         warned: What the log has been told of: classes of events that nobody took, or that the run seems stuck.
         streamed: How many events were published to the stream.
@@ -149,8 +158,12 @@ class LiveRun(ABC):
         "let_go",
         "loop",
         "mailbox",
+        "only_waits",
         "parent",
+        "pausable",
         "plan",
+        "resting",
+        "returned",
         "root_run_id",
         "run_id",
         "sender_outside",
@@ -160,6 +173,7 @@ class LiveRun(ABC):
         "stream",
         "streamed",
         "timers_made",
+        "to_cancel",
         "warned",
     )
 
@@ -178,15 +192,18 @@ class LiveRun(ABC):
         self.stream = EventStream(plan.stream_buffer, loop)
         for event in plan.resume.streamed if plan.resume else ():
             self.stream.put(event)
+        self.returned = plan.resume.returned if plan.resume else NONE_RETURNED
         self.attempts: dict[str, Any] = {}
         self.root_run_id = plan.run_id
         self.children: dict[LiveRun, ParentAttempt] | None = None
-        self.stopped_children: tuple[LiveRun, ...] = ()
+        self.stopped_children: dict[LiveRun, None] | None = None
+        self.to_cancel: deque[tuple[LiveRun, bool]] | None = None
         self.parent: ParentAttempt | None = None
+        self.pausable = not plan.idle_counts
         self.end: EndRun | None = None
         self.ending_waits: dict[str, list[EndWait]] | None = None
-        self.is_over = False
-        self.awaited = self.streamed = self._told = self._sent_from_outside = 0
+        self.is_over = self.only_waits = False
+        self.resting = self.awaited = self.streamed = self._told = self._sent_from_outside = 0
         self.inside: WeakSet[Any] | None = None
         self.handler: ReferenceType[Any] | None = None
         self.journal = plan.journal
@@ -223,21 +240,29 @@ class LiveRun(ABC):
         """Futures of those who wait for the end."""
         return self._waiters or ()
 
-    async def until_over(self) -> None:
-        """Wait for the end; to be cancelled does the run no harm.
+    def check_loop(self) -> None:
+        """Refuse to be waited for where it cannot be.
 
         Raises:
             WorkflowRuntimeError: If another event loop runs here than the one that the run lives on.
         """
-        if self.is_over:
-            return
         if asyncio.get_running_loop() is not self.loop:
             raise WorkflowRuntimeError(
                 f"Run {self.run_id} lives on another event loop than the one that awaits it here. Await it there; from "
                 f"another thread use asyncio.run_coroutine_threadsafe(...).",
                 run_id=self.run_id,
             )
-        waiter: asyncio.Future[None] = self.loop.create_future()
+
+    async def until_over(self) -> None:
+        """Wait for the end; to be cancelled does the run no harm.
+
+        Raises:
+            WorkflowRuntimeError: See `check_loop`.
+        """
+        if self.is_over:
+            return
+        self.check_loop()
+        waiter = future_of_run(self.loop, self.only_waits)
         if self._waiters is None:
             self._waiters = []
         self._waiters.append(waiter)

@@ -12,8 +12,8 @@ from typing import Any, Protocol, assert_never
 
 from workflows._engine.attempt import Attempt
 from workflows._engine.calls import Call
-from workflows._engine.child_waits import heed_children, waits_below
-from workflows._engine.closing import STOPPED_AT_ONCE, leave, stop_all
+from workflows._engine.child_waits import heed_waits, waits_below
+from workflows._engine.closing import STOPPED_AT_ONCE, leave, stop_all, stop_children
 from workflows._engine.effects import (
     BufferEvent,
     DeliverLater,
@@ -35,7 +35,7 @@ from workflows._engine.effects import (
 )
 from workflows._engine.idle_watch import check_idle
 from workflows._engine.internal_events import show_queued, show_unhandled
-from workflows._engine.live import LiveRun, ParentAttempt, RunPlan
+from workflows._engine.live import NONE_RETURNED, LiveRun, ParentAttempt, RunPlan
 from workflows._engine.pieces import DONE_AT_ONCE, in_pieces, resume
 from workflows._engine.reduce import reduce
 from workflows._engine.snapshot import apart
@@ -68,16 +68,12 @@ from workflows._engine.ticks import (
     WaitTimeoutDue,
 )
 from workflows.errors import WorkflowDeadlockError
-from workflows.events import Event, InputRequiredEvent, StopEvent, WorkflowFailedEvent, WorkflowIdleEvent
+from workflows.events import Event, InputRequiredEvent, WorkflowFailedEvent, WorkflowIdleEvent
 from workflows.instrumentation.records import Envelope
 from workflows.instrumentation.scope import AttemptScope, current_attempt
 
 __all__ = ["Run", "Spawn"]
 
-UNAWAITED = (
-    "run %s of %s is cancelled: the run whose step %s started it has ended, and nobody awaited it there. Await it in a "
-    "step; what is to outlive the run must be started elsewhere, or with contextvars.Context().run(workflow.run, ...)"
-)
 logger = logging.getLogger("workflows.run")
 
 
@@ -129,8 +125,10 @@ class Run(LiveRun):
         if isinstance(parent := current_attempt.get(), Attempt):
             self.parent = parent
             self.root_run_id = parent.run.root_run_id
-            siblings = parent.run.children = parent.run.children or {}
-            siblings[self] = parent
+            self.pausable = self.pausable or parent.run.pausable
+            siblings, of_step = parent.run.children or {}, parent.children or {}
+            siblings[self], of_step[self] = parent, None
+            parent.run.children, parent.children = siblings, of_step
             above = parent.run.stream
             self.stream.internal = above.internal and above.children
 
@@ -142,8 +140,6 @@ class Run(LiveRun):
                 self.timers.set("run", self.plan.timeout, self._timed_out)
             self._took_first = True
             self.mailbox.open(self._first_tick())
-            for event in self.plan.resume.pending if self.plan.resume else ():
-                self.send_from_outside(event, None)
         except Exception as error:  # noqa: BLE001  # as in `take`
             self._break(error)
 
@@ -205,8 +201,8 @@ class Run(LiveRun):
                     self._start(effect.call)
                 else:
                     self._do(effect)
-            if self.children and not self.plan.idle_counts:
-                heed_children(self)
+            if self.resting:
+                heed_waits(self)
         except Exception as error:  # noqa: BLE001  # an error of the engine must end the run, or it would hang
             self._break(error)
 
@@ -250,8 +246,8 @@ class Run(LiveRun):
     def _first_tick(self) -> Tick:
         now = self.clock.now_ns()
         if self.plan.resume is not None:
-            stop = next((e for e in self.plan.resume.pending if isinstance(e, StopEvent)), None)
-            return RunTakenUp(now, stop)
+            returned, self.returned = self.returned, NONE_RETURNED
+            return RunTakenUp(now, tuple(returned.values()))
         assert self.plan.start_event is not None, "a run that does not resume has a start event"
         return EventArrived(now, Envelope("x0", self.plan.start_event, None, None, now))
 
@@ -279,19 +275,7 @@ class Run(LiveRun):
 
     def stop_children(self, attempt: ParentAttempt | None = None) -> None:
         """Cancel the child runs, those of one attempt or all; `_close` waits for them."""
-        for child, parent in list((self.children or {}).items()):
-            if (attempt is None or parent is attempt) and child not in self.stopped_children:
-                self.stopped_children = (*self.stopped_children, child)
-                why = self._why_stopped(child, parent)
-                # Not at once: they may be nested hundreds deep. By `post`: those of a sync step live in its thread.
-                self.loop.call_soon(lambda run=child, why=why: run.mailbox.post(run.cancel, why))
-
-    def _why_stopped(self, child: LiveRun, parent: ParentAttempt) -> str:
-        if self.attempts.get(parent.exec_id) is parent:
-            return f"step {parent.step}, which started it, was stopped or failed"
-        if self.end is not None and self.end.outcome == "completed":
-            logger.warning(UNAWAITED, child.run_id, child.spec.name, parent.step, extra={"run_id": self.run_id})
-        return f"run {self.run_id}, whose step {parent.step} started it, is over"
+        stop_children(self, attempt)
 
     def _finish(self) -> None:
         """Nothing of the run is left: say so to whoever listens, then to whoever waits."""
@@ -310,9 +294,9 @@ class Run(LiveRun):
         except Exception as error:  # noqa: BLE001  # only a strict dispatcher raises: the test must see it
             if self.end is not None and self.end.error is None:
                 self.end.error = error
-        if self.parent is not None and self.parent.run.children is not None:
-            self.parent.run.children.pop(self, None)
-            heed_children(self.parent.run)
+        if self.parent is not None:
+            for siblings in (self.parent.children, self.parent.run.children):
+                (siblings or {}).pop(self, None)
         self.is_over_now()
 
     def _tell_started(self) -> None:
@@ -359,9 +343,7 @@ class Run(LiveRun):
                 self._idle(effect)
             case EndIdle():
                 self.timers.cancel("idle")
-                self.timers.resume("run")
-                if self.parent is not None:
-                    heed_children(self.parent.run)
+                heed_waits(self)
             case StartRunWait() | EndRunWait():
                 if self.dispatcher.handlers:
                     tell_run_wait(self, effect.wait, ended=isinstance(effect, EndRunWait))
@@ -431,15 +413,12 @@ class Run(LiveRun):
             tell_wait_ended(self, effect)
 
     def _timed_out(self) -> Tick:
-        return RunTimedOut(self.clock.now_ns(), self.plan.timeout or 0.0, tuple(waits_below(self)))
+        return RunTimedOut(self.clock.now_ns(), self.plan.timeout or 0.0, waits_below(self.children or ()))
 
     def _idle(self, idle: TellIdle) -> None:
         if self.stream.internal:
             self.publish(WorkflowIdleEvent(), None)
-        if not self.plan.idle_counts:
-            self.timers.pause("run")
-        if self.parent is not None:
-            heed_children(self.parent.run)
+        heed_waits(self)
         if idle.check:
             check_idle(self)
 
@@ -454,6 +433,8 @@ class Run(LiveRun):
             end.error.last_events = self.history.last_events()
         for attempt in islice(list(self.attempts.values()), STOPPED_AT_ONCE):
             attempt.stop()
+        if self.only_waits:
+            heed_waits(self)
         if self.children:
             self.stop_children()
         if self._holds_gate and self.plan.gate is not None:

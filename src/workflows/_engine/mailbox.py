@@ -68,8 +68,8 @@ class Mailbox:
         self._consume = _ignore
 
     def is_here(self) -> bool:
-        """Whether this is the thread of the run's loop."""
-        return get_ident() == self._thread
+        """Whether this is the thread of the run's loop, which may be run by another one than that of its start."""
+        return get_ident() == self._thread or asyncio._get_running_loop() is self._loop
 
     def post(self, function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         """Call a function on the run's loop, at once if this is its thread. After the loop is closed: does nothing."""

@@ -8,6 +8,14 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import assert_never
 
+from workflows._engine.asking import (
+    asked,
+    asks_itself,
+    came_from_outside,
+    end_run_waits,
+    take_up_questions,
+    will_ask_again,
+)
 from workflows._engine.calls import Call, CallPhase
 from workflows._engine.effects import (
     DeliverLater,
@@ -16,19 +24,19 @@ from workflows._engine.effects import (
     HandOver,
     PublishEvent,
     ScheduleRetry,
-    StartRunWait,
     TellSent,
 )
 from workflows._engine.fan_in import collect
 from workflows._engine.fan_out import alive, joined, open_fan_out
-from workflows._engine.idle import asked, came_from_outside, deadlock, end_run_wait, explanation, note_idle
+from workflows._engine.idle import deadlock, explanation, note_idle
 from workflows._engine.retries import after_failure, retry_now, with_recovery
 from workflows._engine.routing import forget_call, new_call, queue_call, take_worker
 from workflows._engine.state import RunState, Undelivered
 from workflows._engine.ticks import (
     AttemptCompleted,
     AttemptFailed,
-    CallWaitsAgain,
+    CallOnlyWaits,
+    CallWorks,
     CancelRequested,
     DeliveryDue,
     EngineFailed,
@@ -46,7 +54,16 @@ from workflows._engine.ticks import (
     WaitBegan,
     WaitTimeoutDue,
 )
-from workflows._engine.waits import abandon_wait, answered_by, begin_wait, cancel_waits, end_wait, reply, wait_again
+from workflows._engine.waits import (
+    abandon_wait,
+    answered_by,
+    begin_wait,
+    call_only_waits,
+    call_works,
+    cancel_waits,
+    end_wait,
+    reply,
+)
 from workflows._spec import Route
 from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowTimeoutError
 from workflows.events import (
@@ -89,10 +106,12 @@ def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one fl
             begin_wait(state, tick, effects)
         case WaitAbandoned():
             abandon_wait(state, tick, effects)
-        case CallWaitsAgain():
-            wait_again(state, tick, effects)
+        case CallOnlyWaits():
+            call_only_waits(state, tick, effects)
+        case CallWorks():
+            call_works(state, tick, effects)
         case QuestionStreamed():
-            asked(state, tick.question)
+            asked(state, tick.question, effects)
         case WaitTimeoutDue():
             _wait_timed_out(state, tick, effects)
         case RunTimedOut():
@@ -155,7 +174,7 @@ def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -
 def _give(state: RunState, envelope: Envelope, attempt: int, effects: list[Effect]) -> None:
     route = state.spec.route(type(envelope.event))
     if route.asks:
-        asked(state, envelope)
+        asked(state, envelope, effects)
         effects.append(PublishEvent(envelope, attempt))
     _deliver(state, envelope, route, effects)
 
@@ -185,10 +204,10 @@ def _arrived(state: RunState, tick: EventArrived, effects: list[Effect]) -> None
     envelope = tick.envelope
     if envelope.sender is None:
         state.arrived = max(state.arrived, int(envelope.event_id[1:]) + 1)
-        if tick.wait_id is not None and (state.run_wait is None or state.run_wait.wait_id != tick.wait_id):
+        if tick.wait_id is not None and state.questions.get(tick.wait_id) is None:
             _reply(state, envelope, tick.wait_id, effects)
             return
-        came_from_outside(state, envelope, effects)
+        came_from_outside(state, envelope, tick.target, tick.wait_id, effects)
     elif (sender := state.calls.get(envelope.sender)) is not None:
         sender.emitted = max(sender.emitted, int(envelope.event_id[len(envelope.sender) + 1 :]) + 1)
     if envelope.event_id in state.handed:
@@ -205,8 +224,6 @@ def _reply(state: RunState, envelope: Envelope, wait_id: str, effects: list[Effe
     call = reply(state, wait_id, envelope, effects)
     if call is None:
         state.unhandled += 1
-    elif state.asked is not None and state.asked.sender == call.exec_id:  # the call streamed its question itself
-        came_from_outside(state, envelope, effects)
     if state.watched or call is None:
         effects.append(TellSent(envelope, None, (), answered=call is not None, kept=False))
 
@@ -228,7 +245,7 @@ def _deliver(
     takers = route.takers if target is None else (state.spec.steps[target],)
     waits = state.waits.matching(envelope.event) if state.waits.by_id else None
     if waits and for_run:
-        waits = [wait for wait in waits if wait.asked is None]
+        waits = [wait for wait in waits if not asks_itself(state, wait)]
     if waits:
         taken_by = {wait.call.step.name for wait in waits}
         takers = tuple(step for step in takers if step.name not in taken_by)
@@ -264,6 +281,8 @@ def _failed(state: RunState, tick: AttemptFailed, effects: list[Effect]) -> None
     call = state.calls[tick.exec_id]
     if call.open_waits:
         cancel_waits(state, effects, call)
+    if state.questions.open:
+        will_ask_again(state, call)
     decided: list[Effect] = []
     after_failure(state, call, tick, decided)
     if decided and isinstance(decided[-1], EndRun):
@@ -295,16 +314,20 @@ def _suspend(state: RunState, effects: list[Effect]) -> None:
 
 
 def _take_up(state: RunState, tick: RunTakenUp, effects: list[Effect]) -> None:
-    if tick.stop is not None:
-        _end(state, EndRun("completed", tick.stop), effects)
+    stop = next((done.stop for done in tick.returned if done.stop is not None), None)
+    if stop is not None:
+        _end(state, EndRun("completed", stop), effects)
         return
-    if state.run_wait is not None:  # open since before the snapshot
-        effects.append(StartRunWait(state.run_wait))
+    done = {completed.exec_id for completed in tick.returned}
+    if state.questions.open:
+        take_up_questions(state, done, effects)
     state.busy += len(state.undelivered)
     if state.undelivered:
         effects.append(DeliverLater())
     for call in list(state.calls.values()):
         state.busy += 1
+        if call.exec_id in done:
+            continue
         if call.phase is CallPhase.RETRYING:
             left = max(0.0, (call.due_ns - state.now_ns) / 1e9)
             effects.append(ScheduleRetry(call, left, call.due_ns, call.last_error))
@@ -314,6 +337,8 @@ def _take_up(state: RunState, tick: RunTakenUp, effects: list[Effect]) -> None:
         handed, state.handed = state.handed, {}
         for envelope in handed.values():
             _give(state, envelope, 1, effects)
+    for completed in tick.returned:
+        _completed(state, completed, effects)
 
 
 def _end(state: RunState, end: EndRun, effects: list[Effect]) -> None:
@@ -321,8 +346,8 @@ def _end(state: RunState, end: EndRun, effects: list[Effect]) -> None:
     state.stop_event = end.stop_event
     if state.waits.by_id:
         cancel_waits(state, effects)
-    if state.run_wait is not None:
-        end_run_wait(state, effects)
+    if state.questions.open:
+        end_run_waits(state, effects)
     if end.outcome == "completed":
         state.calls.clear()
         state.collected.clear()
@@ -340,9 +365,8 @@ def _timed_out(state: RunState, tick: RunTimedOut) -> EndRun:
     active = _active_steps(state)
     doing = f"Currently active steps: {', '.join(active)}" if active else "No steps active"
     open_waits = Counter(f"{w.call.step.name} for {w.event_type.__name__}" for w in state.waits)
+    open_waits.update(f"the run for an answer to {type(w.question.event).__name__}" for w in state.questions if w.told)
     waits = [f"{text} ({n} times)" if n > 1 else text for text, n in open_waits.items()]
-    if state.run_wait is not None:
-        waits.append(f"the run for an answer to {type(state.run_wait.question.event).__name__}")
     waits += tick.below
     hint = (
         f". Open waits: {', '.join(waits)}. With Workflow(idle_counts=False) time in which a run only waits does not "

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from workflows._engine.attempt import Attempt
 from workflows._engine.live import LiveRun
+from workflows._engine.only_waiting import links
 from workflows.instrumentation.scope import current_attempt
 
 __all__ = ["held_elsewhere", "left_behind"]
@@ -28,7 +29,7 @@ def left_behind(run: LiveRun) -> asyncio.Task[Any] | None:
 
 def held_elsewhere(run: LiveRun) -> bool:
     """Whether anybody but the coroutines that await the run holds its handler or its context, and so may send."""
-    awaiting = [link for task in _awaiting(run) for link in _links(task)]
+    awaiting = [link for task in _awaiting(run) for link in links(task)]
     handler = run.handler() if run.handler is not None else None
     if handler is None:
         return True  # it is awaited in a way that we do not know
@@ -50,16 +51,6 @@ def _awaiting(run: LiveRun) -> Iterator[asyncio.Task[Any]]:
         for wakeup, _ in _callbacks(future):
             if isinstance(task := getattr(wakeup, "__self__", None), asyncio.Task):
                 yield cast("asyncio.Task[Any]", task)
-
-
-def _links(task: asyncio.Task[Any]) -> Iterator[object]:
-    """The coroutines of a task, each of which awaits the next."""
-    link: Any = task.get_coro()
-    while link is not None:
-        yield link
-        following: Any = getattr(link, "cr_await", None) or getattr(link, "gi_yieldfrom", None)
-        # What `coroutine.__await__()` gives says nothing of the coroutine in it.
-        link = following or next((inner for inner in gc.get_referents(link) if asyncio.iscoroutine(inner)), None)
 
 
 def _variables_of(task: asyncio.Task[Any]) -> Context | None:

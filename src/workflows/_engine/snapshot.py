@@ -9,14 +9,16 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workflows._engine.calls import Call, CallPhase, RunWait, Wait
+from workflows._engine.calls import Call, CallPhase, Wait
+from workflows._engine.questions import OpenQuestions, RunWait
 from workflows._engine.state import FanOut, Gathered, RunState, Undelivered
+from workflows._engine.ticks import AttemptCompleted
 from workflows._spec import WorkflowSpec, taken_as
 from workflows.context.serializers import BaseSerializer
-from workflows.events import Event
+from workflows.events import Event, StopEvent
 from workflows.instrumentation.records import Envelope
 
-__all__ = ["VERSION", "apart", "dump_run", "load_run", "revive"]
+__all__ = ["VERSION", "apart", "dump_returned", "dump_run", "load_returned", "load_run", "revive"]
 
 VERSION = "spanflow-1"
 
@@ -25,6 +27,7 @@ def dump_run(state: RunState, serializer: BaseSerializer) -> dict[str, Any]:
     """What `load_run` needs to go on; `serializer` says the events."""
     # What ran comes first, so that it is the first to run again.
     calls = sorted(state.calls.values(), key=lambda c: c.phase is CallPhase.QUEUED)
+    asked = state.questions.left(state.calls)
     waits: dict[int, list[Wait]] = {}
     for wait in state.waits:
         waits.setdefault(id(wait.call), []).append(wait)
@@ -34,8 +37,10 @@ def dump_run(state: RunState, serializer: BaseSerializer) -> dict[str, Any]:
         "fingerprint": state.spec.fingerprint,
         "now_ns": state.now_ns,
         "arrived": state.arrived,
-        "asked": _dump_envelope(state.asked, serializer) if state.asked is not None else None,
-        "run_wait": [state.run_wait.wait_id, state.run_wait.started_at_ns] if state.run_wait is not None else None,
+        "asked": None,
+        "run_wait": None,
+        **(_dump_question(asked[0], serializer) if asked else {}),
+        "more_asked": [_dump_question(question, serializer) for question in asked[1:]],
         "open_to_outside": state.open_to_outside,
         "counts": [state.steps, state.retries, state.events, state.handled_errors, state.unhandled],
         "calls": [_dump_call(call, waits.get(id(call), ()), serializer) for call in calls],
@@ -61,10 +66,8 @@ def load_run(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerial
     state.now_ns, state.arrived = int(data["now_ns"]), int(data["arrived"])
     state.steps, state.retries, state.events, state.handled_errors, state.unhandled = data["counts"]
     if data["asked"]:
-        state.asked = _load_envelope(data["asked"], serializer)
-        if data.get("run_wait"):
-            wait_id, started_at_ns = data["run_wait"]
-            state.run_wait = RunWait(str(wait_id), state.asked, int(started_at_ns))
+        asked = (data, *data.get("more_asked", ()))
+        state.questions = OpenQuestions([_load_question(saved, serializer) for saved in asked])
     state.open_to_outside = bool(data["open_to_outside"])
 
     for saved in data["calls"]:
@@ -89,14 +92,49 @@ def load_run(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerial
     return state
 
 
+def dump_returned(returned: Mapping[str, AttemptCompleted], serializer: BaseSerializer) -> list[dict[str, Any]]:
+    """What bodies have returned that is not routed yet; beside the run, whose calls they still are."""
+    return [
+        {
+            "exec_id": exec_id,
+            "fan_out": tick.fan_out,
+            "events": [_dump_envelope(e, serializer) for e in tick.returned],
+        }
+        for exec_id, tick in returned.items()
+    ]
+
+
+def load_returned(
+    saved: Iterable[Mapping[str, Any]], state: RunState, serializer: BaseSerializer
+) -> dict[str, AttemptCompleted]:
+    """What `dump_returned` wrote, as far as `state` has the calls.
+
+    Raises:
+        KeyError, TypeError, ValueError: If the data is not what `dump_returned` writes.
+    """
+    return {
+        data["exec_id"]: _load_returned(data, state, serializer) for data in saved if data["exec_id"] in state.calls
+    }
+
+
+def _load_returned(data: Mapping[str, Any], state: RunState, serializer: BaseSerializer) -> AttemptCompleted:
+    fan_out = bool(data["fan_out"])
+    envelopes = tuple(_load_envelopes(data["events"], serializer))
+    events = [envelope.event for envelope in envelopes]
+    stop = next((e for e in events if isinstance(e, StopEvent) and state.spec.route(type(e)).ends_run), None)
+    return AttemptCompleted(state.now_ns, data["exec_id"], envelopes, fan_out, None if fan_out else stop)
+
+
 def revive(ended: RunState) -> RunState:
     """A state that goes on with what another left: as `load_run(dump_run(ended))`, but nothing needs to be written."""
     state = RunState(ended.spec, ended.run_id)
     state.now_ns, state.arrived, state.kept, state.collected = ended.now_ns, ended.arrived, ended.kept, ended.collected
-    state.fan_outs, state.asked, state.open_to_outside = ended.fan_outs, ended.asked, ended.open_to_outside
+    state.fan_outs, state.open_to_outside = ended.fan_outs, ended.open_to_outside
     state.steps, state.retries, state.events = ended.steps, ended.retries, ended.events
     state.handled_errors, state.unhandled = ended.handled_errors, ended.unhandled
-    state.undelivered, state.handed, state.run_wait = ended.undelivered, ended.handed, ended.run_wait
+    state.undelivered, state.handed = ended.undelivered, ended.handed
+    if asked := ended.questions.left(ended.calls):
+        state.questions = OpenQuestions([RunWait(w.question, w.wait_id, w.started_at_ns) for w in asked])
     for wait in ended.waits:
         wait.call.waiting_since = {**wait.call.waiting_since, wait.wait_id: wait.started_at_ns}
     for call in sorted(ended.calls.values(), key=lambda c: c.phase is CallPhase.QUEUED):
@@ -129,6 +167,18 @@ def _dump_envelope(envelope: Envelope, serializer: BaseSerializer) -> dict[str, 
         "scope": list(envelope.scope),
         "recoveries": dict(envelope.recoveries or {}),
     }
+
+
+def _dump_question(wait: RunWait, serializer: BaseSerializer) -> dict[str, Any]:
+    return {
+        "asked": _dump_envelope(wait.question, serializer),
+        "run_wait": [wait.wait_id, wait.started_at_ns] if wait.told else None,
+    }
+
+
+def _load_question(data: Mapping[str, Any], serializer: BaseSerializer) -> RunWait:
+    wait_id, started_at_ns = data.get("run_wait") or ("", 0)
+    return RunWait(_load_envelope(data["asked"], serializer), str(wait_id), int(started_at_ns))
 
 
 def _dump_fan_out(fan_out: FanOut, serializer: BaseSerializer) -> dict[str, Any]:

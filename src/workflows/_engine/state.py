@@ -6,7 +6,8 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from workflows._engine.calls import NO_WAITS, Call, RunWait
+from workflows._engine.calls import NO_WAITS, Call
+from workflows._engine.questions import NO_QUESTIONS
 from workflows._spec import StepSpec, WorkflowSpec
 from workflows.events import Event, StopEvent
 from workflows.instrumentation.records import Envelope, RunOutcome
@@ -125,8 +126,7 @@ class RunState:
         busy: Calls that are queued, running or between attempts. 0 and not ended: the run is idle.
         fan_outs: Open fan-outs, by id.
         now_ns: When the last tick happened.
-        asked: The last question to a person that nothing from outside has answered.
-        run_wait: The wait of the idle run itself for that answer.
+        questions: Questions to people that are not answered; the idle run itself waits for each of these answers.
         idle: `busy` was 0 after the last tick, and the loop has been told.
         stepwise: What calls return is handed to the caller, who sends it on.
         open_to_outside: Somebody may send events from outside, so an idle run is no deadlock.
@@ -139,7 +139,6 @@ class RunState:
 
     __slots__ = (
         "arrived",
-        "asked",
         "busy",
         "calls",
         "collected",
@@ -152,10 +151,10 @@ class RunState:
         "kept",
         "now_ns",
         "open_to_outside",
+        "questions",
         "queues",
         "retries",
         "run_id",
-        "run_wait",
         "spec",
         "steps",
         "stepwise",
@@ -177,8 +176,7 @@ class RunState:
         self.fan_outs: dict[str, FanOut] = {}
         self.undelivered: Sequence[Undelivered] = ()
         self.handed = NONE_HANDED
-        self.asked: Envelope | None = None
-        self.run_wait: RunWait | None = None
+        self.questions = NO_QUESTIONS
         self.ended: RunOutcome | None = None
         self.stop_event: StopEvent | None = None
         self.idle = self.stepwise = self.open_to_outside = self.watched = False

@@ -14,9 +14,11 @@ from typing import Any, cast
 
 from workflows._engine.attempt import Attempt
 from workflows._engine.calls import Call
+from workflows._engine.child_waits import waits_below
 from workflows._engine.clock import a_turn
 from workflows._engine.closing import end_children
 from workflows._engine.internal_events import show_ended, show_started
+from workflows._engine.live import NONE_RETURNED
 from workflows._engine.ticks import AttemptCompleted, AttemptFailed
 from workflows.errors import StepCancelledError, StepTimeoutError, WorkflowRuntimeError
 from workflows.events import CollectionReleaseEvent, Event, StepFailedEvent, StopEvent
@@ -50,10 +52,11 @@ async def run_attempt(attempt: Attempt) -> None:
             result = await (run.functions.get(step.name) or run.function(step))(**arguments)
         else:
             result = await _call(attempt)
-        if run.plan.checkpoint is not None:
-            await run.plan.checkpoint(attempt, _input_event(attempt.call), result)
         many = isinstance(result, list)
-        tick = await _fanned_out(attempt, cast("list[Event]", result)) if many else _completed(attempt, result)
+        returned = await _fanned_out(attempt, cast("list[Event]", result)) if many else _completed(attempt, result)
+        if run.plan.checkpoint is not None:
+            await _make_checkpoint(attempt, returned, result)
+        tick = returned
     except asyncio.CancelledError as error:
         if _was_stopped(attempt):
             _tell_stopped(attempt)
@@ -73,6 +76,21 @@ async def run_attempt(attempt: Attempt) -> None:
             _tell_crash(attempt, sys.exception())
     assert tick is not None, "what is no Exception has left this function already"
     _hand_in(attempt, tick)
+
+
+async def _make_checkpoint(attempt: Attempt, returned: AttemptCompleted, result: Event | list[Event] | None) -> None:
+    """Await the caller's checkpoint; snapshots taken meanwhile have what the body returned, and not the body again."""
+    run = attempt.run
+    assert run.plan.checkpoint is not None, "asked by the caller"
+    if run.returned is NONE_RETURNED:
+        run.returned = {}
+    run.returned[attempt.exec_id] = returned
+    try:
+        await run.plan.checkpoint(attempt, _input_event(attempt.call), result)
+    finally:
+        if run.state.ended is None:  # else the run may go on from here
+            del run.returned[attempt.exec_id]
+    returned.at_ns = run.clock.now_ns()
 
 
 def _hand_in(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> None:
@@ -98,7 +116,7 @@ def _was_stopped(attempt: Attempt) -> bool:
 
 
 async def _end_children(attempt: Attempt, error: Exception) -> None:
-    if attempt.stopped or not attempt.run.children:
+    if attempt.stopped or not attempt.children:
         return  # where it was stopped, they were so with it, and its run waits for them
     try:
         await end_children(attempt)
@@ -138,10 +156,13 @@ async def _within(attempt: Attempt, timeout: float, function: Callable[..., Any]
     except TimeoutError as error:
         if not limit.expired():
             raise
-        waits = " With Workflow(idle_counts=False) time in which it waits for an event does not count."
+        below = waits_below(attempt.children or ())
+        waits = f" Open waits of runs that it started: {', '.join(below)}." if below else ""
+        if attempt.waited or below:
+            waits += " With Workflow(idle_counts=False) time in which it only waits does not count."
         raise StepTimeoutError(
             f"Step {attempt.step} took longer than {timeout} seconds (attempt {attempt.attempt}). Raise "
-            f"@step(timeout=...), or give the step a retry_policy.{waits if attempt.waited else ''}",
+            f"@step(timeout=...), or give the step a retry_policy.{waits}",
             step=attempt.step,
             run_id=attempt.run_id,
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from workflows._engine.calls import Call
+from workflows._engine.calls import Call, CallPhase
 from workflows._engine.live import LiveRun
 from workflows.events import Event
 from workflows.instrumentation.records import Envelope
@@ -20,7 +20,7 @@ class Stepper:
         self._start = start
         self._run = run
         self._held: list[Call] = []
-        self._running: set[str] = set()
+        self._running: dict[str, Call] = {}
         self._produced: list[Envelope] = []
         self._handed: dict[int, list[Envelope]] = {}  # a step may return one object twice
         self._again = list(run.state.handed.values())  # the run goes on, and they may have been lost since
@@ -30,8 +30,13 @@ class Stepper:
         run.when_over(lambda _: self._changed.set())
 
     def hold(self, call: Call) -> None:
-        """Keep a call for the next step; one that was let go already, and is tried again, starts at once."""
-        if call.exec_id in self._running:
+        """Keep a call for the next step; one that was let go already, and is tried again, starts at once.
+
+        So does one that has got the worker of a call which waits, or is to be tried again: that needs a worker later,
+        and this step goes on until it has ended.
+        """
+        if call.exec_id in self._running or self._stands_in(call):
+            self._running[call.exec_id] = call
             self._start(call)
             return
         self._held.append(call)
@@ -39,7 +44,7 @@ class Stepper:
 
     def ended(self, exec_id: str, returned: Iterable[Envelope]) -> None:
         """A call is done; its events are given to the caller instead of to other steps."""
-        self._running.discard(exec_id)
+        self._running.pop(exec_id, None)
         self._produced.extend(returned)
         self._changed.set()
 
@@ -48,10 +53,10 @@ class Stepper:
 
         The first step of a run that goes on also gives what was handed over before and has not come back.
         """
-        while not (self._held or self._again) and not self._run.is_over:
+        while not (self._held or self._again or self._produced) and not self._run.is_over:
             await self._wait()
         calls, self._held = self._held, []
-        self._running.update(call.exec_id for call in calls)
+        self._running.update((call.exec_id, call) for call in calls)
         for call in calls:
             self._start(call)
         while self._running and not self._run.is_over:
@@ -72,6 +77,10 @@ class Stepper:
         found = envelopes.pop(0)
         self._again = [envelope for envelope in self._again if envelope is not found]
         return found
+
+    def _stands_in(self, call: Call) -> bool:
+        paused = (CallPhase.WAITING, CallPhase.RETRYING, CallPhase.QUEUED)
+        return any(c.step is call.step and c.phase in paused for c in self._running.values())
 
     async def _wait(self) -> None:
         self._changed.clear()

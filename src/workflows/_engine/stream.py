@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 from weakref import ReferenceType, ref
 
+from workflows._engine.awaited_runs import future_of_run
 from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event, InternalDispatchEvent
 
@@ -29,6 +30,7 @@ class EventStream:
         internal: Somebody reads internal events; nobody builds them before.
         children: Somebody reads what child runs stream; it is not kept before.
         closed: The terminal event is in; what comes later is dropped.
+        only_waits: The run only waits, and so does who reads on.
         when_left: Called, in any thread, when a reader leaves; where somebody wants to know.
     """
 
@@ -46,6 +48,7 @@ class EventStream:
         "children",
         "closed",
         "internal",
+        "only_waits",
         "when_left",
     )
 
@@ -53,7 +56,7 @@ class EventStream:
         self._loop = loop
         self.internal = False
         self.children = False
-        self.closed = False
+        self.closed = self.only_waits = False
         self.when_left: Callable[[], None] | None = None
         self._limit = limit
         self._events: list[Event | OfChild] = []
@@ -101,6 +104,11 @@ class EventStream:
         cursor = StreamCursor(self, start, internal, children, types)
         self._cursors = (*(ref(c) for c in self._attached()), ref(cursor))
         return cursor
+
+    @property
+    def waiters(self) -> Sequence[asyncio.Future[None]]:
+        """Futures of readers that have read all there is."""
+        return self._waiters
 
     @property
     def has_readers(self) -> bool:
@@ -158,7 +166,7 @@ class EventStream:
 
     async def _changed(self) -> None:
         self._check_loop()
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter = future_of_run(self._loop, self.only_waits)
         self._waiters = (*self._waiters, waiter)
         try:
             await waiter
@@ -237,11 +245,14 @@ class StreamCursor:
                 self._finished = True
                 raise _lost(self.position, -index)
             if index < len(stream._events):  # pyright: ignore[reportPrivateUsage]
+                event = stream._events[index]  # pyright: ignore[reportPrivateUsage]
+                known = self.takes_all and self._wanted.get(event.__class__)  # the usual reader knows most classes
+                if not (known or self._wanted or stream.closed):
+                    stream._check_loop()  # pyright: ignore[reportPrivateUsage]
                 self.position += 1
                 if stream._writers:  # pyright: ignore[reportPrivateUsage]
                     stream.reader_moved()
-                event = stream._events[index]  # pyright: ignore[reportPrivateUsage]
-                if self.takes_all and self._wanted.get(event.__class__):  # the usual reader knows most classes
+                if known:
                     return cast("Event", event)
                 if (given := self._given(event)) is not None:
                     return given

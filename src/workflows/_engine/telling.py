@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from workflows._engine.attempt import Attempt
-from workflows._engine.calls import RunWait, Wait
+from workflows._engine.calls import Wait
 from workflows._engine.effects import BufferEvent, EndRun, EndWait, ReleaseFanIn, ScheduleRetry, StartWait, TellSent
 from workflows._engine.live import LiveRun
+from workflows._engine.questions import RunWait
 from workflows._spec import WorkflowSpec
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent
 from workflows.instrumentation.backlog import watch_stream

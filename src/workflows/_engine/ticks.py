@@ -16,7 +16,8 @@ from workflows.instrumentation.records import Envelope
 __all__ = [
     "AttemptCompleted",
     "AttemptFailed",
-    "CallWaitsAgain",
+    "CallOnlyWaits",
+    "CallWorks",
     "CancelRequested",
     "DeliveryDue",
     "EngineFailed",
@@ -106,7 +107,10 @@ class EventsCollected:
 
 @dataclass(slots=True)
 class WaitBegan:
-    """A running call waits for an event that matches; `timeout` is in seconds."""
+    """A running call waits for an event that matches; `timeout` is in seconds.
+
+    `background`: in a task of its own, so the call may do something else meanwhile.
+    """
 
     at_ns: int
     exec_id: str
@@ -116,6 +120,7 @@ class WaitBegan:
     timeout: float | None
     asked: Event | None
     match_subclasses: bool = False
+    background: bool = False
 
 
 @dataclass(slots=True)
@@ -154,11 +159,11 @@ class SuspendRequested:
 class RunTakenUp:
     """The run goes on from a snapshot: the first tick in place of a start event.
 
-    `stop`: the snapshot was taken when a step had returned this, so there is nothing left to do.
+    `returned`: what bodies had returned by then, to be routed now; their calls are done.
     """
 
     at_ns: int
-    stop: StopEvent | None = None
+    returned: tuple[AttemptCompleted, ...] = ()
 
 
 @dataclass(slots=True)
@@ -170,8 +175,16 @@ class WaitAbandoned:
 
 
 @dataclass(slots=True)
-class CallWaitsAgain:
-    """The part of a call that an answer woke is done, and another part of it still waits."""
+class CallOnlyWaits:
+    """The body of a call that has waits open does nothing any more but wait."""
+
+    at_ns: int
+    exec_id: str
+
+
+@dataclass(slots=True)
+class CallWorks:
+    """The body of a call does something else than wait, though none of its waits is over."""
 
     at_ns: int
     exec_id: str
@@ -230,7 +243,8 @@ Tick = (
     | IdleLasted
     | QuestionStreamed
     | WaitAbandoned
-    | CallWaitsAgain
+    | CallOnlyWaits
+    | CallWorks
     | DeliveryDue
     | EngineFailed
     | RunInterrupted

@@ -8,14 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from workflows._engine.asking import call_wait_over
 from workflows._engine.calls import NO_WAITS, Call, CallPhase, OpenWaits, Wait
 from workflows._engine.effects import Effect, EndWait, ResumeCall, StartWait
 from workflows._engine.routing import give_back_worker, take_worker
 from workflows._engine.state import RunState
-from workflows._engine.ticks import CallWaitsAgain, WaitAbandoned, WaitBegan
+from workflows._engine.ticks import CallOnlyWaits, CallWorks, WaitAbandoned, WaitBegan
 from workflows.instrumentation.records import Envelope
 
-__all__ = ["abandon_wait", "answered_by", "begin_wait", "cancel_waits", "end_wait", "reply", "wait_again"]
+__all__ = [
+    "abandon_wait",
+    "answered_by",
+    "begin_wait",
+    "call_only_waits",
+    "call_works",
+    "cancel_waits",
+    "end_wait",
+    "reply",
+]
 
 
 def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
@@ -36,17 +46,22 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
         wait.answer = call.answers[wait.wait_id]
         if since is None or wait.answer is None:  # it was over before the snapshot
             effects.append(ResumeCall(wait))
+            if state.questions.open:
+                call_wait_over(state, wait, effects)
             return
         call.waiting_since = _without(call.waiting_since, wait.wait_id)
         if wait.matches(wait.answer.event):  # it was replied to since then
             effects.extend([StartWait(wait, None, ask=False), EndWait(wait), ResumeCall(wait)])
+            if state.questions.open:
+                call_wait_over(state, wait, effects)
             return
         call.answers, wait.answer = _without(call.answers, wait.wait_id), None
     if state.waits is NO_WAITS:
         state.waits = OpenWaits()
     state.waits.add(wait)
     call.open_waits += 1
-    _pause(state, call, effects)
+    if not tick.background:
+        _pause(state, call, effects)
     left = None if wait.timeout is None else wait.timeout - (tick.at_ns - wait.started_at_ns) / 1e9
     effects.append(StartWait(wait, left, ask=since is None))
     for envelope in state.kept:
@@ -61,11 +76,18 @@ def _without(found: Mapping[str, Any], wait_id: str) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key != wait_id}
 
 
-def wait_again(state: RunState, tick: CallWaitsAgain, effects: list[Effect]) -> None:
-    """Nothing of a call runs any more, and a wait of it is open: it needs no worker."""
+def call_only_waits(state: RunState, tick: CallOnlyWaits, effects: list[Effect]) -> None:
+    """A call that has a wait open does nothing else: it needs no worker."""
     call = state.calls.get(tick.exec_id)
     if call is not None and call.open_waits:
         _pause(state, call, effects)
+
+
+def call_works(state: RunState, tick: CallWorks, effects: list[Effect]) -> None:
+    """A call does something though its waits are open: it runs, with a worker if there is one."""
+    call = state.calls.get(tick.exec_id)
+    if call is not None:
+        _run_on(state, call, effects)
 
 
 def _pause(state: RunState, call: Call, effects: list[Effect]) -> None:
@@ -84,7 +106,9 @@ def end_wait(state: RunState, wait: Wait, effects: list[Effect]) -> None:
     if wait.wait_id in call.waiting_since:
         call.waiting_since = _without(call.waiting_since, wait.wait_id)
     effects.append(EndWait(wait))
-    if call.worker >= 0:
+    if state.questions.open:
+        call_wait_over(state, wait, effects)
+    if call.phase is CallPhase.RUNNING:
         effects.append(ResumeCall(wait))
     elif call.to_resume is not None:
         call.to_resume.append(wait)
@@ -116,6 +140,8 @@ def abandon_wait(state: RunState, tick: WaitAbandoned, effects: list[Effect]) ->
         state.waits.remove(wait)
         wait.call.open_waits -= 1
         effects.append(EndWait(wait))
+        if state.questions.open:
+            call_wait_over(state, wait, effects)
         _run_on(state, wait.call, effects)
         return
     for call in state.calls.values():  # it was answered, and its call queues for a worker

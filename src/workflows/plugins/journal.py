@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, cast, get_args
 
+from workflows._engine.calls import CallPhase
 from workflows._engine.loop import Run
 from workflows._engine.reduce import reduce
 from workflows._engine.snapshot import dump_run, load_run, revive
@@ -38,7 +39,10 @@ async def follow(run: Run) -> AsyncGenerator[JournalRecord]:
 
     Raises:
         ValueError: If an event, an error or a requirement of a wait cannot be written.
+        WorkflowRuntimeError: If the run, which is not over, lives on another event loop.
     """
+    if not run.is_over:
+        run.check_loop()
     serializer = _serializer(run.spec)
     lines: asyncio.Queue[str | ValueError | None] = asyncio.Queue()
     earlier = run.journal
@@ -112,8 +116,9 @@ def _standing(run: Run, serializer: JsonSerializer) -> list[str]:
                 wait.event_type,
                 dict(wait.requirements),
                 wait.timeout,
-                None,
+                wait.asked,
                 wait.match_subclasses,
+                wait.call.phase is not CallPhase.WAITING,
             )
             for wait in state.waits
         ]
