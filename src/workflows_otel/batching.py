@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from workflows_otel.own_scope import SCOPE
+from workflows_otel.rejections import left_out_by, rejected_by
 
 __all__ = ["BatchProcessor", "DirectProcessor", "FlushResult", "shut_down"]
 
@@ -39,7 +40,7 @@ class FlushResult:
 
     Attributes:
         sent: Spans that the back end took.
-        failed: Spans whose export failed.
+        failed: Spans whose export failed, and those that an OTLP back end refused in a request that it took.
         dropped: Spans that never reached the exporter: the queue was full, or already shut down. None where the
             processor is the application's own, which does not tell.
         pending: Spans that are still to be sent: the flush ran out of time, or `keep_errors_and_slow` has not decided.
@@ -193,19 +194,19 @@ class BatchProcessor(SpanProcessor):
             batch = self._next_batch()
             if not batch or self._abandoned:
                 return
-            taken = self._export(batch)
+            sent, failed = self._export(batch)
             self._exporting = 0
-            if taken:
-                self._sent += len(batch)
-            else:
-                self._failed += len(batch)
+            self._sent += sent
+            self._failed += failed
 
     def _next_batch(self) -> list[ReadableSpan]:
         with self._queue_lock:
             self._exporting = min(len(self._queue), self._batch_size)
             return [self._queue.popleft() for _ in range(self._exporting)]
 
-    def _export(self, batch: list[ReadableSpan]) -> bool:
+    def _export(self, batch: list[ReadableSpan]) -> tuple[int, int]:
+        """How many spans of a batch the back end took, and how many not; those that are none of its are left out."""
+        rejected, left_out = rejected_by(self.exporter), left_out_by(self.exporter)
         token = otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
             taken = self.exporter.export(batch) is SpanExportResult.SUCCESS
@@ -217,7 +218,9 @@ class BatchProcessor(SpanProcessor):
         if not taken and time.monotonic() >= self._log_after:
             self._log_after = time.monotonic() + LOG_SECONDS
             logger.error("%d spans could not be sent and are lost; check that the back end is up", len(batch))
-        return taken
+        meant = len(batch) - (left_out_by(self.exporter) - left_out)
+        failed = rejected_by(self.exporter) - rejected if taken else meant
+        return meant - failed, failed
 
     def _tell_full(self) -> None:
         if time.monotonic() >= self._log_after:
@@ -237,7 +240,11 @@ class DirectProcessor(SpanProcessor):
         context = span.context
         if context is not None and not context.trace_flags.sampled:
             return
-        if self.exporter.export([span]) is SpanExportResult.SUCCESS:
+        rejected, left_out = rejected_by(self.exporter), left_out_by(self.exporter)
+        result = self.exporter.export([span])
+        if left_out_by(self.exporter) != left_out:
+            return
+        if result is SpanExportResult.SUCCESS and rejected_by(self.exporter) == rejected:
             self._sent += 1
         else:
             self._failed += 1

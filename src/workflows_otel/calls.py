@@ -18,9 +18,12 @@ from opentelemetry.util.types import AttributeValue
 
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.content import SMALLEST_LIMIT, Captured, ContentPolicy, capture_value
+from workflows.instrumentation.marks import HIDDEN
 from workflows.instrumentation.redaction import mask_secrets
 from workflows.instrumentation.scope import current_attempt
 from workflows_otel.chunks import Chunks
+from workflows_otel.conversations import model_of
+from workflows_otel.detaching import detach
 from workflows_otel.documents import document_attributes, text_attributes
 from workflows_otel.hiding import hides, hides_parameters
 from workflows_otel.instrumenting import Drawing, drawing
@@ -29,7 +32,7 @@ from workflows_otel.open_spans import OpenAttempt
 from workflows_otel.runs import current_run
 from workflows_otel.statuses import error_type, set_completed, set_status, write_exception
 
-__all__ = ["Call", "CallKind", "current_call"]
+__all__ = ["Call", "CallKind", "current_call", "harmless"]
 
 # Of the 64 kB that a span may have: bytes of messages, which are written twice, and of these what goes in may take; of
 # the copies of what tools are given; and of everything beside an exception's stack.
@@ -45,13 +48,18 @@ logger = logging.getLogger("workflows.otel")
 
 @dataclass(frozen=True, slots=True)
 class CallKind:
-    """What is called; `operation` is of `gen_ai.operation.name`, `kind` of `openinference.span.kind`."""
+    """What is called; `operation` is of `gen_ai.operation.name`, `kind` of `openinference.span.kind`.
+
+    Attributes:
+        hides_output: What comes out is marked `Redact()`.
+    """
 
     operation: str
     kind: str
     span_kind: SpanKind
     name: str
     about: Mapping[str, AttributeValue]
+    hides_output: bool = False
 
 
 class Call:
@@ -66,7 +74,7 @@ class Call:
         self._chunk_count = 0
         self._inside: Context | None = None
         self._goes_on = self._ended = False
-        self._written = False
+        self._written = self._has_model = False
         self._room = MESSAGE_BYTES
         self._span: Span | None = None
         self._facts: dict[str, AttributeValue] = {}
@@ -86,7 +94,7 @@ class Call:
     def input(self, value: Any) -> Self:
         """What goes in; for a model a text, or messages such as `{"role": "user", "content": "..."}`."""
         if self.span.is_recording():
-            with _harmless("input"):
+            with harmless("input"):
                 self._write_input(value)
         return self
 
@@ -108,14 +116,23 @@ class Call:
         """What comes out; for a retriever the documents: texts, mappings, or objects with a text and a score."""
         self._written = True
         if self.span.is_recording():
-            with _harmless("output"):
+            with harmless("output"):
+                self._say_model(value)
                 self._write_output(value)
         return self
+
+    def _say_model(self, answer: Any) -> None:
+        """Say which model answered, where its client tells and nobody else has."""
+        if self.is_of_model and not self._has_model and (model := model_of(answer)) is not None:
+            self._has_model = True
+            self.span.set_attribute(at.GEN_AI_RESPONSE_MODEL, mask_secrets(model))
 
     def _write_output(self, value: Any) -> None:
         content = self._drawing.content.for_outputs()
         if hides(self._kind.kind, self._kind.operation, "OUTPUT"):
             return
+        if self._kind.hides_output:
+            value = HIDDEN
         captured = capture_value(value, content)
         self._payload(captured, at.OUTPUT_VALUE, at.OUTPUT_MIME_TYPE)
         if content.mode == "full" and captured is not None:
@@ -128,7 +145,7 @@ class Call:
 
     def usage(self, *, input: int | None = None, output: int | None = None, model: str | None = None) -> Self:
         """The tokens that a model counted, and which one answered, where that is not the one asked for."""
-        with _harmless("usage"):
+        with harmless("usage"):
             self._write_usage(input, output, model)
         return self
 
@@ -141,6 +158,7 @@ class Call:
             at.LLM_TOKEN_COUNT_TOTAL: None if input is None or output is None else input + output,
             at.GEN_AI_RESPONSE_MODEL: model,
         }
+        self._has_model = self._has_model or model is not None
         self.span.set_attributes({key: value for key, value in counted.items() if value is not None})
         for token_type, count in (("input", input), ("output", output)):
             if count is not None:
@@ -149,13 +167,14 @@ class Call:
     def chunk(self, chunk: Any) -> None:
         """One more chunk of an answer that comes as a stream; what is not a text, and has none, is shown in a list."""
         self._chunk_count += 1
-        if self._chunk_count == 1:
-            took = time.perf_counter() - self._started
-            self.span.set_attribute(at.GEN_AI_FIRST_CHUNK, took)
-            if self._kind.kind == "LLM":
-                self._drawing.calls.first_chunk.record(took, self._labels)
-        if self.span.is_recording():
-            with _harmless("chunk"):
+        with harmless("chunk"):
+            if self._chunk_count == 1:
+                took = time.perf_counter() - self._started
+                self.span.set_attribute(at.GEN_AI_FIRST_CHUNK, took)
+                if self._kind.kind == "LLM":
+                    self._drawing.calls.first_chunk.record(took, self._labels)
+            if self.span.is_recording():
+                self._say_model(chunk)
                 self._chunks.add(chunk)
 
     @contextmanager
@@ -165,7 +184,7 @@ class Call:
         try:
             yield
         finally:
-            otel_context.detach(token)
+            detach(token)
 
     @contextmanager
     def resumed(self) -> Generator[None]:
@@ -175,7 +194,7 @@ class Call:
             yield
         finally:
             self._inside = otel_context.get_current()
-            otel_context.detach(token)
+            detach(token)
 
     def _around(self) -> Context:
         return otel_context.set_value(_CALL, self, set_span_in_context(self.span))
@@ -185,9 +204,12 @@ class Call:
         self._goes_on = True
 
     def leave(self) -> None:
-        """End it, if it has not ended: nobody is going to read the rest."""
+        """End it, if it has not ended: nobody is going to read the rest, if its answer is not known already."""
         self._goes_on = False
-        self.__exit__(GeneratorExit, GeneratorExit(), None)
+        if self._written:
+            self.__exit__(None, None, None)
+        else:
+            self.__exit__(GeneratorExit, GeneratorExit(), None)
 
     def __enter__(self) -> Self:
         """Begin it, or go on with one that was kept open."""
@@ -208,9 +230,11 @@ class Call:
         if at.GEN_AI_WORKFLOW_NAME in identity:
             self._labels[at.GEN_AI_WORKFLOW_NAME] = identity[at.GEN_AI_WORKFLOW_NAME]
         self._facts = {**identity, **facts}
-        self._span = self._drawing.tracer.start_span(
-            mask_secrets(kind.name), kind=kind.span_kind, attributes=self._facts
-        )
+        self._span = INVALID_SPAN
+        with harmless("span"):
+            self._span = self._drawing.tracer.start_span(
+                mask_secrets(kind.name), kind=kind.span_kind, attributes=self._facts
+            )
         self._started = time.perf_counter()
 
     def __exit__(
@@ -224,14 +248,12 @@ class Call:
             self.output(self._chunks.value())
             if self._chunks.are_cut:
                 span.set_attribute(at.TRUNCATED, True)
-        self._write_end(error)
-        if getattr(span, "dropped_attributes", 0):  # the oldest are lost first, and these say what it is
-            span.set_attributes(self._facts)
-        calls = self._drawing.calls
-        duration = calls.tool if self._kind.kind == "TOOL" else calls.client
-        with self.current():  # an exemplar leads to the span
-            duration.record(time.perf_counter() - self._started, self._labels)
-        span.end()
+        with harmless("end"):
+            self._write_end(error)
+        with harmless("duration"):
+            self._measure()
+        with harmless("span"):
+            span.end()
 
     def _write_end(self, error: BaseException | None) -> None:
         span, content = self.span, self._drawing.content
@@ -250,6 +272,14 @@ class Call:
                     self._attempt.child_error = error  # recorded where it was raised
                 set_status(span, "failed", error, content)
                 self._labels[at.ERROR_TYPE] = error_type(error)
+        if getattr(span, "dropped_attributes", 0):  # the oldest are lost first, and these say what it is
+            span.set_attributes(self._facts)
+
+    def _measure(self) -> None:
+        calls = self._drawing.calls
+        duration = calls.tool if self._kind.kind == "TOOL" else calls.client
+        with self.current():  # an exemplar leads to the span
+            duration.record(time.perf_counter() - self._started, self._labels)
 
     def _payload(self, captured: Captured | None, key: str, mime_type: str) -> None:
         if captured is not None:
@@ -320,7 +350,7 @@ def _size_of(span: Span) -> int:
 
 
 @contextmanager
-def _harmless(what: str) -> Generator[None]:
+def harmless(what: str) -> Generator[None]:
     """Nothing that goes wrong with what a call shows may go wrong in the call: it is missing, and that is logged."""
     try:
         yield

@@ -24,6 +24,7 @@ _TEXTS = (
     ("message", "content"),
     ("content",),
 )
+_ANSWERING = ("response.output_text.delta", "response.refusal.delta")  # of what `client.responses` streams
 
 
 class Chunks:
@@ -89,6 +90,8 @@ class Chunks:
 
 
 def _text_of(chunk: object) -> str | None:
+    if _is_beside_the_answer(_part(chunk, "type")):
+        return None
     for path in _TEXTS:
         value: Any = chunk
         for name in path:
@@ -96,6 +99,13 @@ def _text_of(chunk: object) -> str | None:
         if isinstance(value, str):
             return value
     return None
+
+
+def _is_beside_the_answer(kind: object) -> bool:
+    """Whether an event of OpenAI's streams repeats what came, or has part of something else: arguments, reasoning."""
+    return isinstance(kind, str) and (
+        kind.endswith(".done") or (kind.startswith("response.") and kind not in _ANSWERING)
+    )
 
 
 def _part(value: Any, name: str | int) -> Any:

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, wraps
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast, overload
@@ -15,8 +15,9 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.util.types import AttributeValue
 
 from workflows.instrumentation import attributes as at
+from workflows.instrumentation.marks import MarkedArguments
 from workflows_otel.calls import Call, CallKind
-from workflows_otel.drawn_streams import Start, async_generator_of, generator_of, given_back
+from workflows_otel.drawn_streams import Start, async_generator_of, generator_of, given_back, is_old_coroutine
 from workflows_otel.errors import TelemetrySetupError
 
 __all__ = ["Wrapping", "llm_call", "retriever", "tool"]
@@ -39,7 +40,8 @@ class Wrapping:
         """The function, drawn.
 
         Of a generator, and of what gives one back, the span ends when its last item was taken, or when it is closed or
-        thrown away; of what gives back a coroutine, when that has ended. What a model's client streams is such too.
+        thrown away; of what gives back a coroutine or a future, when that has ended. What a model's client streams is
+        such too, and what opens such a stream in a `with` block. Arguments that are marked `Redact()` are masked.
         """
         if isinstance(function, (classmethod, staticmethod)):
             return type(cast("Any", function))(self(cast("Any", function).__func__))
@@ -48,15 +50,15 @@ class Wrapping:
                 f"{function!r} is no function, and cannot be drawn. Give names by keyword: @tool(name=...), "
                 f"@llm_call(model=...), @retriever(name=...)."
             )
-        kind = self._make(_name_of(function))
-        names = _Names.of(function)
+        names, marked = _Names.of(function), MarkedArguments(function)
+        kind = replace(self._make(_name_of(function)), hides_output=marked.marks_result)
 
         def begun(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Call, Any]:
-            return Call(kind), names.given(args, options)
+            return Call(kind), marked.hide(names.given(args, options))
 
         if inspect.isasyncgenfunction(function):
             wrapper: Callable[..., Any] = _async_generator(function, begun)
-        elif inspect.isgeneratorfunction(function):
+        elif inspect.isgeneratorfunction(function) and not is_old_coroutine(function):
             wrapper = _generator(function, begun)
         elif inspect.iscoroutinefunction(function):
             wrapper = _coroutine(function, begun)

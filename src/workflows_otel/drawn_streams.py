@@ -1,18 +1,19 @@
-"""Generators and other streams that do what they did, and end the span of a call with their last item."""
+"""Generators, and what gives them, that do what they did, and end the span of a call with their last item."""
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
-from functools import lru_cache
-from io import IOBase
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from functools import partial
+from types import CodeType, TracebackType
+from typing import Any, Self, cast
 from weakref import finalize
 
-from workflows_otel.calls import Call
+from workflows_otel.calls import Call, harmless
+from workflows_otel.stand_ins import stand_in_for
 
-__all__ = ["Start", "async_generator_of", "generator_of", "given_back"]
+__all__ = ["Start", "async_generator_of", "generator_of", "given_back", "is_old_coroutine"]
 
 Start = Callable[..., tuple[Call, Any]]
 """Begins a call with some arguments: the call, kept open, and the stream that it gives."""
@@ -86,15 +87,10 @@ def async_generator_of(start: Start) -> Callable[..., AsyncGenerator[Any, Any]]:
 
 def given_back(call: Call, result: object) -> Any:
     """What a function gave, noted; where it is still to be read, or awaited, what to give instead, drawn to its end."""
-    if inspect.isgenerator(result):
-        drawn: Any = generator_of(lambda: (call, result))()
-    elif inspect.isasyncgen(result):
-        drawn = async_generator_of(lambda: (call, result))()
-    elif inspect.iscoroutine(result):
-        drawn = _awaited(call, result)
-    elif call.is_of_model and _is_stream(result):
-        drawn = _drawn_class(result.__class__)(call, result)
-    else:
+    drawn: Any = None
+    with harmless("result"):
+        drawn = _drawn(call, result)
+    if drawn is None:
         call.output(result)
         return result
     call.keep_open()
@@ -102,8 +98,21 @@ def given_back(call: Call, result: object) -> Any:
     return drawn
 
 
-def _is_stream(result: object) -> bool:
-    return isinstance(result, (Iterator, AsyncIterator)) and not isinstance(result, IOBase)
+def _drawn(call: Call, result: Any) -> Any:
+    if isinstance(result, asyncio.Future):
+        future = cast("asyncio.Future[Any]", result)
+        future.add_done_callback(partial(_done, call))
+        return future  # itself: others may wait for it, and cancel it
+    if inspect.iscoroutine(result) or is_old_coroutine(result):
+        drawn: Any = _awaited(call, result)
+    elif inspect.isgenerator(result):
+        drawn = generator_of(lambda: (call, result))()
+    elif inspect.isasyncgen(result):
+        drawn = async_generator_of(lambda: (call, result))()
+    else:
+        return stand_in_for(call, result) if call.is_of_model else None
+    drawn.__name__, drawn.__qualname__ = result.__name__, result.__qualname__  # which warnings and tracebacks show
+    return drawn
 
 
 async def _awaited(call: Call, waiting: Coroutine[Any, Any, Any]) -> Any:
@@ -113,124 +122,19 @@ async def _awaited(call: Call, waiting: Coroutine[Any, Any, Any]) -> Any:
         return given_back(call, result)
 
 
-class _Drawn:
-    """Stands for the stream of a client of a model, with all that it has: `isinstance` sees no difference."""
-
-    __slots__ = ("__weakref__", "_call", "_stream")
-
-    def __init__(self, call: Call, stream: Any) -> None:
-        object.__setattr__(self, "_call", call)
-        object.__setattr__(self, "_stream", stream)
-
-    @property
-    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # nobody sets it
-        return getattr(self._stream, "__class__")  # noqa: B009  # whose type nobody knows
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._stream, name)
-        return _closing(self._call, value) if name in ("close", "aclose") else value
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._stream, name, value)
-
-    def __repr__(self) -> str:
-        return repr(self._stream)
+def _done(call: Call, future: asyncio.Future[Any]) -> None:
+    """End a call with what a future got."""
+    # To ask it for its exception would keep the event loop from telling that nobody else ever did.
+    error: BaseException | None = (
+        asyncio.CancelledError() if future.cancelled() else getattr(future, "_exception", None)
+    )
+    if error is None:
+        call.output(future.result())
+    call.__enter__()
+    call.__exit__(None if error is None else type(error), error, None)
 
 
-@lru_cache(maxsize=64)
-def _drawn_class(kind: type[Any]) -> Callable[[Call, Any], Any]:
-    """What stands for streams of that class; it is an iterator, or good for `with`, only where they are."""
-    return type(kind.__name__, (_Drawn,), {name: done for name, done in _DONE.items() if hasattr(kind, name)})
-
-
-def _closing(call: Call, close: Callable[..., Any]) -> Callable[..., Any]:
-    def close_it(*args: Any, **options: Any) -> Any:
-        result = close(*args, **options)
-        if inspect.iscoroutine(result):
-            return _closed(call, result)
-        call.leave()
-        return result
-
-    return close_it
-
-
-async def _closed(call: Call, closing: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        return await closing
-    finally:
-        call.leave()
-
-
-_END: Any = object()
-
-
-def _next(self: Any) -> Any:
-    with self._call as call:
-        with call.resumed():
-            chunk = next(self._stream, _END)
-        _note(call, chunk)
-    if chunk is _END:
-        raise StopIteration
-    return chunk
-
-
-async def _anext(self: Any) -> Any:
-    with self._call as call:
-        with call.resumed():
-            chunk = await anext(self._stream, _END)
-        _note(call, chunk)
-    if chunk is _END:
-        raise StopAsyncIteration
-    return chunk
-
-
-def _note(call: Call, chunk: Any) -> None:
-    if chunk is not _END:
-        call.chunk(chunk)
-        call.keep_open()
-
-
-def _iter(self: Any) -> Any:
-    items = iter(self._stream)
-    return generator_of(lambda: (self._call, items))() if inspect.isgenerator(items) else self
-
-
-def _aiter(self: Any) -> Any:
-    items = aiter(self._stream)
-    return async_generator_of(lambda: (self._call, items))() if inspect.isasyncgen(items) else self
-
-
-def _enter(self: Any) -> Any:
-    entered = self._stream.__enter__()
-    return self if entered is self._stream else entered
-
-
-def _exit(self: Any, *error: Any) -> Any:
-    try:
-        return self._stream.__exit__(*error)
-    finally:
-        self._call.leave()
-
-
-async def _aenter(self: Any) -> Any:
-    entered = await self._stream.__aenter__()
-    return self if entered is self._stream else entered
-
-
-async def _aexit(self: Any, *error: Any) -> Any:
-    try:
-        return await self._stream.__aexit__(*error)
-    finally:
-        self._call.leave()
-
-
-_DONE: dict[str, Callable[..., Any]] = {
-    "__iter__": _iter,
-    "__next__": _next,
-    "__aiter__": _aiter,
-    "__anext__": _anext,
-    "__enter__": _enter,
-    "__exit__": _exit,
-    "__aenter__": _aenter,
-    "__aexit__": _aexit,
-}
+def is_old_coroutine(generator: object) -> bool:
+    """Whether it is a generator, or a generator function, that `@types.coroutine` has made good for `await`."""
+    code = getattr(generator, "gi_code", None) or getattr(generator, "__code__", None)
+    return isinstance(code, CodeType) and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)

@@ -13,23 +13,29 @@ from typing import Any, cast
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.trace import Link, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.content import ContentPolicy, Mode, redact_text
-from workflows.instrumentation.redaction import MASK, REDACTION_FAILED, is_secret_key, mask_secrets
+from workflows.instrumentation.redaction import MASK, REDACTION_FAILED, is_secret_key
 from workflows_otel.batching import shut_down
 from workflows_otel.own_scope import SCOPE
 from workflows_otel.own_spans import OwnSpan
+from workflows_otel.rejections import rejected_by
 from workflows_otel.withholding import without_values
 
 __all__ = ["RedactingExporter", "redacting"]
 
 SHUTDOWN_MILLIS = 5000.0
+TRACE_ID_LIMIT = TraceIdRatioBased.TRACE_ID_LIMIT
 
 # The user's callback has seen what we write under these names, and is not asked again.
 _OURS = frozenset(value for name, value in vars(at).items() if name.isupper() and isinstance(value, str))
+
+# What the user's callback is told that a text is, where it is no attribute's.
+SPAN_NAME, SPAN_STATUS, EVENT_NAME = "span.name", "span.status", "event.name"
 
 Plain = Mapping[str, Any]
 
@@ -47,6 +53,7 @@ def redacting(exporter: SpanExporter, *, redact: Callable[[str, Any], Any] | Non
     Args:
         exporter: Where the spans go.
         redact: Called with the name and the value of each text of a span that is not ours; what it returns is sent.
+            The span's name is asked about as "span.name", its status as "span.status", names of events as "event.name".
     """
     return RedactingExporter(exporter, ContentPolicy(redact=redact))
 
@@ -61,11 +68,14 @@ class RedactingExporter(SpanExporter):
         about: Attributes to add to a span for this back end.
         skip: Names of spans of ours that this back end has no use for.
         renew: Makes the exporter anew in a forked child, which must not write into its parent's open connections.
+        rate: The part of traces that it gets, from 0 to 1, chosen by trace id; all by default.
 
     Attributes:
         drawn: How much of payloads our spans show, where `setup()` knows; what is more than `policy.mode` is withheld.
-        sent: Spans that the exporter took.
+        sent: Spans that the back end took.
         failed: Spans that it did not take.
+        rejected: Of those, the ones in requests that it took.
+        left_out: Spans that it was not to get.
     """
 
     def __init__(
@@ -77,10 +87,11 @@ class RedactingExporter(SpanExporter):
         about: Callable[[ReadableSpan], Mapping[str, AttributeValue]] | None = None,
         skip: frozenset[str] = frozenset(),
         renew: Callable[[], SpanExporter] | None = None,
+        rate: float | None = None,
     ) -> None:
         self.exporter = exporter
         self.drawn: Mode | None = None
-        self.sent = self.failed = 0
+        self.sent = self.failed = self.rejected = self.left_out = 0
         self._renew = renew
         self._process = os.getpid()
         self._policy = policy
@@ -89,18 +100,28 @@ class RedactingExporter(SpanExporter):
         self._resources: dict[int, tuple[Resource, Resource]] = {}
         self._about = about
         self._skip = skip
+        self._below = None if rate is None else TraceIdRatioBased.get_bound_for_rate(rate)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export the spans, masked; success where none is left to be exported."""
         if self._renew is not None and self._process != os.getpid():
             self._process, self.exporter = os.getpid(), self._renew()
-        shown = [self._shown(span) for span in spans if not (self._skip and span.name in self._skip and _is_ours(span))]
+        shown = [self._shown(span) for span in spans if self._is_wanted(span)]
+        before = rejected_by(self.exporter)
         result = self.exporter.export(shown) if shown else SpanExportResult.SUCCESS
-        if result is SpanExportResult.SUCCESS:
-            self.sent += len(shown)
-        else:
-            self.failed += len(shown)
+        rejected = min(rejected_by(self.exporter) - before, len(shown))
+        failed = rejected if result is SpanExportResult.SUCCESS else len(shown)
+        self.sent += len(shown) - failed
+        self.failed += failed
+        self.rejected += rejected
+        self.left_out += len(spans) - len(shown)
         return result
+
+    def _is_wanted(self, span: ReadableSpan) -> bool:
+        if self._skip and span.name in self._skip and _is_ours(span):
+            return False
+        context = span.context
+        return self._below is None or context is None or context.trace_id & TRACE_ID_LIMIT < self._below
 
     def before(self, exporter: SpanExporter) -> RedactingExporter:
         """Another one, which shows the same to another exporter of the same back end."""
@@ -134,8 +155,8 @@ class RedactingExporter(SpanExporter):
         events = self._events(span.events, ours) if span.events else None
         own = span if isinstance(span, OwnSpan) else None
         links = self._links(span.links) if span.links and (own is None or own.has_room) else None
-        status = self._status(span.status)
-        name = span.name if own is not None and not own.is_renamed else redact_text(span.name)
+        status = self._status(span.status, ours and at.ERROR_TYPE in attributes)
+        name = span.name if own is not None and not own.is_renamed else self._name(span.name, ours and own is None)
         resource = self._resource_of(span)
         if changed is events is links is status is None and name == span.name and resource is span.resource:
             return span
@@ -154,7 +175,7 @@ class RedactingExporter(SpanExporter):
         changed: dict[str, Any] | None = None
         for key in asked:
             value = attributes[key]
-            shown = _redacted(key, value, self._masking if ours and key in _OURS else self._policy)
+            shown = _redacted(key, value, self._asked(ours and key in _OURS))
             if shown is not value:
                 changed = dict(attributes) if changed is None else changed
                 changed[key] = shown
@@ -165,8 +186,12 @@ class RedactingExporter(SpanExporter):
         shown: list[Event] = []
         for event in events:
             about = self._event_attributes(event, ours)
-            changed = changed or about is not None
-            shown.append(event if about is None else Event(event.name, about, event.timestamp))
+            name = redact_text(event.name, self._asked(ours and event.name in _OURS), path=EVENT_NAME)
+            if about is None and name == event.name:
+                shown.append(event)
+            else:
+                changed = True
+                shown.append(Event(name, event.attributes if about is None else about, event.timestamp))
         return shown if changed else None
 
     def _event_attributes(self, event: Event, ours: bool) -> dict[str, Any] | None:
@@ -181,11 +206,19 @@ class RedactingExporter(SpanExporter):
             return None
         return [link if about is None else Link(link.context, about) for link, about in shown]
 
-    def _status(self, status: Status) -> Status | None:
+    def _status(self, status: Status, ours: bool) -> Status | None:
+        """A status with its secrets masked; ours comes with an `error.type`, and what an application sets does not."""
         if status.status_code is not StatusCode.ERROR or not status.description:
             return None
-        text = mask_secrets(status.description)
-        return None if text is status.description else Status(status.status_code, text)
+        text = redact_text(status.description, self._asked(ours), path=SPAN_STATUS)
+        return None if text == status.description else Status(status.status_code, text)
+
+    def _name(self, name: str, ours: bool) -> str:
+        return redact_text(name, self._asked(ours), path=SPAN_NAME)
+
+    def _asked(self, ours: bool) -> ContentPolicy:
+        """Whose callback is asked about a text."""
+        return self._masking if ours else self._policy
 
     def _resource_of(self, span: ReadableSpan) -> Resource:
         own, added = span.resource, self._resource

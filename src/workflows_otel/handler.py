@@ -29,6 +29,7 @@ from workflows.instrumentation.records import (
 )
 from workflows.instrumentation.scope import current_attempt
 from workflows_otel.open_spans import OpenRun
+from workflows_otel.own_spans import longest_attribute
 from workflows_otel.propagation import HANDLER_NAME, carrier_of, carrier_of_run
 from workflows_otel.runs import RunSpans, current_run
 from workflows_otel.settings import Settings
@@ -86,6 +87,7 @@ class OtelHandler:
 
     def configure(self, settings: Settings) -> None:
         """Draw by other settings from now on."""
+        settings = settings.within(longest_attribute(self._tracer))
         self.settings = settings
         self._runs = RunSpans(self._tracer, settings, self.name)
         self._steps = StepSpans(self._tracer, settings, self.name)
@@ -173,8 +175,10 @@ class OtelHandler:
         run = self._open.pop(record.run_id, None)
         if run is None:
             return
-        self._steps.close_all(run, record.outcome, record.at_ns)
-        self._runs.ended(run, record)
+        try:
+            self._steps.close_all(run, record.outcome, record.at_ns)
+        finally:
+            self._runs.ended(run, record)
         if record.error is not None and run.parent is not None:
             self._tell_parent(run.parent, record.error)
 

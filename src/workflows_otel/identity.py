@@ -21,6 +21,7 @@ from workflows.instrumentation import attributes as at
 from workflows.instrumentation import context as engine_context
 from workflows.instrumentation.content import ContentPolicy, to_jsonable
 from workflows.instrumentation.redaction import mask_secrets
+from workflows_otel.detaching import detach
 
 __all__ = ["Caller", "caller_of", "context"]
 
@@ -96,7 +97,7 @@ def context(
         try:
             yield identity
         finally:
-            otel_context.detach(token)
+            detach(token)
 
 
 def caller_of(identity: Identity, ambient: Context) -> Caller:

@@ -17,10 +17,12 @@ from workflows.instrumentation import add_handler
 from workflows.instrumentation.content import ContentPolicy, Mode
 from workflows_otel import llama_index_hook
 from workflows_otel._ownership import warn_if_mixed
+from workflows_otel.guarding import guard
 from workflows_otel.handler import OtelHandler
 from workflows_otel.instruments import CallInstruments
 from workflows_otel.open_spans import Attributes
 from workflows_otel.own_scope import SCHEMA_URL, SCOPE, VERSION
+from workflows_otel.own_spans import longest_attribute
 from workflows_otel.propagation import HANDLER_NAME
 from workflows_otel.runs import current_run
 from workflows_otel.settings import ResumeTrace, RunParent, Settings, Streams
@@ -147,9 +149,15 @@ def _begun(provider: trace.TracerProvider, settings: Settings) -> _Drawn:
     names = chain((HANDLER_NAME,), (f"{HANDLER_NAME}.{number}" for number in count(2)))
     name = next(name for name in names if name not in taken)
     handler = OtelHandler(tracer, settings, destination=f"opentelemetry:{id(provider):x}", name=name, signals=_signals)
-    if not stamp_if_set(provider):
-        handler.at_next_run(lambda: stamp_if_set(trace.get_tracer_provider()))
+    if not _met(provider, tracer):
+        handler.at_next_run(lambda: _met(trace.get_tracer_provider(), tracer))
     return _Drawn(provider, handler, add_handler(handler))
+
+
+def _met(provider: trace.TracerProvider, tracer: trace.Tracer) -> bool:
+    """Arrange what is to be arranged with a provider; False where it only stands for one that is set later."""
+    guard(tracer)
+    return stamp_if_set(provider)
 
 
 def uninstrument(tracer_provider: trace.TracerProvider | None = None) -> None:
@@ -233,4 +241,7 @@ def drawing() -> Drawing:
     if main is not None:
         return Drawing(main.handler.tracer, main.handler.settings.content, _signals.calls, {})
     tracer = trace.get_tracer(SCOPE, VERSION, schema_url=SCHEMA_URL)
-    return Drawing(tracer, ContentPolicy.from_environment(), _signals.calls, {})
+    settings = Settings(ContentPolicy.from_environment())
+    if not isinstance(tracer, trace.ProxyTracer):  # which makes no spans yet
+        settings = settings.within(longest_attribute(tracer))
+    return Drawing(tracer, settings.content, _signals.calls, {})

@@ -12,6 +12,7 @@ from workflows.instrumentation.backlog import backlogs
 from workflows.instrumentation.content import cut_values
 from workflows.instrumentation.dispatcher import RecordHandler, process_dispatcher
 from workflows_otel.dropped import dropped_spans
+from workflows_otel.guarding import processor_errors
 
 __all__ = ["CallInstruments", "Instruments"]
 
@@ -49,7 +50,9 @@ class Instruments:
         def histogram(name: str, about: str, buckets: Sequence[float] = SECONDS) -> Histogram:
             return meter.create_histogram(name, "s", about, explicit_bucket_boundaries_advisory=buckets)
 
-        self.run_duration = histogram(at.METRIC_RUN_DURATION, "Runs, from start to end.")
+        self.run_duration = histogram(
+            at.METRIC_RUN_DURATION, "Runs, from start to end; of a resumed one its last segment."
+        )
         self.run_queue = histogram(at.METRIC_RUN_QUEUE, "Time runs waited for `num_concurrent_runs`.", LONG_SECONDS)
         self.run_active = meter.create_up_down_counter(at.METRIC_RUN_ACTIVE, "{run}", "Runs under way.")
         self.step_duration = histogram(at.METRIC_STEP_DURATION, "Attempts of steps.")
@@ -78,7 +81,12 @@ class Instruments:
             explicit_bucket_boundaries_advisory=SHORT_SECONDS,
         )
         meter.create_observable_gauge(at.METRIC_STREAM_BACKLOG, [_backlog], "{event}", "Streamed events not read yet.")
-        meter.create_observable_counter(at.METRIC_TELEMETRY_ERRORS, [_errors], "{item}", "Records a handler failed on.")
+        meter.create_observable_counter(
+            at.METRIC_TELEMETRY_ERRORS,
+            [_errors],
+            "{item}",
+            "Records a handler failed on, and spans a processor failed on.",
+        )
         meter.create_observable_gauge(at.METRIC_TELEMETRY_OPEN, [_open], "{span}", "Spans of runs that are open.")
 
 
@@ -118,6 +126,9 @@ def _errors(options: CallbackOptions) -> Iterable[Observation]:
             told.errors, {"signal": _signal_of(told.handler), "reason": "exception", "handler": told.handler.name}
         )
         for told in handlers
+    ] + [
+        Observation(count, {"signal": "traces", "reason": "exception", "handler": processor})
+        for processor, count in processor_errors()
     ]
 
 

@@ -15,7 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Token
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llama_index_instrumentation.event_handlers import (  # pyright: ignore[reportMissingImports]  # loaded before this is
@@ -31,6 +31,7 @@ from opentelemetry.trace import set_span_in_context
 from workflows.instrumentation.llama_index_handlers import is_drawn_in_opentelemetry, root_dispatcher, unbridged
 from workflows_otel import llama_index_facts as facts
 from workflows_otel.calls import Call, CallKind
+from workflows_otel.detaching import detach
 
 __all__ = ["CallEvents", "CallSpans", "begin", "end"]
 
@@ -43,7 +44,7 @@ _CALL = otel_context.create_key("workflows-llama-index-call")
 
 @dataclass(slots=True)
 class _Reading:
-    """A call that is drawn; `begun_with` is what it was asked, to know it again."""
+    """A call that is drawn; `begun_with` is what it was asked, to know it again, `passed` by which methods it came."""
 
     span_id: str
     call: Call
@@ -52,6 +53,7 @@ class _Reading:
     method: str
     begun_with: object
     texts: list[str]
+    passed: set[str] = field(default_factory=set[str])
     vectors: int = 0
     chunks: int = 0
     answered: bool = False
@@ -92,14 +94,14 @@ class _Reader:
     def leave(self, span_id: str, result: object, error: BaseException | None) -> None:
         entered = self._entered.pop(span_id, None)
         if entered is not None and entered.token is not None:
-            otel_context.detach(entered.token)
+            detach(entered.token)
         reading = self._readings.get(span_id)
         if reading is None:
             return
         if error is None and not reading.answered and (inspect.isgenerator(result) or inspect.isasyncgen(result)):
             reading.is_streaming = True
-            # Nobody may ever read it: then it ends when it is thrown away.
-            weakref.finalize(result, self.finish, span_id).atexit = False
+            # Nobody may ever read it, or not to its end: then it ends when it is thrown away.
+            weakref.finalize(result, self.throw_away, span_id).atexit = False
             return
         if reading.kind == "TOOL" and error is None:
             self._tool_returned(reading, result)
@@ -124,6 +126,15 @@ class _Reader:
             reading.call.input(reading.texts).output(f"<{reading.vectors} vectors>")
         reading.call.__exit__(type(error) if error is not None else None, error, None)
 
+    def throw_away(self, span_id: str) -> None:
+        """End what nobody is going to read any more; of what a tool gave nobody tells whether it was read."""
+        reading = self._readings.get(span_id)
+        if reading is not None and reading.kind == "LLM":
+            del self._readings[span_id]
+            reading.call.leave()
+        else:
+            self.finish(span_id)
+
     def _begin(self, span_id: str, make: Callable[[], CallKind], given: object) -> _Reading | None:
         if not self.is_on or is_drawn_in_opentelemetry():
             return None
@@ -131,7 +142,7 @@ class _Reader:
         kind = make()
         outer = otel_context.get_value(_CALL)
         if isinstance(outer, _Reading) and outer.span_id in self._readings and _is_same(outer, entered, kind):
-            return None  # on its way through the methods of one object
+            return None
         outer = self._stream_of(entered, given)
         if outer is not None:
             outer.inner = span_id
@@ -339,7 +350,14 @@ _DRAWN: Mapping[str, Callable[[Any], None]] = {
 
 
 def _is_same(outer: _Reading, inner: _Entered, kind: CallKind) -> bool:
-    return outer.instance is inner.instance and outer.kind == kind.kind
+    """Whether a call is on its way through the methods of one object; a tool may also call itself."""
+    if outer.instance is not inner.instance or outer.kind != kind.kind:
+        return False
+    if outer.kind == "TOOL":
+        goes_on = inner.method not in ("__call__", outer.method, *outer.passed)
+        outer.passed.add(inner.method)
+        return goes_on
+    return True
 
 
 def _is_tool(instance: object) -> bool:

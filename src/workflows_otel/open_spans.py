@@ -27,7 +27,7 @@ class OpenCall:
     Attributes:
         context: An OpenTelemetry context with that span as the current one.
         previous: The attempt that ended last.
-        attempts: How many attempts began.
+        attempts: How many attempts began, also in earlier segments of the run.
         emitted: What they sent and returned so far, as it is shown; `emitted_count` also counts what is not.
     """
 

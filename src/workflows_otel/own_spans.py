@@ -37,7 +37,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import Attributes, AttributeValue
 
-__all__ = ["OwnSpan", "SpanStarter", "write"]
+__all__ = ["OwnSpan", "SpanStarter", "longest_attribute", "write"]
 
 FEWEST = 64  # limits below this could cut what we write ourselves: then the SDK's spans are used, which look
 RANDOM_TRACE_ID = 0x02  # W3C Trace Context level 2; the SDK hands it on to children
@@ -240,11 +240,8 @@ class SpanStarter:
 
     def _look(self) -> sdk.Tracer | None:
         """The tracer, where its spans can be made here: it is the SDK's own, counts none, and has no low limits."""
-        tracer = self._tracer
-        if isinstance(tracer, ProxyTracer):
-            tracer = tracer._tracer  # pyright: ignore[reportPrivateUsage]  # there is no public way to the real one
+        tracer, limits = _real(self._tracer)
         self._looked = True
-        limits: object = getattr(tracer, "_span_limits", None)
         scope: object = getattr(tracer, "_instrumentation_scope", None)
         if (
             type(tracer) is sdk.Tracer
@@ -257,6 +254,27 @@ class SpanStarter:
             self._shared = _Shared(tracer.resource, scope, processor, getattr(processor, "_on_ending", None), limits)
             self._sdk = tracer
         return self._sdk
+
+
+def longest_attribute(tracer: Tracer) -> int | None:
+    """The longest text that the spans of a tracer keep, in characters; None without a limit.
+
+    Where it is not known yet who makes the spans, the environment says it, as it will to the SDK.
+    """
+    _, limits = _real(tracer)
+    if not isinstance(limits, SpanLimits):
+        try:
+            limits = SpanLimits()
+        except ValueError:  # the SDK says so, where somebody sets it up
+            return None
+    return limits.max_span_attribute_length
+
+
+def _real(tracer: Tracer) -> tuple[Tracer, object]:
+    """The tracer that makes the spans, and its limits, where it is one of the SDK's."""
+    if isinstance(tracer, ProxyTracer):
+        tracer = tracer._tracer  # pyright: ignore[reportPrivateUsage]  # there is no public way to the real one
+    return tracer, getattr(tracer, "_span_limits", None)
 
 
 def _child_of(parent: SpanContext, tracer: sdk.Tracer, flags: TraceFlags, state: TraceState | None) -> SpanContext:

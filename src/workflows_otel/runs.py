@@ -112,8 +112,13 @@ class RunSpans:
 
     def ended(self, run: OpenRun, record: RunEnded) -> None:
         """Close a run's span with its outcome, its result and its counts."""
-        span = run.span
         attributes: Attributes = {at.RUN_OUTCOME: record.outcome, **_counts(record.counts)}
+        try:
+            self._write_end(run.span, attributes, record)
+        finally:
+            self._finish(run, attributes, record.at_ns)
+
+    def _write_end(self, span: Span, attributes: Attributes, record: RunEnded) -> None:
         if record.failed_step is not None:
             attributes[at.RUN_FAILED_STEP] = record.failed_step
         if record.outcome == "completed" and record.stop_event is not None:
@@ -123,7 +128,6 @@ class RunSpans:
             attributes.update(about)
             span.add_event(at.SPAN_EVENT_CANCELLED, about, record.at_ns)
         set_status(span, record.outcome, record.error, self._settings.content)
-        self._finish(run, attributes, record.at_ns)
 
     def suspended(self, run: OpenRun, counts: RunCounts, at_ns: int) -> None:
         """Close the span of a segment whose run goes on later."""

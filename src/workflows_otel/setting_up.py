@@ -156,7 +156,8 @@ def setup(
         content: How much of payloads leaves the process: "off", "types" or "full". Default: what each back end is
             for, "full" for Phoenix and Langfuse. Environment variables win (`ContentPolicy.from_environment`).
         redact: Called with the path and the value of everything that is captured, and with the name and the value of
-            each text on other libraries' spans; what it returns is sent instead.
+            each text on other libraries' spans (`span.name`, `span.status` and `event.name` are such names); what it
+            returns is sent instead.
         blob: Keeps the whole of payloads that are too long for a span, and returns a URI: `kept_in(...)`, or a
             callable as in `ContentPolicy.blob`.
         run_parent: Whether a run's span is a "child" of the span that is current at `run()`, a root with a "link" to
@@ -188,8 +189,10 @@ def setup(
     policies = [_policy(content, redact, blob, preset.content) for preset in presets]
     exporters = [preset.make_exporter() for preset in presets]  # before anything is changed: this may raise
     tail = sampler if isinstance(sampler, KeepErrorsAndSlow) else None
-    provider = _provider(presets, None if isinstance(sampler, KeepErrorsAndSlow) else sampler)
-    feeds = [_feed(*parts, provider, debug=debug) for parts in zip(presets, policies, exporters, strict=True)]
+    head = None if isinstance(sampler, KeepErrorsAndSlow) else sampler
+    rates = _rates(presets, head)
+    provider = _provider(presets, head)
+    feeds = [_feed(*parts, provider, debug=debug) for parts in zip(presets, policies, exporters, rates, strict=True)]
     holding = TailProcessor(tail, [feed.processor for feed in feeds]) if tail is not None else None
     for processor in [feed.processor for feed in feeds] if holding is None else [holding]:
         add_processor(provider, processor)
@@ -201,7 +204,7 @@ def setup(
     _active[made] = None
     _feed_each_place_once(provider)
     policy = _draw_for_all(provider, settings, _policy(content, redact, blob, "types"))
-    shown = ", ".join(f"{preset.name} ({redact_text(preset.where)})" for preset in presets)
+    shown = ", ".join(map(_shown, presets))
     for feed in feeds:
         feed.processor.look()
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
@@ -211,8 +214,19 @@ def setup(
     return made
 
 
+def _shown(preset: Preset) -> str:
+    part = "" if preset.sample_rate is None else f"; {preset.sample_rate:g} of its traces"
+    return f"{preset.name} ({redact_text(preset.where)}{part})"
+
+
 def _feed(
-    preset: Preset, policy: ContentPolicy, exporter: SpanExporter, provider: TracerProvider, *, debug: bool
+    preset: Preset,
+    policy: ContentPolicy,
+    exporter: SpanExporter,
+    rate: float | None,
+    provider: TracerProvider,
+    *,
+    debug: bool,
 ) -> _Feed:
     shown = RedactingExporter(
         exporter,
@@ -221,6 +235,7 @@ def _feed(
         about=preset.about,
         skip=frozenset() if preset.start_marker else frozenset((START_MARKER,)),
         renew=preset.make_exporter,
+        rate=rate,
     )
     own = DirectProcessor(shown) if debug else BatchProcessor(shown)
     return _Feed(preset, policy, Feeding(preset, own, shown, provider, drawn_providers, _hand_over))
@@ -258,7 +273,7 @@ def _feeding(provider: TracerProvider | None = None) -> list[_Feed]:
 def active_presets() -> list[Preset]:
     """The back ends of every `setup()` that is not shut down, each once."""
     presets = [feed.preset for made in _active for feed in made.feeds]
-    return list({(preset.name, preset.where): preset for preset in presets}.values())
+    return list({(preset.name, preset.url or preset.where): preset for preset in presets}.values())
 
 
 def _exit_on_sigterm() -> None:
@@ -337,11 +352,24 @@ def _provider(presets: Sequence[Preset], sampler: Sampler | None) -> TracerProvi
     return provider
 
 
+def _rates(presets: Sequence[Preset], sampler: Sampler | None) -> list[float | None]:
+    """The part of the traces that each back end gets, where another one gets more of them."""
+    said = sampler is not None or isinstance(trace.get_tracer_provider(), TracerProvider) or _says_sampler()
+    rates = [None if said else preset.sample_rate for preset in presets]
+    return [None if rate == _highest_rate(presets) else rate for rate in rates]
+
+
+def _highest_rate(presets: Sequence[Preset]) -> float:
+    return max((1.0 if preset.sample_rate is None else preset.sample_rate for preset in presets), default=1.0)
+
+
+def _says_sampler() -> bool:
+    return bool(os.environ.get("OTEL_TRACES_SAMPLER", "").strip())
+
+
 def _sampler(presets: Sequence[Preset]) -> Sampler | None:
-    rates = [preset.sample_rate for preset in presets if preset.sample_rate is not None]
-    if not rates or os.environ.get("OTEL_TRACES_SAMPLER", "").strip():
-        return None
-    return ParentBased(TraceIdRatioBased(max(rates)))
+    rate = _highest_rate(presets)
+    return None if rate == 1.0 or _says_sampler() else ParentBased(TraceIdRatioBased(rate))
 
 
 def _span_limits(presets: Sequence[Preset]) -> SpanLimits | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from workflows.instrumentation.content import ContentPolicy
@@ -13,6 +13,8 @@ __all__ = ["ResumeTrace", "RunParent", "Settings", "Streams"]
 RunParent = Literal["auto", "child", "link", "root"]
 ResumeTrace = Literal["auto", "continue", "link"]
 Streams = Literal["summary", "log", "off"]
+
+SMALLEST_ATTRIBUTE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,13 @@ class Settings:
         _check("run_parent", self.run_parent, get_args(RunParent))
         _check("resume_trace", self.resume_trace, get_args(ResumeTrace))
         _check("streams", self.streams, get_args(Streams))
+
+    def within(self, longest: int | None) -> Settings:
+        """The same where no attribute may be longer; of what is shorter than 64 characters, JSON cannot be made."""
+        longest = self.content.within(longest)
+        if longest is None:
+            return self
+        return replace(self, content=replace(self.content, max_attribute_chars=max(longest, SMALLEST_ATTRIBUTE)))
 
 
 def _check(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -158,7 +158,9 @@ class StepSpans:
             link = link_to(previous, at.LINK_RETRY_OF)
             span.add_link(link.context, link.attributes)
             write(span, said_of(previous, at.LINK_RETRY_OF, run.span_context.trace_id))
-        return OpenCall(record.step, span, set_span_in_context(span, run.context), record.at_ns, previous)
+        context = set_span_in_context(span, run.context)
+        # Those of earlier segments count, too.
+        return OpenCall(record.step, span, context, record.at_ns, previous, attempts=record.attempt - 1)
 
     def _open_attempt(self, run: OpenRun, call: OpenCall, record: StepStarted) -> Span:
         attributes = _constants(run, record).copy()
@@ -199,8 +201,16 @@ class StepSpans:
         span.end(record.at_ns)
 
     def _close_attempt(self, run: OpenRun, attempt: OpenAttempt, record: StepEnded) -> None:
+        try:
+            self._write_end(run, attempt, record)
+        finally:  # whatever a value of the user's did: an open span would be lost
+            _finish(attempt.span, run, record.at_ns)
+
+    def _write_end(self, run: OpenRun, attempt: OpenAttempt, record: StepEnded) -> None:
         span = attempt.span
         attributes: Attributes = {at.STEP_OUTCOME: record.outcome}
+        if record.handled_by is not None:
+            attributes[at.STEP_HANDLED_BY] = record.handled_by
         if attempt.call is None:
             emitted = record.emitted
             if emitted:
@@ -223,7 +233,6 @@ class StepSpans:
             set_completed(span)
         else:
             self._write_failure(span, attempt, record)
-        _finish(span, run, record.at_ns)
 
     def _write_failure(self, span: Span, attempt: OpenAttempt, record: StepEnded) -> None:
         error = record.error
@@ -232,8 +241,15 @@ class StepSpans:
         set_status(span, record.outcome, error, self._settings.content)
 
     def _close_call(self, run: OpenRun, call: OpenCall, record: StepEnded) -> None:
-        span = call.span
+        try:
+            self._write_end_of_call(run, call, record)
+        finally:
+            _finish(call.span, run, record.at_ns)
+
+    def _write_end_of_call(self, run: OpenRun, call: OpenCall, record: StepEnded) -> None:
         attributes: Attributes = {at.STEP_OUTCOME: record.outcome, at.STEP_ATTEMPTS: call.attempts}
+        if record.handled_by is not None:
+            attributes[at.STEP_HANDLED_BY] = record.handled_by
         if call.emitted:
             attributes[at.EMITTED] = tuple(call.emitted)
         if call.emitted_count > SHOWN_EMITTED:
@@ -241,13 +257,10 @@ class StepSpans:
         self._write_result(run, attributes, record)
         if call.stream is not None:
             attributes.update(call.stream.attributes(call.started_ns))
-        write(span, attributes)
-        set_status(span, record.outcome, record.error, self._settings.content)
-        _finish(span, run, record.at_ns)
+        write(call.span, attributes)
+        set_status(call.span, record.outcome, record.error, self._settings.content)
 
     def _write_result(self, run: OpenRun, attributes: Attributes, record: StepEnded) -> None:
-        if record.handled_by is not None:
-            attributes[at.STEP_HANDLED_BY] = record.handled_by
         emitted = record.emitted
         if emitted and self._shows_values:
             shown: Event | list[Event] = emitted[0].event if len(emitted) == 1 else [sent.event for sent in emitted]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -40,6 +41,8 @@ class TraceRef:
         return next(iter(self.urls.values()), None)
 
 
+logger = logging.getLogger("workflows.otel")
+
 PageUrls = Callable[[str], Mapping[str, str]]
 
 _runs: OrderedDict[str, SpanContext] = OrderedDict()
@@ -77,13 +80,16 @@ def remember(run_id: str, context: SpanContext) -> None:
 
 
 def note_trace(run_id: str, error: BaseException) -> None:
-    """Say on an exception which run it ended, and where its trace is."""
+    """Say on an exception which run it ended, and where its trace is; some take no notes (a frozen dataclass, say)."""
     ref = trace_of(run_id)
     if ref is None:
         return
-    ours: list[str] = [note for note in getattr(error, "__notes__", ()) if note.startswith(NOTE)]
-    if len(ours) < MOST_NOTES and not any(ref.trace_id in note for note in ours):
-        error.add_note(f"{NOTE}{run_id}, trace {ref.trace_id}" + (f": {ref.url}" if ref.url else ""))
+    try:
+        ours: list[str] = [note for note in getattr(error, "__notes__", ()) if note.startswith(NOTE)]
+        if len(ours) < MOST_NOTES and not any(ref.trace_id in note for note in ours):
+            error.add_note(f"{NOTE}{run_id}, trace {ref.trace_id}" + (f": {ref.url}" if ref.url else ""))
+    except Exception:  # the guard around the user's class
+        logger.debug("an error of type %s takes no notes", type(error).__name__, exc_info=True)
 
 
 def show_pages(pages: PageUrls) -> None:

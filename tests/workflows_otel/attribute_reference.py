@@ -31,6 +31,7 @@ from workflows import Context, Workflow, catch_error, step
 from workflows.events import Event, StartEvent, StepFailedEvent, StopEvent
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.content import ContentPolicy
+from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.testing import VirtualClockLoop
 from workflows_otel import llm_call, retriever, tool
 from workflows_otel.instrumenting import instrumented
@@ -158,6 +159,9 @@ class Showcase(Workflow):
             call.input({"q": "x"}).output("y")
         with retriever(name="notes") as call:
             call.input("x").output([{"text": "y", "score": 0.5}])
+        for streaming in (tool(name="search"), retriever(name="notes")):
+            with streaming as call:
+                call.chunk("y")
         for failing in (llm_call(model="m-1"), tool(name="search"), retriever(name="notes")):
             with contextlib.suppress(ValueError), failing as call:
                 call.input("x" * 100_000).output("y" * 100_000)
@@ -184,12 +188,35 @@ class Handled(Workflow):
         return StopEvent()
 
 
+class AsksInTries(Workflow):
+    """A step with a retry policy streams, and waits."""
+
+    @step(retry_policy=retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(3)))
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        ctx.write_event_to_stream(Part(n=1))
+        answer = await ctx.wait_for_event(Answer, timeout=None)
+        return StopEvent(result=answer.text)
+
+
+class GivesUp(Workflow):
+    """What fails for good, in a step with a retry policy, is taken by a step for that."""
+
+    @step(retry_policy=retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(2)))
+    async def fail(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        raise ConnectionError("no route")
+
+    @catch_error
+    async def recover(self, ev: StepFailedEvent) -> StopEvent:
+        return StopEvent()
+
+
 async def _happen() -> None:
     """Runs that between them do everything that a span can tell of."""
     with workflows_otel.context(session_id="s", user_id="u", tags=["t"], metadata={"plan": "pro"}):
         await Showcase(timeout=60).run()
         await FanOut().run(n=40)
         await Handled().run()
+        await GivesUp().run()
         await Flaky(failures=1).run()
         await Streaming().run(n=2)
         for failing in (Failing().run(error=ValueError("broken")), Slow(timeout=1).run(), AskPerson().run(patience=1)):
@@ -205,7 +232,7 @@ async def _happen() -> None:
 async def _suspended(tracer: trace.Tracer) -> None:
     """Runs that are suspended in a wait or a backoff and go on, each segment in a trace of its own."""
     with workflows_otel.context(session_id="s", user_id="u"):
-        for workflow in (AskPerson(timeout=None), Form(timeout=None), Flaky(failures=1)):
+        for workflow in (AskPerson(timeout=None), AsksInTries(timeout=None), Form(timeout=None), Flaky(failures=1)):
             with tracer.start_as_current_span("asks"):
                 handler = workflow.run(patience=None)
             await asyncio.sleep(1)

@@ -59,6 +59,7 @@ class OtlpSink:
     Attributes:
         retry_after: Seconds that a refusal asks for.
         location: Where a redirect leads.
+        rejects: How many spans of each request are refused.
         raw: Everything that came, uncompressed, for searching secrets.
     """
 
@@ -69,6 +70,7 @@ class OtlpSink:
     hold: threading.Event = field(default_factory=threading.Event)
     retry_after: int | None = None
     location: str | None = None
+    rejects: int = 0
     raw: bytes = b""
 
     def __post_init__(self) -> None:
@@ -84,6 +86,14 @@ class OtlpSink:
             self.raw += plain
             self.spans += _spans(ExportTraceServiceRequest.FromString(plain))
         return status
+
+    def answer(self) -> ExportTraceServiceResponse:
+        """What a request that is taken is answered."""
+        answer = ExportTraceServiceResponse()
+        if self.rejects:
+            answer.partial_success.rejected_spans = self.rejects
+            answer.partial_success.error_message = "over the quota"
+        return answer
 
     def names(self) -> list[str]:
         """The spans' names, in the order in which they came."""
@@ -106,12 +116,14 @@ def http_sink() -> Generator[OtlpSink]:
             status = sink.take(self.path, {k.lower(): v for k, v in self.headers.items()}, body)
             self.send_response(status)
             self.send_header("content-type", "application/x-protobuf")
-            self.send_header("content-length", "0")
+            answer = sink.answer().SerializeToString() if status == 200 else b""
+            self.send_header("content-length", str(len(answer)))
             if status != 200 and sink.retry_after is not None:
                 self.send_header("retry-after", str(sink.retry_after))
             if status != 200 and sink.location is not None:
                 self.send_header("location", sink.location)
             self.end_headers()
+            self.wfile.write(answer)
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -139,7 +151,7 @@ def grpc_sink() -> Generator[OtlpSink]:
         def Export(self, request: ExportTraceServiceRequest, context: Any) -> Any:  # noqa: N802  # gRPC's name
             headers = {str(k): str(v) for k, v in context.invocation_metadata()}
             sink.take("grpc", headers, request.SerializeToString())
-            return ExportTraceServiceResponse()
+            return sink.answer()
 
     server = grpc.server(ThreadPoolExecutor(max_workers=2))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Servicer(), server)

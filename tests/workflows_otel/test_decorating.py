@@ -7,7 +7,7 @@ import gc
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -15,9 +15,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
 import workflows_otel
-from tests.workflows_otel.span_log import SpanLog
+from tests.workflows_otel.span_log import SpanLog, about
 from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
+from workflows.instrumentation.redaction import Redact
 from workflows_otel import TelemetrySetupError, current_call, llm_call, retriever, tool
 
 
@@ -210,6 +211,31 @@ def test_arguments_are_shown_under_their_names(spans: SpanLog) -> None:
 def test_what_has_no_signature_can_be_drawn(spans: SpanLog) -> None:
     assert (tool(min)(2, 1), tool(partial(int, base=2))("101")) == (1, 5)
     assert [span.name for span in spans.finished] == ["execute_tool min", "execute_tool int"]
+
+
+Pin = Annotated[str, Redact()]
+
+
+@pytest.mark.parametrize("decorate", [tool, llm_call, retriever])
+def test_an_argument_that_is_marked_and_a_result_are_hidden(decorate: Any, spans: SpanLog) -> None:
+    @decorate
+    def login(pin: Pin | None, user: str) -> list[Pin]:
+        return [f"token of {pin}"]
+
+    assert login("LEAK", user="ann") == ["token of LEAK"]
+    (span,) = spans.finished
+    assert "LEAK" not in str(dict(span.attributes or {}))
+    assert about(span)["input.value"] == '{"pin":"**********","user":"ann"}'
+    assert about(span)["output.value"] == "**********"
+
+
+def test_a_stream_whose_items_are_marked_is_hidden(spans: SpanLog) -> None:
+    @llm_call
+    def tokens() -> Iterator[Pin]:
+        yield "LEAK"
+
+    assert list(tokens()) == ["LEAK"]
+    assert "LEAK" not in str(about(spans.named("chat")))
 
 
 def test_a_name_instead_of_a_function_is_refused_with_the_fix() -> None:

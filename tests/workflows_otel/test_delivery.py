@@ -150,6 +150,34 @@ async def test_a_refused_export_counts_as_failed(telemetry: Setup, sink: OtlpSin
     assert telemetry.flush().failed == 3
 
 
+async def test_spans_that_a_back_end_refuses_in_a_request_count_as_failed(
+    telemetry: Setup, sink: OtlpSink, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink.rejects = 2
+    await Echo().run()
+    result = telemetry.flush()
+    assert (result.sent, result.failed, result.ok) == (1, 2, False)
+    assert "refused 2 spans in it: over the quota" in caplog.text
+
+
+async def test_spans_that_are_refused_over_grpc_count_as_failed(grpc_back_end: OtlpSink) -> None:
+    grpc_back_end.rejects = 2
+    telemetry = workflows_otel.setup(workflows_otel.otlp(grpc_back_end.endpoint, protocol="grpc"))
+    await Echo().run()
+    result = telemetry.flush()
+    telemetry.shutdown()
+    assert (result.sent, result.failed) == (1, 2)
+
+
+async def test_a_refused_span_that_is_sent_at_once_counts_as_failed(sink: OtlpSink) -> None:
+    sink.rejects = 1
+    telemetry = workflows_otel.setup(workflows_otel.otlp(sink.endpoint), debug=True)
+    await Echo().run()
+    result = telemetry.flush()
+    telemetry.shutdown()
+    assert (result.sent, result.failed) == (0, 3)
+
+
 async def test_a_dead_endpoint_does_not_hurt_a_run(caplog: pytest.LogCaptureFixture) -> None:
     telemetry = workflows_otel.setup(workflows_otel.otlp("http://127.0.0.1:1", timeout=0.2))
     assert await Echo().run(text="hello") == "hello"

@@ -82,3 +82,23 @@ async def test_the_stream_of_a_real_client_is_drawn_up_to_its_end_and_stays_what
     (span,) = log.finished
     assert said
     assert dict(span.attributes or {})["output.value"] == said
+
+
+async def test_the_stream_helper_of_a_real_client_is_drawn_up_to_its_end(llm: str) -> None:
+    log = SpanLog()
+    workflows_otel.instrument(log.provider, content="full")
+    async with AsyncOpenAI(base_url=llm, api_key="none", max_retries=0) as client:
+
+        @workflows_otel.llm_call(model=MODEL)
+        def ask(question: str) -> Any:
+            messages: Any = [{"role": "user", "content": question}]
+            return client.chat.completions.stream(model=MODEL, messages=messages)
+
+        async with ask("Tell a joke.") as stream:
+            assert log.finished == ()
+            answer = await stream.get_final_completion()
+    workflows_otel.uninstrument(log.provider)
+    (span,) = log.finished
+    about = dict(span.attributes or {})
+    assert about["output.value"] == answer.choices[0].message.content
+    assert "gen_ai.response.time_to_first_chunk" in about

@@ -183,6 +183,22 @@ async def test_langfuse_samples_as_its_variable_says(sink: OtlpSink, monkeypatch
     assert sink.spans == []
 
 
+async def test_the_rate_of_langfuse_is_for_langfuse_alone(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGFUSE_SAMPLE_RATE", "0.5")
+    with http_sink() as other:
+        telemetry = workflows_otel.setup([langfuse(**KEYS, base_url=sink.endpoint), otlp(other.endpoint)])
+        for _ in range(40):
+            await Echo().run()
+        counted = telemetry.shutdown()
+    assert counted.sent == len(sink.spans) + len(other.spans)
+    there, all_of_them = ({span.trace_id for span in one.spans} for one in (sink, other))
+    assert len(all_of_them) == 40
+    assert 5 < len(there) < 35
+    assert {f"{trace_id}: 2 spans" for trace_id in there} == {
+        f"{trace_id}: {sum(span.trace_id == trace_id for span in sink.spans)} spans" for trace_id in there
+    }
+
+
 async def test_langfuse_can_be_switched_off(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANGFUSE_TRACING_ENABLED", "false")
     await one_run(langfuse(base_url=sink.endpoint))
@@ -281,3 +297,25 @@ async def test_langfuse_at_the_environments_place_gets_its_keys(
     await one_run(langfuse(base_url=f"{sink.endpoint}/"))
     basic = base64.b64encode(b"pk-lf-9:sk-lf-9").decode()
     assert {request.headers["authorization"] for request in sink.requests} == {f"Basic {basic}"}
+
+
+KEY_IN_URL = "http://ann:hunter2@127.0.0.1:4318/?key=hunter3"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: otlp(KEY_IN_URL, headers={"x-key": "hunter4"}),
+        lambda: jaeger(KEY_IN_URL),
+        lambda: phoenix(endpoint=KEY_IN_URL, api_key="hunter4"),
+        lambda: langfuse(**KEYS, base_url="http://ann:hunter2@127.0.0.1:3000"),
+    ],
+    ids=["otlp", "jaeger", "phoenix", "langfuse"],
+)
+def test_a_preset_shows_no_key(make: Callable[[], Preset]) -> None:
+    preset = make()
+    assert not any(key in repr(preset) + preset.where for key in ("hunter", "sk-lf-2"))
+
+
+def test_an_endpoint_with_a_query_keeps_it_behind_the_path() -> None:
+    assert otlp("http://collector:4318/?key=k1").url == "http://collector:4318/v1/traces?key=k1"

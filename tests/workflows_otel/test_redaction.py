@@ -131,7 +131,64 @@ def test_a_callback_that_raises_shows_nothing_of_the_value() -> None:
     def redact(path: str, value: Any) -> Any:
         raise RuntimeError("no")
 
-    assert dict(exported(redact=redact, text="hello").attributes or {}) == {"text": "<redaction failed>"}
+    span = exported(redact=redact, text="hello")
+    assert (span.name, dict(span.attributes or {})) == ("<redaction failed>", {"text": "<redaction failed>"})
+
+
+class TellsOfAcme(Workflow):
+    """Names a customer in everything that a span has, on a span of another library and on one of ours."""
+
+    @step
+    async def ask(self, ev: StartEvent) -> StopEvent:
+        with trace.get_tracer("some.client").start_as_current_span("GET /acme") as span:
+            for one in (span, trace.get_current_span()):
+                one.add_event("acme was late", {"who": "acme"})
+                one.add_link(SpanContext(1, 1, False, TraceFlags(1)), {"who": "acme"})
+                one.set_status(Status(StatusCode.ERROR, "no acme"))
+        step_span = trace.get_current_span()
+        step_span.update_name("ask acme")
+        step_span.add_event("acme again")
+        step_span.set_status(Status(StatusCode.ERROR, "acme is down"))
+        return StopEvent()
+
+
+@pytest.mark.usefixtures("no_provider")
+async def test_the_callback_is_asked_about_every_text_that_others_write(sink: OtlpSink) -> None:
+    telemetry = workflows_otel.setup(otlp(sink.endpoint), redact=hiding("acme"))
+    await TellsOfAcme().run()
+    telemetry.shutdown()
+    assert b"acme" not in sink.raw
+    assert sink.named("GET /-").description == "no -"
+    assert sink.named("ask -").description == "- is down"
+
+
+def test_the_callback_is_told_which_text_of_a_span_it_is() -> None:
+    inner, asked = InMemorySpanExporter(), dict[str, Any]()
+    provider = TracerProvider(shutdown_on_exit=False)
+    exporter = workflows_otel.redacting(inner, redact=lambda path, value: asked.setdefault(path, value))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    span = provider.get_tracer("some.client").start_span("call")
+    span.add_event("late")
+    span.set_status(Status(StatusCode.ERROR, "lost"))
+    span.end()
+    assert asked == {"span.name": "call", "span.status": "lost", "event.name": "late"}
+
+
+class Fails(Workflow):
+    @step
+    async def fail(self, ev: StartEvent) -> StopEvent:
+        raise ValueError("acme")
+
+
+@pytest.mark.usefixtures("no_provider")
+async def test_the_callback_is_asked_once_about_what_we_write(sink: OtlpSink) -> None:
+    telemetry = workflows_otel.setup(
+        otlp(sink.endpoint), redact=lambda path, value: f"<{value}>" if isinstance(value, str) else value
+    )
+    with pytest.raises(ValueError, match="acme"):
+        await Fails().run()
+    telemetry.shutdown()
+    assert sink.named("run_step fail").description == "ValueError: <acme>"
 
 
 def test_a_span_that_cannot_be_copied_loses_its_content() -> None:

@@ -87,6 +87,14 @@ async def test_an_attempt_after_a_suspension_is_linked_to_the_one_before(
     assert ("retry_of", "attempt fetch") in spans.links(spans.all_named("run_step fetch")[-1])
 
 
+async def test_attempts_before_a_suspension_count(clock: VirtualClockLoop, spans: SpanLog) -> None:
+    workflow = Tries(timeout=None)
+    handler = workflow.run()
+    await asyncio.sleep(1)  # in the backoff after the first attempt
+    await workflow.run(ctx=Context.from_dict(workflow, await handler.suspend()))
+    assert [about(span)["workflow.step.attempts"] for span in spans.all_named("run_step fetch")] == [1, 3]
+
+
 async def test_no_span_is_open_while_a_run_is_suspended(clock: VirtualClockLoop, spans: SpanLog) -> None:
     await suspended()
     assert [span.name for span in spans.finished] == ["run_step ask", "invoke_workflow AskPerson"]

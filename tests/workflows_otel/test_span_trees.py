@@ -159,7 +159,7 @@ async def test_a_wait_is_a_span_of_its_own(clock: VirtualClockLoop, spans: SpanL
     await handler
     (ask,) = spans.trees()[0]["children"]
     assert ask["events"] == [
-        ("workflow.wait.started", {"workflow.wait.id": "ask.0", "workflow.wait.event_type": "Answer"})
+        ("workflow.wait.started", {"workflow.wait.id": "ask.Answer.0", "workflow.wait.event_type": "Answer"})
     ]
     assert ask["children"] == [
         {
@@ -167,7 +167,7 @@ async def test_a_wait_is_a_span_of_its_own(clock: VirtualClockLoop, spans: SpanL
             "status": "OK",
             "attributes": {
                 "workflow.step.name": "ask",
-                "workflow.wait.id": "ask.0",
+                "workflow.wait.id": "ask.Answer.0",
                 "workflow.wait.event_type": "Answer",
                 "workflow.wait.outcome": "resolved",
                 "workflow.wait.duration_s": 5.0,

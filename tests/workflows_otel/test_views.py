@@ -14,8 +14,9 @@ from tests.workflows_otel.flows import Answer, AskPerson, Echo, Failing, FanOut,
 from tests.workflows_otel.otlp_sink import OtlpSink
 from tests.workflows_otel.views import SAFE_INTEGER, JaegerSpan, LangfuseRow, jaeger_view, langfuse_view
 from workflows import Context, Workflow, step
+from workflows.decorators import catch_error
 from workflows.errors import WorkflowCancelledByUser, WorkflowTimeoutError
-from workflows.events import StartEvent, StopEvent
+from workflows.events import StartEvent, StepFailedEvent, StopEvent
 from workflows.testing import VirtualClockLoop
 from workflows_otel import jaeger, langfuse, llm_call, tool
 
@@ -227,6 +228,21 @@ async def test_langfuse_shows_a_retried_run_green_with_a_warning(clock: VirtualC
         ("invoke_workflow Flaky", "DEFAULT", None),
     ]
     assert rows[0].metadata["retry_delay_s"] == 30.0
+
+
+async def test_langfuse_shows_a_handled_failure_as_warnings_alone(clock: VirtualClockLoop, sink: OtlpSink) -> None:
+    class Handled(Flaky):
+        @catch_error
+        async def recover(self, ev: StepFailedEvent) -> StopEvent:
+            return StopEvent(result="recovered")
+
+    rows = await in_langfuse(sink, Handled(failures=3))
+    assert {(row.name, row.level) for row in rows} == {
+        ("attempt fetch", "WARNING"),
+        ("run_step fetch", "WARNING"),
+        ("run_step recover", "DEFAULT"),
+        ("invoke_workflow Handled", "DEFAULT"),
+    }
 
 
 async def test_langfuse_finds_causes_and_streams_in_metadata(clock: VirtualClockLoop, sink: OtlpSink) -> None:

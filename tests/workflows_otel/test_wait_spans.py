@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
-from tests.workflows_otel.flows import Answer, AskPerson, Form, Question
+from tests.workflows_otel.flows import Answer, AskPerson, Form, Question, Work
 from tests.workflows_otel.span_log import SpanLog, about
 from workflows import Context, Workflow, step
 from workflows.errors import WorkflowCancelledByUser
@@ -60,6 +60,42 @@ async def test_a_wait_of_the_run_names_the_question_as_the_step_that_gave_it(
     await _answered(Form(timeout=None))
     question = about(spans.named("wait Answer"))["workflow.wait.question.id"]
     assert about(spans.named("run_step ask"))["workflow.emitted"] == (f"Question:{question}",)
+
+
+class Panel(Workflow):
+    """Each of three calls returns a question."""
+
+    @step
+    async def split(self, ctx: Context, ev: StartEvent) -> Work | None:
+        for n in range(3):
+            ctx.send_event(Work(n=n))
+
+    @step(num_workers=3)
+    async def ask(self, ev: Work) -> Question:
+        return Question(text=str(ev.n))
+
+    @step
+    async def answered(self, ctx: Context, ev: Answer) -> StopEvent | None:
+        found = ctx.collect_events(ev, [Answer] * 3)
+        return StopEvent(result=[answer.text for answer in found]) if found else None
+
+
+async def test_each_question_of_a_run_has_a_wait_and_its_own_answer(clock: VirtualClockLoop, spans: SpanLog) -> None:
+    workflow = Panel(timeout=None)
+    handler = workflow.run()
+    for text in ("first", "second", "third"):
+        await asyncio.sleep(1)
+        snapshot: dict[str, Any] = json.loads(json.dumps(await handler.suspend()))
+        handler = workflow.run(ctx=Context.from_dict(workflow, snapshot))
+        # The one that was asked last is answered first.
+        handler.ctx.send_event(Answer(text=text), wait_id=snapshot["telemetry"]["waits"][-1]["id"])
+    assert await handler == ["first", "second", "third"]
+    waits = [about(span) | {"length": _length(span)} for span in spans.all_named("wait Answer")]
+    asked = [about(span)["workflow.emitted"] for span in spans.all_named("run_step ask")]
+    assert [(f"Question:{wait['workflow.wait.question.id']}",) for wait in waits] == asked[::-1]
+    assert [(wait["workflow.wait.outcome"], wait["length"]) for wait in waits] == [
+        ("resolved", pytest.approx(n)) for n in (1.0, 2.0, 3.0)
+    ]
 
 
 def _length(wait: ReadableSpan) -> float:

@@ -79,6 +79,8 @@ class ContentPolicy:
         blob: In mode `full`, called with the whole of a payload that is longer than `max_chars` (redacted, at most
             16 million characters) and its mime type; it keeps that elsewhere, and returns a URI, or None. It is called
             where the payload is captured, so it must not block.
+        max_attribute_chars: What the back end, or the way to it, keeps of one text or JSON, in characters; nothing is
+            captured that would be cut there, where JSON would be cut in the middle. None: no limit but our own.
     """
 
     mode: Mode = "types"
@@ -87,6 +89,7 @@ class ContentPolicy:
     hide_inputs: bool = False
     hide_outputs: bool = False
     blob: Callable[[str, str], str | None] | None = None
+    max_attribute_chars: int | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
@@ -119,6 +122,12 @@ class ContentPolicy:
             hide_inputs=_is_true(_HIDE_INPUTS),
             hide_outputs=_is_true(_HIDE_OUTPUTS),
         )
+
+    def within(self, max_chars: int | None) -> int | None:
+        """The lower of two limits: that of an attribute, and another one; None where neither is set."""
+        if self.max_attribute_chars is None or max_chars is None:
+            return self.max_attribute_chars or max_chars
+        return min(max_chars, self.max_attribute_chars)
 
     def for_inputs(self) -> ContentPolicy:
         """The policy for what goes into a run, a step or a call."""
@@ -197,7 +206,11 @@ def capture_value(value: object, policy: ContentPolicy) -> Captured | None:
         return None
     shape = _shape(value)
     text = _as_json(shape)
-    return Captured(shape, text, JSON_MIME, len(text), truncated=False, complete=False)
+    longest = policy.max_attribute_chars
+    if longest is None or len(text) <= longest:
+        return Captured(shape, text, JSON_MIME, len(text), truncated=False, complete=False)
+    cut = Encoder(longest, None).encode(shape)
+    return Captured(cut, _as_json(cut), JSON_MIME, len(text), truncated=True, complete=False)
 
 
 def capture_fields(fields: Mapping[str, Any], policy: ContentPolicy) -> dict[str, str | int | float]:
@@ -219,7 +232,7 @@ def cut_values() -> int:
 
 def to_jsonable(value: object, policy: ContentPolicy) -> Captured:
     """Any value, redacted and cut to `policy.max_chars`, whatever `policy.mode` is."""
-    encoder = Encoder(policy.max_chars, policy.redact)
+    encoder = Encoder(policy.within(policy.max_chars) or policy.max_chars, policy.redact)
     uri: str | None = None
     try:
         plain = encoder.encode(value)
@@ -276,10 +289,12 @@ def redact_text(text: str, policy: ContentPolicy | None = None, *, path: str = "
         text: What to show.
         policy: Whose callback is asked; none without a policy.
         path: What the callback is told the text is.
-        max_chars: Longest result, in characters; unlimited by default.
+        max_chars: Longest result, in characters; unlimited by default, but for what `policy` says of attributes.
     """
-    if policy is not None and policy.redact is not None:
-        text = _asked(policy.redact, path, text)
+    if policy is not None:
+        max_chars = policy.within(max_chars)
+        if policy.redact is not None:
+            text = _asked(policy.redact, path, text)
     if max_chars is None or len(text) <= max_chars:
         clean = printable(mask_secrets(text))
         if max_chars is None or len(clean) <= max_chars:
@@ -305,14 +320,37 @@ def describe_exception(error: BaseException, policy: ContentPolicy, stack_chars:
     The stack keeps its innermost 40 frames, and 2,048 characters of each message in it. Where it is longer than
     `stack_chars` its middle is left out: the first lines say where it came from and the last ones what happened.
     """
-    described = traceback.TracebackException(type(error), error, error.__traceback__, limit=-STACK_FRAMES, compact=True)
-    message = str(described)
-    _shorten_messages(described)
+    try:
+        message, parts = _described(error)
+    except Exception:  # noqa: BLE001  # the guard around the user's class, which even `traceback` cannot read
+        message, parts = _plainly_described(error)
     return ExceptionText(
         type=exception_type(error),
         message=redact_text(message, policy, path="exception.message", max_chars=MESSAGE_CHARS),
-        stacktrace=_stack(list(described.format()), policy, stack_chars),
+        stacktrace=_stack(parts, policy, policy.within(stack_chars) or stack_chars),
     )
+
+
+def _described(error: BaseException) -> tuple[str, list[str]]:
+    """An exception's message, and the parts of its stack; raises where what `traceback` asks it raises."""
+    described = traceback.TracebackException(type(error), error, error.__traceback__, limit=-STACK_FRAMES, compact=True)
+    message = str(described)
+    _shorten_messages(described)
+    return message, list(described.format())
+
+
+def _plainly_described(error: BaseException) -> tuple[str, list[str]]:
+    """The same without its notes and causes, and without a look at anything else that its class could define."""
+    frames = traceback.format_tb(BaseException.__getattribute__(error, "__traceback__"), -STACK_FRAMES)
+    message = _text_of(error)
+    return message, ["Traceback (most recent call last):\n", *frames, f"{exception_type(error)}: {message}\n"]
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # the guard around the user's class
+        return "<exception str() failed>"  # as `traceback` says
 
 
 def _shorten_messages(described: traceback.TracebackException) -> None:
@@ -361,8 +399,11 @@ def _without_end(part: str, max_chars: int, kept: str) -> str:
 
 def exception_message(error: BaseException, policy: ContentPolicy) -> str:
     """An exception's message alone, with secrets masked; never raises."""
-    described = traceback.TracebackException(type(error), error, None, compact=True)
-    return redact_text(str(described), policy, path="exception.message", max_chars=MESSAGE_CHARS)
+    try:
+        message = str(traceback.TracebackException(type(error), error, None, compact=True))
+    except Exception:  # noqa: BLE001  # the guard around the user's class
+        message = _text_of(error)
+    return redact_text(message, policy, path="exception.message", max_chars=MESSAGE_CHARS)
 
 
 def exception_type(error: BaseException) -> str:

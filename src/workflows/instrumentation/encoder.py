@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from json.encoder import encode_basestring  # what `ensure_ascii=False` uses: the length of its result is a text's cost
 from pathlib import PurePath
 from types import MappingProxyType
@@ -25,7 +25,8 @@ from uuid import UUID
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
 from workflows.events import StopEvent
-from workflows.instrumentation.redaction import MASK, REDACTION_FAILED, Redact, is_secret_key, mask_secrets
+from workflows.instrumentation.marks import HIDDEN, Hidden, marked_fields
+from workflows.instrumentation.redaction import MASK, REDACTION_FAILED, is_secret_key, mask_secrets
 
 __all__ = ["Encoder", "fields_of", "kind_of", "omitted_text", "printable"]
 
@@ -101,6 +102,8 @@ class Encoder:
         return self._left - cost < ITEM_COST or self._values <= 0
 
     def _ask(self, redact: RedactCallback, path: str, value: object) -> object:
+        if value is HIDDEN:
+            return value
         try:
             answer = redact(path, value)
         except Exception:  # the guard around the user's callback: it fails closed
@@ -236,14 +239,6 @@ def _named(key: str) -> tuple[str, int, bool]:
     return shown, cost + 2, is_secret_key(shown)
 
 
-class _Hidden:
-    pass
-
-
-HIDDEN: Any = _Hidden()
-"""Stands for a field that is marked `Redact()`, or left out of dumps: its value is never looked at."""
-
-
 def fields_of(model: BaseModel) -> dict[str, Any]:
     """Declared, then dynamic fields of a model (a stop event's `result` too); `HIDDEN` where marked, never computed."""
     values = model.__dict__
@@ -259,10 +254,8 @@ def fields_of(model: BaseModel) -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def _declared(model: type[BaseModel]) -> tuple[tuple[str, bool], ...]:
-    return tuple(
-        (name, field.exclude is True or any(isinstance(mark, Redact) or mark is Redact for mark in field.metadata))
-        for name, field in model.model_fields.items()
-    )
+    marked = marked_fields(model)
+    return tuple((name, name in marked) for name in model.model_fields)
 
 
 def _named_parts(value: Any) -> tuple[Iterable[tuple[Any, Any]], int] | None:
@@ -273,26 +266,19 @@ def _named_parts(value: Any) -> tuple[Iterable[tuple[Any, Any]], int] | None:
     if _is_named_tuple(value):
         named = cast("tuple[Any, ...]", value)
         names = cast("Iterable[str]", type(value)._fields)  # pyright: ignore[reportUnknownMemberType]  # what makes it named
-        return zip(names, named, strict=False), len(named)
+        marked = marked_fields(type(cast(object, value)))
+        items = zip(names, named, strict=False)
+        return ((name, HIDDEN if name in marked else item) for name, item in items), len(named)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return ((field.name, _field_value(value, field)) for field in fields), len(fields)
+        names, marked = [field.name for field in dataclasses.fields(value)], marked_fields(type(value))
+        # `object.__getattribute__`: a class's own `__getattr__` is the user's code.
+        read = partial(object.__getattribute__, value)
+        return ((name, HIDDEN if name in marked else read(name)) for name in names), len(names)
     return None
 
 
 def _is_named_tuple(value: object) -> bool:
     return isinstance(value, tuple) and hasattr(type(cast(object, value)), "_fields")
-
-
-def _field_value(value: Any, field: dataclasses.Field[Any]) -> Any:
-    # `object.__getattribute__`: a class's own `__getattr__` is the user's code.
-    return HIDDEN if _is_marked(field.type) else object.__getattribute__(value, field.name)
-
-
-def _is_marked(annotation: object) -> bool:
-    if isinstance(annotation, str):  # `from __future__ import annotations`
-        return "Redact" in annotation
-    return any(isinstance(mark, Redact) or mark is Redact for mark in getattr(annotation, "__metadata__", ()))
 
 
 def kind_of(value: object) -> str:
@@ -321,7 +307,7 @@ _SIMPLE_KINDS: dict[type[Any], str] = {
     bool: "<bool>",
     int: "<int>",
     float: "<float>",
-    _Hidden: MASK,
+    Hidden: MASK,
 }
 
 

@@ -125,7 +125,8 @@ def processor_of(tracer: object) -> object:
     """
     while (real := getattr(tracer, "_tracer", None)) is not None and not hasattr(tracer, "span_processor"):
         tracer = real
-    return getattr(tracer, "span_processor", None)
+    processor = getattr(tracer, "span_processor", None)
+    return getattr(processor, "guarded", processor)  # on a tracer of ours it stands before the one that all share
 
 
 def draws_in_mlflow(handler: SpanHandler) -> bool:

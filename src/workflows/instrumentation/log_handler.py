@@ -55,7 +55,7 @@ def describe(record: Record) -> str | None:  # noqa: C901  # one flat table
         case RunStarted():
             return f"run of {record.workflow} started"
         case RunEnded():
-            why = f": {type(record.error).__name__}" if record.error else ""
+            why = f": {type(record.error).__name__}" if record.error is not None else ""
             return f"run {record.outcome}{why} ({record.counts.steps} steps, {record.counts.retries} retries)"
         case EventSent() if record.queued_for:
             sender = record.envelope.sender_step or "outside"
@@ -79,7 +79,7 @@ def describe(record: Record) -> str | None:  # noqa: C901  # one flat table
 
 
 def _ended(record: StepEnded) -> str:
-    error = f": {type(record.error).__name__}" if record.error else ""
+    error = f": {type(record.error).__name__}" if record.error is not None else ""
     emitted = ", ".join(type(e.event).__name__ for e in record.emitted)
     return f"{error} with {emitted}" if emitted else error
 

@@ -254,8 +254,8 @@ class RetryScheduled(Record):
 class WaitRecord(Record):
     """Base of what is told about one wait.
 
-    A wait of kind "run" has no `exec_id`, the idle run itself waits; its `question` says which step asked, and what (an
-    event that was only streamed has no id).
+    A wait of kind "run" has no `exec_id`, the idle run itself waits, once for each open question; its `question` says
+    which step asked, and what (an event that was only streamed has no id).
     """
 
     wait_id: str
@@ -297,7 +297,7 @@ class WaitTimedOut(WaitRecord):
 
 @record
 class WaitCancelled(WaitRecord):
-    """The run ended while the wait was open."""
+    """The run ended while the wait was open, or the step that asked gave it up or asked something else instead."""
 
 
 @record

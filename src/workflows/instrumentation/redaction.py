@@ -27,9 +27,11 @@ _PARTS_OF_NAMES = ("pass", "pwd", "secret", "authorization", "cookie", "credenti
 
 @dataclass(frozen=True, slots=True)
 class Redact:
-    """Marks a field whose value never leaves the process: `password: Annotated[str, Redact()]`.
+    """Marks what never leaves the process: `password: Annotated[str, Redact()]`.
 
-    It is read on the fields of pydantic models (events included) and of dataclasses, not inside their type arguments.
+    It is read on the fields of pydantic models (events included), dataclasses and named tuples, and on the arguments
+    and the result of a function that is decorated by `@tool`, `@llm_call` or `@retriever`. Wherever in a type it stands
+    (`Annotated[str, Redact()] | None`, `list[Annotated[...]]`, an alias, a typed dict), the whole value is masked.
     """
 
 
@@ -209,6 +211,9 @@ class _NamedValues:
     BARE = re.compile(r"(?:(?:Bearer|Basic)\s+)?[^\s\"',;&}\])]+", re.IGNORECASE)
     BEFORE_BRACKET = re.compile(r"[^\s\"',;&}\])(\[{]*(?=[(\[{])")
     NEXT_SIGN = re.compile(r"[\[\]{}()\"']")
+    # In YAML a value may be all lines below that are indented more; within a JSON text their ends have backslashes.
+    BLOCK = re.compile(r"[|>][-+0-9]{0,2}[ \t]*(?:#[^\n\\]*)?((?:\r|\\+r)?(?:\n|\\+n))")
+    INDENT = re.compile(r"[ \t]*(?:-[ \t]+)*")
 
     def masked(self, text: str, lowered: str) -> str:
         if ":" not in text and "=" not in text:
@@ -231,9 +236,14 @@ class _NamedValues:
     def _value(self, text: str, lowered: str, name: int, sign: re.Match[str]) -> tuple[str, int] | None:
         """What is shown instead of the value after `sign`, and where it ends; `name` is where its name is."""
         start, quote = sign.end(), sign[1]
+        if block := self.BLOCK.match(text, start):
+            return quote + MASK + quote, self._end_of_block(text, name, block)
         if quoted := self.QUOTED.match(text, start):
             # `"password=" + word`: that quote is the end of a text, and the lines below are not part of the value.
             limit = _end_of_line(text, start) if not quote and _is_within(text, name, quoted[3]) else len(text)
+            if text.startswith(quoted[3] * 2, quoted.end()):  # of three, as in TOML
+                value_end = _end_of_triple_quoted(text, quoted.end() - 1, quoted[3] * 3, limit)
+                return quoted[0] + MASK + quoted[3], value_end
             value_end, closed = _end_of_quoted(text, quoted.end(), quoted[3], len(quoted[2]), limit)
             if not closed:
                 value_end = _rest_of_line(text, value_end)
@@ -242,6 +252,28 @@ class _NamedValues:
         if value_end is None:
             value_end = self._end_of_bare(text, start)
         return (quote + MASK + quote, value_end) if value_end > start else None
+
+    def _end_of_block(self, text: str, name: int, block: re.Match[str]) -> int:
+        """Where the lines of a YAML block end; without any, the sign that begins it is the value."""
+        newline, closing = (block[1], '"') if "\\" in block[1] else ("\n", "\n")
+        column = self._indent_of_name(text, name, (newline, closing))
+        end, place, is_last = block.start() + 1, block.end(), False
+        while not is_last:
+            line, closed, _ = text[place : _or_end(text, text.find(newline, place))].partition(closing)
+            is_last = bool(closed) or place + len(line) >= len(text)
+            inner = line.strip()
+            if inner and len(line) - len(line.lstrip()) <= column:
+                break
+            end = place + len(line.rstrip()) if inner else end
+            place += len(line) + len(newline)
+        return end
+
+    def _indent_of_name(self, text: str, name: int, before_lines: tuple[str, ...]) -> int:
+        earliest = max(name - LINE_LOOKED_AT, 0)
+        ends = [place + len(sign) for sign in before_lines if (place := text.rfind(sign, earliest, name)) >= 0]
+        line = max(ends, default=earliest)
+        found = self.INDENT.match(text, line)
+        return found.end() - line if found is not None else 0
 
     def _end_of_header(self, text: str, lowered: str, name: int, start: int) -> int | None:
         """Where the value of a header ends; None for other names."""
@@ -288,8 +320,11 @@ def _without_escape(text: str, start: int, end: int) -> int:
 
 
 def _rest_of_line(text: str, start: int) -> int:
-    end = text.find("\n", start)
-    return len(text) if end < 0 else end
+    return _or_end(text, text.find("\n", start))
+
+
+def _or_end(text: str, place: int) -> int:
+    return len(text) if place < 0 else place
 
 
 def _end_of_line(text: str, start: int) -> int:
@@ -310,6 +345,12 @@ def _end_of_quoted(text: str, start: int, quote: str, backslashes: int, limit: i
             return place + 1, True
         place = text.find(quote, place + 1, limit)
     return limit, False
+
+
+def _end_of_triple_quoted(text: str, start: int, quotes: str, limit: int) -> int:
+    """Where a text that begins at `start` with three quotes ends; one that is not closed, at the limit."""
+    place = text.find(quotes, start + len(quotes), limit)
+    return place + len(quotes) if place >= 0 else limit
 
 
 def _backslashes(text: str, start: int, end: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,4 +71,6 @@ def context(
     try:
         yield identity
     finally:
-        _identity.reset(token)
+        # A generator with such a block that is closed elsewhere leaves it there: its own context is gone with its task.
+        with suppress(ValueError):
+            _identity.reset(token)

@@ -16,8 +16,9 @@ from opentelemetry.util.types import AttributeValue
 
 from workflows.instrumentation import attributes as at
 from workflows_otel.errors import TelemetrySetupError
-from workflows_otel.presets.otlp import exporter_of, is_meant_for, otlp
-from workflows_otel.presets.preset import Judgement, Preset
+from workflows_otel.presets.otlp import is_meant_for, otlp
+from workflows_otel.presets.otlp_exporters import exporter_of
+from workflows_otel.presets.preset import Judgement, Preset, shown_url
 from workflows_otel.propagation import LINKS_IN_WORDS
 from workflows_otel.statuses import outcome_of
 
@@ -91,7 +92,7 @@ def langfuse(
     return Preset(
         "langfuse",
         exporter_of(url, headers),
-        where=base,
+        where=shown_url(base),
         url=url,
         headers=headers,
         trace_url=_trace_url(base, project or _variable("LANGFUSE_PROJECT_ID")),

@@ -11,8 +11,9 @@ from urllib.request import Request
 from opentelemetry.util.re import parse_env_headers
 
 from workflows.instrumentation import attributes as at
-from workflows_otel.presets.otlp import exporter_of, is_meant_for, otlp
-from workflows_otel.presets.preset import Judgement, Preset
+from workflows_otel.presets.otlp import is_meant_for, otlp
+from workflows_otel.presets.otlp_exporters import exporter_of
+from workflows_otel.presets.preset import Judgement, Preset, shown_url
 
 __all__ = ["phoenix"]
 
@@ -56,7 +57,7 @@ def phoenix(
     return Preset(
         "phoenix",
         exporter_of(url, sent, by_grpc=by_grpc),
-        where=f"{url}, project {name}" if name else url,
+        where=f"{shown_url(url)}, project {name}" if name else shown_url(url),
         url=url,
         headers=sent,
         trace_url=lambda trace_id: f"{pages}/redirects/traces/{trace_id}",
@@ -71,7 +72,7 @@ def phoenix(
 
 def _pages(url: str, *, by_grpc: bool) -> str:
     if not by_grpc:
-        return url.removesuffix(TRACES_PATH)
+        return shown_url(url).removesuffix(TRACES_PATH)
     parts = urlsplit(url if "://" in url else f"http://{url}")
     return f"{parts.scheme}://{parts.hostname}:{urlsplit(ENDPOINT).port}"
 

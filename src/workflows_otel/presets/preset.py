@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import urlsplit
 from urllib.request import Request
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -13,7 +14,7 @@ from opentelemetry.util.types import AttributeValue
 
 from workflows.instrumentation.content import Mode
 
-__all__ = ["Judgement", "Preset"]
+__all__ = ["Judgement", "Preset", "shown_url"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ class Preset:
         name: What `setup("...")` calls it.
         make_exporter: Builds the exporter; called once, by `setup()`.
         where: The endpoint, for the log line; never a key.
-        url: Where spans are sent; with `headers` it tells whether somebody else sends them there as well.
+        url: Where spans are sent; with `headers` it tells whether somebody else sends them there as well. It may have a
+            key in it, and is not shown.
         headers: What is sent with each request, keys included: never shown.
         trace_url: The page of a trace, by its id.
         judge: The request that attaches a judgement to a run.
@@ -55,14 +57,14 @@ class Preset:
         names_traces: It reads the name and the tags of a trace from each span (`langfuse.trace.*`).
         about: Attributes that it needs besides, made of an ended span.
         span_attributes: How many attributes a span may have, where `setup()` makes the provider; default: the SDK's.
-        sample_rate: The part of traces to keep, where `setup()` makes the provider and nothing else says it.
+        sample_rate: The part of traces that it gets, where `setup()` makes the provider and nothing else says it.
         enabled: False: switched off by its own environment variable; `setup()` leaves it out.
     """
 
     name: str
     make_exporter: Callable[[], SpanExporter]
     where: str = ""
-    url: str = ""
+    url: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     trace_url: Callable[[str], str] | None = None
     judge: Callable[[Judgement], Request] | None = field(default=None, repr=False)
@@ -76,3 +78,11 @@ class Preset:
     span_attributes: int | None = None
     sample_rate: float | None = None
     enabled: bool = True
+
+
+def shown_url(url: str) -> str:
+    """A URL without what may be a key: user and password, and the query."""
+    if "://" not in url:
+        return url  # `host:port`
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import subprocess
 import sys
@@ -275,6 +277,17 @@ async def test_a_stream_that_is_left_in_the_middle_ends_there_and_is_no_error(ou
     assert (span.status.status_code, about(span)["output.value"]) == (StatusCode.UNSET, "h")
 
 
+async def test_a_stream_that_is_thrown_away_in_the_middle_says_so(ours: Back) -> None:
+    async def talk() -> None:
+        chunks = await MockLLM().astream_complete("hello")
+        await anext(chunks)
+
+    await does(talk)
+    gc.collect()
+    span = ours.named("text_completion")
+    assert (span.status.status_code, about(span)["workflow.call.outcome"]) == (StatusCode.UNSET, "closed")
+
+
 async def test_a_stream_that_nobody_reads_ends_when_it_is_thrown_away(ours: Back) -> None:
     async def talk() -> None:
         await MockLLM().astream_complete("hello")
@@ -322,6 +335,16 @@ async def test_a_tool_that_raises_is_an_error(ours: Back) -> None:
     with pytest.raises(ValueError, match="broken"):
         await does(lambda: FunctionTool.from_defaults(fail).acall())
     assert ours.named("execute_tool fail").status.status_code is StatusCode.ERROR
+
+
+async def test_a_tool_that_calls_itself_is_a_span_each_time(ours: Back) -> None:
+    def factorial(n: int) -> int:
+        """Multiplies."""
+        return 1 if n < 2 else n * mine(n - 1).raw_output
+
+    mine = FunctionTool.from_defaults(factorial)
+    await does(lambda: asyncio.to_thread(mine.call, 3))
+    assert ours.tree() == tree("execute_tool factorial", "  execute_tool factorial", "    execute_tool factorial")
 
 
 # --- beside others, and going away ------------------------------------------------------------------------------------
