@@ -14,7 +14,7 @@ from workflows.context.serializers import JsonSerializer
 from workflows.events import Event, HumanResponseEvent, InternalDispatchEvent, StopEvent
 from workflows.instrumentation.records import WaitStarted
 
-__all__ = ["Expected", "expected_by", "read_answer"]
+__all__ = ["Expected", "equal", "expected_by", "read_answer"]
 
 Expected = dict[str, Any]
 """What a wait takes, as a token holds it: names of classes, whether classes below them do, and what it requires."""
@@ -51,7 +51,7 @@ def read_answer(
     except (ValidationError, TypeError) as error:
         raise invalid(f"answer '{wait_id}' does not fit {found.__name__}: {error}") from error
     for name, value in requires.items():
-        if not _equal(getattr(event, name, None), value):
+        if not equal(getattr(event, name, None), value):
             raise invalid(f"answer '{wait_id}' is not the one that was asked for: its '{name}' is another.")
     return event
 
@@ -81,7 +81,8 @@ def _name_of(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _equal(value: object, required: object) -> bool:
+def equal(value: object, required: object) -> bool:
+    """Whether both are equal; what cannot be compared is not."""
     try:
         return bool(value == required)
     except Exception:  # noqa: BLE001  # both are the user's; an array, for one, has no truth value: it is no match

@@ -12,9 +12,10 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerati
 
 from mlflow_flavor._compat import invalid
 from mlflow_flavor._model_code import ModelCode
+from mlflow_flavor._people import add_waits, people_events
 from workflows import Workflow
 from workflows.drawing import draw_all_possible_flows_mermaid
-from workflows.events import Event, HumanResponseEvent, InputRequiredEvent
+from workflows.events import Event
 from workflows.instrumentation.redaction import is_secret_key, mask_secrets
 from workflows.representation import (
     WorkflowGraph,
@@ -117,6 +118,7 @@ def write_facts(workflow: Workflow, target: Path) -> None:
     schemas = {cls.__name__: _schema(cls) for cls in _border_events(workflow)}
     (directory / "events.schema.json").write_text(json.dumps(schemas, indent=2, sort_keys=True) + "\n")
     graph = _without_machine(get_workflow_representation(workflow))
+    add_waits(graph, workflow)
     (directory / "graph.json").write_text(graph.model_dump_json(indent=2, exclude_none=True) + "\n")
     draw_all_possible_flows_mermaid(graph, str(directory / "graph.mmd"))
 
@@ -134,8 +136,7 @@ def _without_machine(graph: WorkflowGraph) -> WorkflowGraph:
 
 def human_events(workflow: Workflow) -> list[str]:
     """Names of the event classes that ask a person, or bring a person's answer."""
-    people = (InputRequiredEvent, HumanResponseEvent)
-    return sorted({cls.__name__ for cls in workflow.events if issubclass(cls, people)})
+    return list(dict.fromkeys(cls.__name__ for cls in people_events(workflow)))
 
 
 def asks_people(workflow: Workflow, code: ModelCode) -> bool:
@@ -151,8 +152,7 @@ def asks_people(workflow: Workflow, code: ModelCode) -> bool:
 
 
 def _border_events(workflow: Workflow) -> list[type[Event]]:
-    people = [c for c in workflow.events if issubclass(c, InputRequiredEvent | HumanResponseEvent)]
-    return list(dict.fromkeys([workflow.start_event_class, workflow.stop_event_class, *people]))
+    return list(dict.fromkeys([workflow.start_event_class, workflow.stop_event_class, *people_events(workflow)]))
 
 
 def _schema(cls: type[Event]) -> dict[str, Any]:

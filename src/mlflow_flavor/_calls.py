@@ -61,7 +61,7 @@ class CallSpans:
         self._waited = False
         self._inputs: Shown | None = None
         self._two_levels = record.retry_policy is not None
-        self._attempts = 0
+        self._attempts = record.attempt - 1  # those of earlier segments count, too
         self._started_ns = record.at_ns
         self._attempt_started_ns = record.at_ns
         self._token: SpanToken | None = None
@@ -165,8 +165,7 @@ class CallSpans:
             facts[names.ERROR_TYPE] = exception_type(record.error)
             if not is_deadline(record):
                 span.add_event(exception_event(record.error, record.at_ns, policy))
-        if self._outer is None:
-            facts.update(result_facts(record))
+        facts.update(result_facts(record) if self._outer is None else handler_facts(record))
         if record.buffered:
             facts[names.COLLECT_BUFFERED] = True
             if HAS_LOG_LEVEL:
@@ -275,9 +274,11 @@ def result_facts(record: StepEnded) -> dict[str, Any]:
     facts: dict[str, Any] = {names.EMITTED_COUNT: len(record.emitted)}
     if record.emitted:
         facts[names.EMITTED] = [f"{type(e.event).__name__}:{e.event_id}" for e in record.emitted[:SHOWN_EMITTED]]
-    if record.handled_by is not None:
-        facts[names.STEP_HANDLED_BY] = record.handled_by
-    return facts
+    return {**facts, **handler_facts(record)}
+
+
+def handler_facts(record: StepEnded) -> dict[str, Any]:
+    return {} if record.handled_by is None else {names.STEP_HANDLED_BY: record.handled_by}
 
 
 def is_deadline(record: StepEnded) -> bool:
@@ -290,4 +291,6 @@ def status_of(record: StepEnded, policy: ContentPolicy) -> SpanStatus | None:
         return None
     if is_deadline(record):
         return SpanStatus(SpanStatusCode.ERROR, "cancelled: workflow timed out")
-    return SpanStatus(SpanStatusCode.ERROR, describe(record.error, policy) if record.error else record.outcome)
+    return SpanStatus(
+        SpanStatusCode.ERROR, describe(record.error, policy) if record.error is not None else record.outcome
+    )

@@ -11,9 +11,12 @@ import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from mlflow_flavor._slicing import quoted_names
+from mlflow_flavor._statements import quoted_names
 
-__all__ = ["CellNames", "is_python", "names_of", "plain_python"]
+__all__ = ["OF_IPYTHON", "CellNames", "is_python", "names_of", "plain_python"]
+
+# IPython puts them among Python's own names; where no notebook is, nobody has them.
+OF_IPYTHON = frozenset({"display", "get_ipython"})
 
 NOTEBOOKS_OWN = re.compile(r"\s*(?:[%!?].*|[\w.*%]+\?{1,2}\s*)")
 
@@ -64,7 +67,7 @@ def names_of(cells: Iterable[str]) -> CellNames:
     bound = {s.get_name() for t in tables for s in t.get_symbols() if _is_global(t, s) and _is_set(s)}
     read = {s.get_name() for t in tables for s in t.get_symbols() if _is_global(t, s) and s.is_referenced()}
     stars = (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.names[0].name == "*")
-    needed = read.union(quoted_names(tree)) - bound - vars(builtins).keys()
+    needed = read.union(quoted_names(tree)) - bound - (vars(builtins).keys() - OF_IPYTHON)
     return CellNames(frozenset(bound), frozenset(needed), next(stars, None) is not None)
 
 

@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from mlflow.entities import Span, Trace
+from mlflow.entities import Span, SpanEvent, Trace
 
 from mlflow_flavor._facts import CONFIG_METADATA
 from mlflow_flavor._payloads import Shown, show_causes, show_emitted, show_result
 from mlflow_flavor._prompts import pinned_prompts, prompts_now
 from mlflow_flavor._recording import Playback
+from mlflow_flavor._stream import StreamLog
 from workflows.instrumentation import attributes as names
 from workflows.instrumentation.content import ContentPolicy, exception_type
 from workflows.instrumentation.recorder import RunRecorder
-from workflows.instrumentation.records import RunEnded, RunStarted, StepEnded, StepStarted
+from workflows.instrumentation.records import (
+    EventStreamed,
+    RunEnded,
+    RunStarted,
+    StepEnded,
+    StepStarted,
+    WaitResolved,
+    WaitStarted,
+    WaitTimedOut,
+)
 
 __all__ = ["Difference", "different_calls", "different_environment", "different_run", "different_source"]
+
+MAX_QUESTIONS = 100
+"""Of one call, that are compared."""
 
 FINAL = ("completed", "failed", "timed_out", "cancelled", "abandoned")
 
@@ -49,13 +64,31 @@ class Difference:
     now: object
 
 
+Streamed = tuple[str, object]
+"""The class of a streamed event, and what is shown of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What one call of a step took and gave, as a trace shows it."""
+    """What one call of a step took and gave, as a trace shows it.
+
+    Attributes:
+        step: The step's name.
+        inputs: What it took.
+        outputs: What it gave; None if it gave nothing, or waits.
+        streamed: What it streamed.
+        asks: Classes of the questions that it waits for an answer to.
+    """
 
     step: str
     inputs: object
     outputs: object
+    streamed: Sequence[Streamed] = ()
+    asks: AbstractSet[str] = frozenset()
+
+    def questions(self, types: AbstractSet[str]) -> list[dict[str, object]]:
+        """What it streamed of these classes."""
+        return [{name: text} for name, text in self.streamed if name in types]
 
 
 def different_environment(requirements: Path) -> Iterable[Difference]:
@@ -109,15 +142,17 @@ def different_run(
         policy: How its payloads are shown.
         config: Digest of the configuration that the second run's model was loaded with.
     """
-    (trace, root), (_, last) = segments[0], segments[-1]
+    (trace, root), (_, last), run_id = segments[0], segments[-1], recorder.of(RunStarted)[0].run_id
     code = list(different_code(trace, root, recorder.of(RunStarted)[0], config))
     then = [
         call for number, each in enumerate(segments, 1) for call in _calls_then(*each, goes_on=number < len(segments))
     ]
-    steps = list(_different_steps(_numbered(then), _numbered(_calls_now(recorder, policy))))
+    now = list(_calls_now(recorder, policy))
+    went_on = not recorder.of(RunEnded, run_id=run_id) and last.attributes.get(names.RUN_OUTCOME) != "suspended"
+    steps = list(_different_steps(_numbered(then), _numbered(now), went_on=went_on))
     result = last.attributes.get(names.ERROR_TYPE) or last.outputs
     again = _result_now(recorder, policy)
-    if _plain(result) != _plain(again):
+    if _plain(result) != _plain(again) and not went_on:
         steps.append(Difference("result", root.name, result, again))
     return code, steps
 
@@ -132,16 +167,26 @@ def _result_now(recorder: RunRecorder, policy: ContentPolicy) -> object:
     return _shown(show_result(ended.stop_event, policy.for_outputs())) if ended.stop_event is not None else None
 
 
-def _different_steps(then: Mapping[str, Call], now: Mapping[str, Call]) -> Iterable[Difference]:
+def _different_steps(then: Mapping[str, Call], now: Mapping[str, Call], *, went_on: bool) -> Iterable[Difference]:
+    """What the steps did otherwise, up to where the second run waits for a person, though the first one `went_on`."""
     for where, call in then.items():
         other = now.get(where)
         if other is None:
-            yield Difference("path", where, call.inputs, None)
-        elif _plain(call.inputs) == _plain(other.inputs) and _plain(call.outputs) != _plain(other.outputs):
-            yield Difference("output", where, call.outputs, other.outputs)
+            if not went_on:
+                yield Difference("path", where, call.inputs, None)
+        elif _plain(call.inputs) == _plain(other.inputs):
+            yield from _different_outputs(where, call, other)
     for where, call in now.items():
         if where not in then:
             yield Difference("path", where, None, call.inputs)
+
+
+def _different_outputs(where: str, then: Call, now: Call) -> Iterable[Difference]:
+    asked, asks = then.questions(now.asks), now.questions(now.asks)
+    if asked != asks:
+        yield Difference("output", where, asked, asks)
+    elif not asks and _plain(then.outputs) != _plain(now.outputs):
+        yield Difference("output", where, then.outputs, now.outputs)
 
 
 def _calls_then(trace: Trace, root: Span, *, goes_on: bool) -> Iterable[Call]:
@@ -150,13 +195,14 @@ def _calls_then(trace: Trace, root: Span, *, goes_on: bool) -> Iterable[Call]:
     for span in sorted(steps, key=lambda s: s.start_time_ns):
         if goes_on and span.attributes.get(names.STEP_OUTCOME) == "suspended":
             continue
-        yield Call(str(span.attributes[names.STEP_NAME]), span.inputs, span.outputs)
+        yield Call(str(span.attributes[names.STEP_NAME]), span.inputs, span.outputs, list(_streamed(span.events)))
 
 
 def _calls_now(recorder: RunRecorder, policy: ContentPolicy) -> Iterable[Call]:
     run_id = recorder.of(RunStarted)[0].run_id
     ends = {record.exec_id: record for record in recorder.of(StepEnded, run_id=run_id) if record.outcome in FINAL}
     is_over = bool(recorder.of(RunEnded, run_id=run_id))
+    asks = _asked_now(recorder, run_id)
     seen: set[str] = set()
     for record in recorder.of(StepStarted, run_id=run_id):
         end = ends.get(record.exec_id)
@@ -165,7 +211,41 @@ def _calls_now(recorder: RunRecorder, policy: ContentPolicy) -> Iterable[Call]:
         seen.add(record.exec_id)
         inputs = _shown(show_causes(record.causes, policy.for_inputs()))
         outputs = _shown(show_emitted(end.emitted, policy.for_outputs())) if end is not None else None
-        yield Call(record.step, inputs, outputs)
+        asked = asks.get(record.exec_id, frozenset[str]())
+        yield Call(record.step, inputs, outputs, _questions_now(recorder, record.exec_id, asked, policy), asked)
+
+
+def _asked_now(recorder: RunRecorder, run_id: str) -> Mapping[str, AbstractSet[str]]:
+    """Classes of the questions that calls wait for an answer to, by call."""
+    waits = {w.wait_id: w for w in recorder.of(WaitStarted, run_id=run_id)}
+    for kind in (WaitResolved, WaitTimedOut):
+        for wait in recorder.of(kind, run_id=run_id):
+            waits.pop(wait.wait_id, None)
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for wait in waits.values():
+        if wait.exec_id is not None and wait.asked is not None:
+            found[wait.exec_id].add(type(wait.asked).__name__)
+    return found
+
+
+def _questions_now(
+    recorder: RunRecorder, exec_id: str, types: AbstractSet[str], policy: ContentPolicy
+) -> Sequence[Streamed]:
+    """What a call streamed of these classes, as a trace shows it."""
+    if not types:
+        return ()
+    log = StreamLog(MAX_QUESTIONS, policy.max_chars)
+    for record in recorder.of(EventStreamed):
+        if record.exec_id == exec_id and type(record.event).__name__ in types:
+            log.add(record)
+    return list(_streamed(log.span_events(policy.for_outputs())))
+
+
+def _streamed(events: Iterable[SpanEvent]) -> Iterable[Streamed]:
+    for event in events:
+        if event.name == names.SPAN_EVENT_STREAM:
+            name = str(event.attributes[names.EVENT_TYPE])
+            yield name, event.attributes.get(name)
 
 
 def _numbered(calls: Iterable[Call]) -> dict[str, Call]:

@@ -2,36 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator
+from functools import cached_property
+from types import ModuleType
 from typing import Any
 
-from mlflow_flavor._sameness import difference
+from mlflow_flavor._model_code import script_of
+from mlflow_flavor._sameness import difference, places_of_new_identifiers
 from workflows import Workflow
 from workflows.representation import get_workflow_representation
 
-__all__ = ["changed_name", "class_change", "instance_change"]
+__all__ = ["change"]
+
+Compared = tuple[str, Any, Any]
+"""What a value is called, the value, and what the source makes in its place."""
 
 
-def class_change(original: type[Workflow], rebuilt: type[Workflow]) -> str | None:
-    """In words, what of a class, or of a base class that its source holds, is not what the source says; or None."""
-    return difference(original.__name__, original, rebuilt)
+def change(
+    original: type[Workflow] | Workflow,
+    home: ModuleType,
+    names: Iterable[str],
+    rebuilt: Workflow,
+    rebuild: Callable[[], Workflow],
+) -> str | None:
+    """In words, what of a class or an instance, and of its module's names, is not what its source makes; or None.
 
-
-def instance_change(original: Workflow, rebuilt: Workflow) -> str | None:
-    """In words, what of an instance's steps and state is not what its source makes; None if all is."""
-    if (steps := _steps(original)) != _steps(rebuilt):
-        return f"its steps {', '.join(sorted(steps ^ _steps(rebuilt)))} were attached or removed by hand"
-    change = difference("its", original, rebuilt)
-    return change.replace("its.", "its ", 1) if change is not None and change.startswith("its.") else change
-
-
-def changed_name(names: Iterable[str], original: Mapping[str, Any], rebuilt: Mapping[str, Any]) -> str | None:
-    """In words, what of the values of names in a module is not what the module's statements make; or None.
-
-    A name that the module has lost since is no variable of its functions either.
+    Args:
+        original: What the author holds.
+        home: The module that it is of.
+        names: Variables of that module which the source sets too.
+        rebuilt: What the source makes.
+        rebuild: Makes another of it, if it takes that to know which identifiers are new each time.
     """
-    changes = (difference(name, original[name], rebuilt.get(name)) for name in sorted(names) if name in original)
-    return next((change for change in changes if change is not None), None)
+    if not isinstance(original, type) and (steps := _steps(original)) != _steps(rebuilt):
+        return f"its steps {', '.join(sorted(steps ^ _steps(rebuilt)))} were attached or removed by hand"
+    new = NewIdentifiers(names, rebuilt, rebuild)
+    compared = _compared(original, home, names, rebuilt)
+    found = next((text for each in compared if (text := difference(*each, new)) is not None), None)
+    return found.replace("its.", "its ", 1) if found is not None and found.startswith("its.") else found
+
+
+class NewIdentifiers(Container[str]):
+    """Places where a source makes another identifier each time, found out when the first such place is asked for."""
+
+    def __init__(self, names: Iterable[str], rebuilt: Workflow, rebuild: Callable[[], Workflow]) -> None:
+        self._names = names
+        self._rebuilt = rebuilt
+        self._rebuild = rebuild
+
+    def __contains__(self, place: object) -> bool:
+        return place in self._places
+
+    @cached_property
+    def _places(self) -> frozenset[str]:
+        compared = _compared(self._rebuilt, script_of(self._rebuilt), self._names, self._rebuild())
+        return frozenset(place for each in compared for place in places_of_new_identifiers(*each))
+
+
+def _compared(
+    original: type[Workflow] | Workflow, home: ModuleType | None, names: Iterable[str], rebuilt: Workflow
+) -> Iterator[Compared]:
+    """The class, the instance if it is one, and the names: one that the module has lost is not used by it either."""
+    cls = original if isinstance(original, type) else type(original)
+    yield cls.__name__, cls, type(rebuilt)
+    if not isinstance(original, type):
+        yield "its", original, rebuilt
+    script = script_of(rebuilt)
+    if home is not None and script is not None:
+        own, theirs = vars(home), vars(script)
+        yield from ((name, own[name], theirs.get(name)) for name in sorted(names) if name in own)
 
 
 def _steps(workflow: Workflow) -> set[str]:

@@ -14,7 +14,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -25,10 +25,20 @@ from mlflow_flavor._compat_models import check_model_code_allowed, model_config_
 from mlflow_flavor._model_imports import MODULE_PREFIX, ModelLoader, ScriptImport, StandIn, finder, top_level_names
 from workflows import Workflow
 
-__all__ = ["MODULE_PREFIX", "ModelCode", "config", "script_of", "set_model", "source_digest"]
+__all__ = [
+    "MODULE_PREFIX",
+    "ModelCode",
+    "config",
+    "prompts_of",
+    "refuse_in_script",
+    "script_of",
+    "set_model",
+    "source_digest",
+]
 
 DIGEST_CHARS = 16
 MODULES = "__model_modules__"
+PROMPTS = "__model_prompts__"
 
 # One script runs at a time: `mlflow.models.ModelConfig` reads a process-wide variable, and names are handed out here.
 FLAVOR = __name__.partition(".")[0]
@@ -44,6 +54,8 @@ class Slot:
     label: str
     config: Mapping[str, Any]
     found: list[Workflow] = field(default_factory=list[Workflow])
+    logs: bool = False
+    prompts: set[str] = field(default_factory=set[str])
 
     def set_model(self, model: object) -> None:
         if isinstance(model, type):
@@ -61,6 +73,8 @@ class Slot:
 
     def taken(self) -> Workflow:
         """The workflow, which the script's modules then hold no more by this slot."""
+        if self.logs:  # also where the script went on after the refusal
+            raise self.refusal()
         match self.found:
             case [workflow]:
                 self.found = []
@@ -69,6 +83,25 @@ class Slot:
                 raise invalid(f"{self.label} ran but never called mlflow.models.set_model(<Workflow instance>).")
             case _:
                 raise invalid(f"{self.label} called set_model() {len(self.found)} times. A model is one workflow.")
+
+    def refusal(self) -> Exception:
+        """The error for a script that logs or saves a model while it runs as one."""
+        return invalid(
+            f"{self.label} logs or saves a model when it is run, and each load of it would do so again: do that in "
+            'another file, or under `if __name__ == "__main__":`.'
+        )
+
+
+def refuse_in_script() -> None:
+    """Refuse to log a model where a script is running as one.
+
+    Raises:
+        MlflowException: If it is; the script is then no model, whatever it does next.
+    """
+    slot: Slot | None = getattr(_slot, "current", None)
+    if slot is not None:
+        slot.logs = True
+        raise slot.refusal()
 
 
 def set_model(workflow: Workflow) -> None:
@@ -152,13 +185,16 @@ class ModelCode:
             try:
                 with _current(slot):
                     self._execute(name, slot)
-                return _owned(name, slot.taken())
+                workflow = _owned(name, slot.taken())
+                vars(workflow)[PROMPTS] = slot.prompts
+                return workflow
             except ImportError as error:
                 _forget(name)
                 raise invalid(self._cannot_import(error)) from error
             except Exception as error:
                 _forget(name)
-                error.add_note(f"It was raised while {self.label} ran as a model.")
+                with suppress(Exception):  # some take no notes: a frozen dataclass, say
+                    error.add_note(f"It was raised while {self.label} ran as a model.")
                 raise
 
     def _free_name(self) -> str:
@@ -170,7 +206,7 @@ class ModelCode:
         return name
 
     def _execute(self, name: str, slot: Slot) -> None:
-        importer = ScriptImport(name, self.code, slot.set_model, slot.read_config)
+        importer = ScriptImport(name, self.code, slot.set_model, slot.read_config, slot.prompts.add)
         finder.importers[name] = importer
         if finder not in sys.meta_path:
             sys.meta_path.insert(0, finder)
@@ -222,6 +258,11 @@ def script_of(workflow: Workflow) -> ModuleType | None:
     """The module of the script that set a workflow; None where no script did."""
     modules: dict[str, ModuleType] = vars(workflow).get(MODULES, {})
     return next((module for name, module in modules.items() if "." not in name), None)
+
+
+def prompts_of(workflow: Workflow) -> set[str]:
+    """The prompts that a model's code has loaded so far: URIs, as `load_prompt` was given them."""
+    return set(vars(workflow).get(PROMPTS, ()))
 
 
 def _modules_of(name: str) -> list[str]:

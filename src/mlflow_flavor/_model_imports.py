@@ -19,14 +19,15 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 import mlflow
 import mlflow.models
 
-__all__ = ["MODULE_PREFIX", "ModelLoader", "ScriptImport", "StandIn", "finder", "top_level_names"]
+__all__ = ["MODULE_PREFIX", "ModelLoader", "ScriptImport", "StandIn", "finder", "prompt_uri", "top_level_names"]
 
 MODULE_PREFIX = "workflows_model_"
+PROMPT_SCHEME = "prompts:/"
 
 # Functions that take the name of a module as their first argument.
 BY_NAME = {
@@ -45,9 +46,9 @@ class ScriptImport:
     """`__import__` as a model's script and helpers have it.
 
     A name that the model's `code/` directory provides is that model's own module, also where `importlib` and `pkgutil`
-    are given it as a string; `mlflow` is a view of MLflow whose `models.set_model` fills this script's slot, and
-    `mlflow_flavor` one of ours whose `config` is this model's, also while its steps run; everything else is Python's
-    business.
+    are given it as a string; `mlflow` is a view of MLflow whose `models.set_model` fills this script's slot and whose
+    `load_prompt` says what it loads; `mlflow_flavor` is one of ours whose `config` is this model's, also while its
+    steps run; everything else is Python's business.
     """
 
     def __init__(
@@ -56,13 +57,14 @@ class ScriptImport:
         code: Path | None,
         set_model: Callable[[object], None],
         config: Callable[..., dict[str, Any]],
+        note_prompt: Callable[[str], None],
     ) -> None:
         self._package = package
         self._local = frozenset(top_level_names(code))
         models = ModuleView(mlflow.models, {"set_model": set_model})
         flavor = ModuleView(sys.modules[__name__.partition(".")[0]], {"config": config})
         self._views = {
-            "mlflow": ModuleView(mlflow, {"models": models}),
+            "mlflow": PromptView(mlflow, {"models": models}, note_prompt),
             "mlflow.models": models,
             "mlflow_flavor": flavor,
         }
@@ -84,6 +86,8 @@ class ScriptImport:
             module = builtins.__import__(f"{self._package}.{name}", globals, locals, fromlist or (), 0)
             return module if fromlist else sys.modules[f"{self._package}.{top}"]
         module = builtins.__import__(name, globals, locals, fromlist or (), 0)
+        if fromlist and name.startswith("mlflow.genai"):
+            return functools.reduce(getattr, name.split(".")[1:], cast("Any", self._views["mlflow"]))
         view: ModuleType | None = self._views.get(name if fromlist else top)
         return view if view is not None else module
 
@@ -148,6 +152,33 @@ class ModuleView(ModuleType):
 
     def __dir__(self) -> list[str]:
         return dir(vars(self)["_module"])
+
+
+class PromptView(ModuleView):
+    """A view of MLflow, or of a module below it, whose `load_prompt` says which prompt it loads."""
+
+    def __init__(self, module: ModuleType, replaced: Mapping[str, object], note: Callable[[str], None]) -> None:
+        super().__init__(module, replaced)
+        vars(self)["_note"] = note
+
+    def __getattr__(self, name: str) -> Any:
+        found, note = super().__getattr__(name), vars(self)["_note"]
+        if name == "load_prompt":
+
+            @functools.wraps(found)
+            def load_prompt(name_or_uri: str, version: object = None, *args: Any, **options: Any) -> Any:
+                note(prompt_uri(name_or_uri, version))
+                return found(name_or_uri, version, *args, **options)
+
+            return load_prompt
+        return PromptView(found, {}, note) if name in ("genai", "prompts") and isinstance(found, ModuleType) else found
+
+
+def prompt_uri(name: str, version: object = None) -> str:
+    """What `load_prompt(name, version)` loads, as one text."""
+    if name.startswith(PROMPT_SCHEME):
+        return name
+    return f"{PROMPT_SCHEME}{name}" + ("@latest" if version is None else f"/{version}")
 
 
 class StandIn(ModuleType):

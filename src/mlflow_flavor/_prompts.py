@@ -14,21 +14,33 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from mlflow_flavor._artifact import FACTS_DIR
-from mlflow_flavor._model_code import ModelCode
+from mlflow_flavor._model_code import ModelCode, prompts_of
+from mlflow_flavor._model_imports import PROMPT_SCHEME as SCHEME
+from mlflow_flavor._model_imports import prompt_uri
+from workflows import Workflow
 
 __all__ = ["pinned_prompts", "prompt_uris", "prompts_now", "write_prompts"]
 
-SCHEME = "prompts:/"
 PROMPTS_FILE = "prompts.json"
 
 logger = logging.getLogger("workflows.mlflow")
 
 
-def prompt_uris(code: ModelCode, config: Mapping[str, Any]) -> list[str]:
-    """The `prompts:/...` texts in a model's script, helpers and configuration, sorted."""
+def prompt_uris(code: ModelCode, config: Mapping[str, Any], loaded: Iterable[str] = ()) -> list[str]:
+    """URIs of the prompts of a model, sorted.
+
+    They are the `prompts:/...` texts in its script, helpers and configuration, and what calls of `load_prompt` name
+    there by constants.
+
+    Args:
+        code: The script and helpers.
+        config: The configuration.
+        loaded: What the script loaded when it was run.
+    """
     scripts = [code.script, *(code.code.rglob("*.py") if code.code is not None else ())]
-    found = {text for script in scripts for text in _texts(ast.parse(script.read_bytes()))}
-    return sorted(text for text in {*found, *_leaves(config)} if text.startswith(SCHEME) and text != SCHEME)
+    trees = [ast.parse(script.read_bytes()) for script in scripts]
+    texts = {text for tree in trees for text in (*_texts(tree), *_named_in_calls(tree))}
+    return sorted(text for text in {*texts, *_leaves(config), *loaded} if text.startswith(SCHEME) and text != SCHEME)
 
 
 def prompts_now(uris: Iterable[str]) -> dict[str, str | None]:
@@ -36,9 +48,9 @@ def prompts_now(uris: Iterable[str]) -> dict[str, str | None]:
     return {uri: _version_of(uri) for uri in uris}
 
 
-def write_prompts(code: ModelCode, config: Mapping[str, Any], target: Path) -> None:
-    """Keep with a model which prompts it names, if it names any."""
-    found = prompts_now(prompt_uris(code, config))
+def write_prompts(workflow: Workflow, code: ModelCode, config: Mapping[str, Any], target: Path) -> None:
+    """Keep with a model which prompts it names or has loaded, if there are any."""
+    found = prompts_now(prompt_uris(code, config, prompts_of(workflow)))
     if missing := [uri for uri, version in found.items() if version is None]:
         logger.warning("the model names prompts that MLflow's registry does not have: %s", ", ".join(missing))
     if found:
@@ -64,7 +76,22 @@ def _version_of(uri: str) -> str | None:
 
 
 def _texts(tree: ast.AST) -> Iterator[str]:
-    return (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    """The whole texts below a node: a piece of an f-string names no prompt."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif not isinstance(node, ast.JoinedStr):
+            yield from _texts(node)
+
+
+def _named_in_calls(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "load_prompt":
+            given: dict[str | None, ast.expr] = dict(zip(("name_or_uri", "version"), node.args, strict=False))
+            given |= {keyword.arg: keyword.value for keyword in node.keywords}
+            name, version = given.get("name_or_uri"), given.get("version", ast.Constant(None))
+            if isinstance(name, ast.Constant) and isinstance(name.value, str) and isinstance(version, ast.Constant):
+                yield prompt_uri(name.value, version.value)
 
 
 def _leaves(value: object) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_flavor._answers import expected_by, read_answer
+from mlflow_flavor._answers import equal, expected_by, read_answer
 from mlflow_flavor._compat import invalid
 from mlflow_flavor._resume import PausedRun, open_token, seal, spend
 from mlflow_flavor._rows import plain_event
@@ -97,11 +97,12 @@ class Questions:
         snapshot = await handler.suspend()
         asked = _asked(waits)
         serializer = _plain_serializer(self._workflow)
-        expected = {wait.wait_id: expected_by(wait, serializer) for wait in waits if wait.wait_id in asked}
+        answered = {wait_id for wait_id, _ in asked}
+        expected = {wait.wait_id: expected_by(wait, serializer) for wait in waits if wait.wait_id in answered}
         paused = PausedRun(self._source, snapshot, expected, session, user)
         return {
             "status": "input_required",
-            "waiting": [{"id": i, "event": plain_event(event) if event else None} for i, event in asked.items()],
+            "waiting": [{"id": i, "event": plain_event(event) if event else None} for i, event in asked],
             "resume": await asyncio.to_thread(seal, paused, self._store),
         }
 
@@ -144,18 +145,24 @@ class Questions:
         return read_answer(self._workflow, wait_id, expected, answer, _plain_serializer(self._workflow))
 
 
-def _asked(waits: list[WaitStarted]) -> dict[str, Event | None]:
-    """What a person is asked, by the id of the wait that the answer is for.
+def _asked(waits: list[WaitStarted]) -> list[tuple[str, Event | None]]:
+    """What people are asked, each with the id of the wait that the answer is for.
 
-    A step may stream its question and then wait: the engine tells of two waits then, its own and one of the run.
+    A step may stream its questions and then wait: the engine tells of waits of the run then, and of the step's own. The
+    first question belongs to the step's first wait, and so on; one answer is for all that are left to the last wait.
     """
-    asked = {wait.wait_id: wait.asked for wait in waits}
-    calls = {wait.exec_id: wait for wait in waits if wait.kind == "call"}
+    asked = {wait.wait_id: [wait.asked] for wait in waits}
     for wait in waits:
-        if wait.question is not None and (call := calls.get(wait.question.sender)) is not None:
-            question = asked.pop(wait.wait_id)
-            asked[call.wait_id] = call.asked or question
-    return asked
+        if wait.question is None or wait.question.event_id:  # it is of a step; or one that is over returned it
+            continue
+        own = [call for call in waits if call.kind == "call" and call.exec_id == wait.question.sender]
+        silent = [call.wait_id for call in own if call.asked is None]
+        if any(equal(call.asked, wait.asked) for call in own):
+            del asked[wait.wait_id]
+        elif silent:
+            taker = next((wait_id for wait_id in silent if asked[wait_id] == [None]), silent[-1])
+            asked[taker] = [*filter(None, asked[taker]), *asked.pop(wait.wait_id)]
+    return [(wait_id, event) for wait_id, events in asked.items() for event in events]
 
 
 def _plain_serializer(workflow: Workflow) -> ModelSerializer:

@@ -16,6 +16,8 @@ from typing import Any, cast
 from pydantic import BaseModel
 from pydantic_core import to_json, to_jsonable_python
 
+from mlflow_flavor._recorded_errors import Raised, error_data, error_of, error_text
+from mlflow_flavor._serializer import ModelSerializer
 from workflows.context.serializers import JsonSerializer
 
 __all__ = ["RECORDING_SPAN", "ROOT_RUN", "Answer", "ChildRuns", "Playback", "Recording", "Request", "RunPath"]
@@ -73,10 +75,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a call gave, as JSON-able data in which classes are named; `awaited`: it had to be awaited."""
+    """What a call gave, as JSON-able data in which classes are named.
+
+    Attributes:
+        value: The data; of an error, what `error_data` gives.
+        awaited: It had to be awaited.
+        raised: It is an error that the call raised.
+    """
 
     value: Any
     awaited: bool
+    raised: bool = False
 
 
 class Recording:
@@ -94,12 +103,12 @@ class Recording:
         return next(self._asked)
 
     def keep(self, number: int, request: Request, answer: object, awaited: bool) -> None:
-        """Keep an answer, while there is room.
+        """Keep an answer, while there is room; a `Raised` is an error in place of one.
 
         Raises:
             ValueError: If it holds something that is neither data nor a pydantic model.
         """
-        value = _to_plain.serialize_value(answer)
+        value = error_data(answer.error) if isinstance(answer, Raised) else _to_plain.serialize_value(answer)
         size = len(to_json(value))
         with self._lock:
             if self._bytes + size > MAX_RECORDING_BYTES:
@@ -107,6 +116,8 @@ class Recording:
                 return
             self._bytes += size
             call = {"name": request.name, "request": request.digest, "awaited": awaited, "answer": value}
+            if isinstance(answer, Raised):
+                call["raised"] = True
             self._calls.append((number, call))
 
     def __len__(self) -> int:
@@ -128,7 +139,7 @@ class Playback:
         changed: `(call#n, answer then, answer now)` of calls that were made and answered otherwise.
     """
 
-    def __init__(self, recordings: Iterable[tuple[RunPath, str]], serializer: JsonSerializer, *, gives: bool) -> None:
+    def __init__(self, recordings: Iterable[tuple[RunPath, str]], serializer: ModelSerializer, *, gives: bool) -> None:
         self.given = 0
         self.missing: list[str] = []
         self.changed: list[tuple[str, object, object]] = []
@@ -140,7 +151,9 @@ class Playback:
         for path, text in recordings:
             for call in cast("list[dict[str, Any]]", json.loads(text)):
                 request = Request(str(call["name"]), str(call["request"]))
-                self._answers[path, request].append(Answer(call["answer"], bool(call["awaited"])))
+                self._answers[path, request].append(
+                    Answer(call["answer"], bool(call["awaited"]), bool(call.get("raised")))
+                )
 
     def __len__(self) -> int:
         return sum(len(answers) for answers in self._answers.values())
@@ -168,7 +181,10 @@ class Playback:
 
         Raises:
             ValueError: If it names a class that is not loaded.
+            Exception: The error that the call raised, of the nearest of its classes that is loaded.
         """
+        if answer.raised:
+            raise error_of(answer.value, self._serializer.loaded, self._serializer.deserialize_value)
         return self._serializer.deserialize_value(answer.value)
 
     def compare(self, path: RunPath, request: Request, answer: object) -> None:
@@ -182,12 +198,15 @@ class Playback:
             then = answers.popleft() if answers else None
         if then is None:
             return
-        before, now = _content(then.value), _content(_serialized(answer))
+        before = _content(error_text(then.value) if then.raised else then.value)
+        now = _content(_serialized(answer))
         if before != now:
             self.changed.append((where, before, now))
 
 
 def _serialized(answer: object) -> object:
+    if isinstance(answer, Raised):
+        return error_text(error_data(answer.error))
     try:
         return _to_plain.serialize_value(answer)
     except (ValueError, RecursionError):

@@ -27,10 +27,17 @@ def fields_of_request(request: Any) -> Fields:
 
 
 def params_of(request: Any) -> dict[str, Any]:
-    """Session, user and answers to questions, where a request has them."""
+    """Session, user and answers to questions, where a request has them.
+
+    Raises:
+        MlflowException: If its `params` are no mapping.
+    """
     if isinstance(request, Mapping):
         request = cast("Fields", request)
-        given = cast("dict[str, Any]", request.get("params") or {})
+        params: object = request.get("params") or {}
+        if not isinstance(params, Mapping):
+            raise invalid(f"params of a request needs to be an object, got {type(params).__name__}.")
+        given = cast("Fields", params)
         return {**given, "resume": _as_text(given.get("resume"))}
     context: Any = request.context
     custom: dict[str, Any] = request.custom_inputs or {}

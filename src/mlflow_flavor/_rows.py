@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 from mlflow_flavor._compat import invalid
 from workflows.events import StartEvent, StopEvent
 
-__all__ = ["Row", "plain_chunk", "plain_event", "plain_fields", "plain_result", "rows_of"]
+__all__ = ["Row", "holds_arrays", "plain_chunk", "plain_event", "plain_fields", "plain_result", "rows_of"]
 
 Row = dict[str, Any]
 
@@ -45,7 +45,8 @@ def _items(data: object, start: type[StartEvent]) -> Iterable[object]:
     if hasattr(data, "to_dict") and hasattr(data, "columns"):  # a DataFrame, which only its owner need import
         frame: Any = data
         nullable = {name for name, field in start.model_fields.items() if _needs_none(field)}
-        rows: list[Row] = [_without_missing(row, nullable) for row in frame.to_dict(orient="records")]
+        arrays = _array_fields(start)
+        rows: list[Row] = [_without_missing(row, nullable, arrays) for row in frame.to_dict(orient="records")]
         if rows or len(frame.columns) or any(field.is_required() for field in start.model_fields.values()):
             return rows
         return [Row()] * max(len(frame), 1)  # MLflow makes a frame without columns, and maybe without rows, of `{}`
@@ -59,15 +60,31 @@ def _needs_none(field: FieldInfo) -> bool:
     return field.is_required() and type(None) in get_args(field.annotation)
 
 
-def _without_missing(row: Mapping[Any, Any], nullable: Container[str]) -> Row:
+def _without_missing(row: Mapping[Any, Any], nullable: Container[str], arrays: Container[str]) -> Row:
     """A DataFrame's row with plain values; what is missing (None, NaN) is left out, where that is not a value."""
-    plain = {str(name): _plain_cell(value) for name, value in row.items()}
+    plain = _plain_row(row, arrays)
     found = {name: None if _is_nan(value) else value for name, value in plain.items()}
     return {name: value for name, value in found.items() if value is not None or name in nullable}
 
 
 def _is_nan(value: object) -> bool:
     return isinstance(value, float) and value != value
+
+
+def _plain_row(row: Mapping[Any, Any], arrays: Container[str]) -> Row:
+    return {str(name): value if name in arrays else _plain_cell(value) for name, value in row.items()}
+
+
+def _array_fields(start: type[StartEvent]) -> set[str]:
+    """Names of the fields that take arrays of numpy's, and so no lists in their place."""
+    found = {name: field for name, field in start.model_fields.items() if holds_arrays(field.annotation)}
+    return {*found, *(field.alias for field in found.values() if field.alias)}
+
+
+def holds_arrays(annotation: Any) -> bool:
+    """Whether a type is of numpy's, or made of one."""
+    of_numpy = str(getattr(annotation, "__module__", "")).partition(".")[0] == "numpy"
+    return of_numpy or any(holds_arrays(arg) for arg in get_args(annotation))
 
 
 def _plain_cell(value: Any) -> Any:
@@ -90,7 +107,7 @@ def _row(item: object, fields: Sequence[str], start: type[StartEvent], number: i
     if isinstance(item, BaseModel):
         return dict(item)
     if isinstance(item, Mapping):
-        return {str(name): _plain_cell(value) for name, value in cast("Mapping[object, Any]", item).items()}
+        return _plain_row(cast("Mapping[object, Any]", item), _array_fields(start))
     if len(fields) == 1:
         return {fields[0]: item}
     shape = f"a dict with the fields {', '.join(fields)}" if fields else "a dict"

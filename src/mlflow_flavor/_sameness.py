@@ -14,10 +14,10 @@ import copyreg
 import marshal
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
-from dataclasses import dataclass, fields, is_dataclass
+from contextvars import Context, ContextVar
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from inspect import Parameter, signature
 from types import (
@@ -40,7 +40,7 @@ from pydantic import BaseModel
 from mlflow_flavor._model_imports import MODULE_PREFIX
 from workflows import Workflow
 
-__all__ = ["difference"]
+__all__ = ["difference", "places_of_new_identifiers"]
 
 Attributes = Mapping[str, object]
 
@@ -53,6 +53,7 @@ EMPTY = (
 )
 # What Python and its libraries write into a class beside what its author did.
 WRITTEN_BY_PYTHON = frozenset({"__doc__", "__module__", "__qualname__", "__firstlineno__", "_abc_impl"})
+WRITTEN_BY_ENUM = frozenset({"__objclass__", "_sort_order_"})
 STEP = "_step_config"
 # What the engine keeps with a resource until, and after, its annotations can be read.
 READ_ANNOTATIONS = frozenset({"_localns", "_needs"})
@@ -68,6 +69,7 @@ class Pair:
         place: What the first one is called.
         one: What the user holds.
         other: What the source makes.
+        path: The same, and which of a list's items or an object's parts they are.
         held: An object of a library holds them.
         private: It keeps them for itself.
     """
@@ -75,21 +77,54 @@ class Pair:
     place: str
     one: object
     other: object
+    path: str
     held: bool = False
     private: bool = False
 
+    @classmethod
+    def of(cls, place: str, one: object, other: object) -> Pair:
+        """Two values by a name of their own."""
+        return cls(place, one, other, place)
+
     def at(self, place: str, one: object, other: object) -> Pair:
         """Two parts of these two."""
-        return Pair(f"{self.place}{place}", one, other, self.held, self.private)
+        return replace(self, place=f"{self.place}{place}", one=one, other=other, path=f"{self.path}{place}")
 
 
 class DifferenceError(Exception):
     """Two values are not alike, or nobody can know; its text says so."""
 
 
-def difference(place: str, one: object, other: object) -> str | None:
-    """In words, what of the value called `place` is not what its source makes; None if all is."""
-    todo = [Pair(place, one, other)]
+class IdentifierError(DifferenceError):
+    """Two values are not alike, and both are what `uuid4()` gives, which is another one each time."""
+
+
+def difference(place: str, one: object, other: object, new_identifiers: Container[str] = ()) -> str | None:
+    """In words, what of the value called `place` is not what its source makes; None if all is.
+
+    Args:
+        place: What the value is called.
+        one: What the user holds.
+        other: What the source makes.
+        new_identifiers: Places where the source makes another identifier each time.
+    """
+    return next(
+        (str(error) for at, error in _differences(place, one, other) if not _is_new(at, error, new_identifiers)), None
+    )
+
+
+def places_of_new_identifiers(place: str, one: object, other: object) -> Iterator[str]:
+    """Where two values, both made by one source, hold another identifier each."""
+    return (at for at, error in _differences(place, one, other) if isinstance(error, IdentifierError))
+
+
+def _is_new(place: str, error: DifferenceError, new_identifiers: Container[str]) -> bool:
+    return isinstance(error, IdentifierError) and place in new_identifiers
+
+
+def _differences(place: str, one: object, other: object) -> Iterator[tuple[str, DifferenceError]]:
+    """What is not alike, and where."""
+    todo = [Pair.of(place, one, other)]
     known: dict[tuple[int, int], Pair] = {}  # they hold what they are about: an id is not given to another object
     while todo:
         pair = todo.pop()
@@ -99,8 +134,7 @@ def difference(place: str, one: object, other: object) -> str | None:
         try:
             todo.extend(reversed(list(_parts(pair))))
         except DifferenceError as error:
-            return str(error)
-    return None
+            yield pair.path, error
 
 
 def _parts(pair: Pair) -> Iterator[Pair]:
@@ -114,7 +148,7 @@ def _parts(pair: Pair) -> Iterator[Pair]:
         return
     _expect(pair, _one_class(type(one), type(other)))
     if _of_source(other):
-        pair = Pair(pair.place, one, other)
+        pair = replace(pair, held=False, private=False)
     yield from _parts_of_kind(pair)
 
 
@@ -123,26 +157,40 @@ def _parts_of_kind(pair: Pair) -> Iterator[Pair]:
     match one:
         case Enum():
             _expect(pair, one.name == other.name)
-        case str() | bytes() | int() | float() | complex():
-            _expect(pair, one == other or (one != one and other != other) or (_is_uuid(one) and _is_uuid(other)))
-        case UUID() | GetSetDescriptorType() | MemberDescriptorType():
+            named = Pair.of(f"{type(one).__qualname__}.{one.name}", one, other)
+            yield from _attributes(named, _of_member(one), _of_member(other))
+        case str() | bytes() | int() | float() | complex() | UUID():
+            if one != other and _is_uuid(one) and _is_uuid(other):
+                raise IdentifierError(_differ(pair))
+            _expect(pair, one == other or (one != one and other != other))
+            yield from _attributes(pair, _variables(one), _variables(other))
+        case dict() | MappingProxyType() | list() | tuple() | set() | frozenset():
+            yield from _parts_of_collection(pair)
+            yield from _attributes(pair, _variables(one), _variables(other))
+        case GetSetDescriptorType() | MemberDescriptorType():
             return
+        case type():
+            _expect(pair, _one_class(one, other))
+            named = Pair.of(one.__qualname__, one, other)
+            yield from _attributes(named, _members(one), _members(other))
+            yield from _rows(named, one.__bases__, other.__bases__)
+        case ModuleType():
+            _expect(pair, _plain_name(one.__name__) == _plain_name(other.__name__))
+        case _:
+            yield from _parts_of_callable(pair)
+
+
+def _parts_of_collection(pair: Pair) -> Iterator[Pair]:
+    one, other = cast("Any", pair.one), cast("Any", pair.other)
+    match one:
         case dict() | list() | tuple() if _is_same_data(one, other):
             return
         case dict() | MappingProxyType():
             yield from _items(pair)
         case list() | tuple():
             yield from _rows(pair, one, other)
-        case set() | frozenset():
-            _expect(pair, one == other or _same_members(one, other))
-        case type():
-            _expect(pair, _one_class(one, other))
-            yield from _attributes(Pair(one.__qualname__, one, other), _members(one), _members(other))
-            yield from _rows(Pair(one.__qualname__, one, other), one.__bases__, other.__bases__)
-        case ModuleType():
-            _expect(pair, _plain_name(one.__name__) == _plain_name(other.__name__))
         case _:
-            yield from _parts_of_callable(pair)
+            yield from _members_of_set(pair, one, other)
 
 
 def _parts_of_callable(pair: Pair) -> Iterator[Pair]:
@@ -179,7 +227,10 @@ def _parts_of_object(pair: Pair) -> Iterator[Pair]:
             yield from _of_model(pair, one, other)
         case ThreadPoolExecutor():
             yield pair.at("", vars(one)["_max_workers"], vars(other)["_max_workers"])
-        case TypeVar() | ParamSpec() | ContextVar():
+        case ContextVar():
+            _expect(pair, one.name == other.name)
+            yield pair.at("", _default(one), _default(other))
+        case TypeVar() | ParamSpec():
             _expect(pair, getattr(one, "__name__", "") == getattr(other, "__name__", ""))
         case _ if type(one) in EMPTY:
             return
@@ -229,6 +280,23 @@ def _reduced(pair: Pair, value: object) -> str | tuple[Any, Any, Any, Iterable[A
     return made, arguments, state, items or (), named or ()
 
 
+def _variables(value: object) -> Attributes:
+    """What an object of a class below one of Python's own has of its own."""
+    return getattr(value, "__dict__", {})
+
+
+def _of_member(member: Enum) -> Attributes:
+    return {name: value for name, value in vars(member).items() if name not in WRITTEN_BY_ENUM}
+
+
+def _default(variable: ContextVar[Any]) -> object:
+    """What a context variable holds where nobody has set it."""
+    try:
+        return Context().run(variable.get)
+    except LookupError:
+        return None
+
+
 def _named(state: object) -> Attributes | None:
     """The attributes of an object, if its state is a dict of them, or one for those in slots too."""
     match state:
@@ -250,7 +318,7 @@ def _attributes(pair: Pair, one: Attributes, other: Attributes) -> Iterator[Pair
         if once or (library and name in READ_ANNOTATIONS):
             continue
         private = pair.private or (library and name.startswith("_"))
-        found = Pair(f"{pair.place}.{name}", one.get(name), other.get(name), library, private)
+        found = replace(pair.at(f".{name}", one.get(name), other.get(name)), held=library, private=private)
         if name in one and name in other:
             yield found
         elif not private:
@@ -279,6 +347,7 @@ def _items(pair: Pair) -> Iterator[Pair]:
     if isinstance(one, defaultdict) and isinstance(other, defaultdict):
         yield pair.at("", one.default_factory, other.default_factory)
     if one.keys() == other.keys():
+        _expect(pair, pair.held or list(one) == list(other))
         yield from (pair.at(f"[{key!r}]", value, other[key]) for key, value in one.items())
         return
     yield from _rows(pair, list(one), list(other))  # keys of two loads are not equal, but come in one order
@@ -287,15 +356,18 @@ def _items(pair: Pair) -> Iterator[Pair]:
 
 def _rows(pair: Pair, one: Collection[object], other: Collection[object]) -> Iterator[Pair]:
     _expect(pair, len(one) == len(other))
-    yield from (pair.at("", *both) for both in zip(one, other, strict=True))
+    for number, both in enumerate(zip(one, other, strict=True)):
+        yield replace(pair.at("", *both), path=f"{pair.path}[{number}]")
 
 
-def _same_members(one: Collection[object], other: Collection[object]) -> bool:
+def _members_of_set(pair: Pair, one: Collection[object], other: Collection[object]) -> Iterator[Pair]:
     rest = [value for value in other if value not in one]
     own = [value for value in one if value not in other]
-    if len(own) != len(rest) or any(isinstance(value, PLAIN) and not _is_uuid(value) for value in own):
-        return False
-    return all(any(difference("", value, another) is None for another in rest) for value in own)
+    identifiers = [[value for value in values if _is_uuid(value)] for values in (own, rest)]
+    yield from _rows(pair, *identifiers)
+    own, rest = ([value for value in values if not _is_uuid(value)] for values in (own, rest))
+    _expect(pair, len(own) == len(rest) and not any(isinstance(value, PLAIN) for value in own))
+    _expect(pair, all(any(difference("", value, another) is None for another in rest) for value in own))
 
 
 def _members(cls: type) -> dict[str, object]:
@@ -311,7 +383,7 @@ def _is_written_by_python(name: str, member: object) -> bool:
 
 def _of_function(pair: Pair, one: FunctionType, other: FunctionType) -> Iterator[Pair]:
     _expect(pair, _same_code(one.__code__, other.__code__))
-    inside = pair if _of_source(other) else Pair(pair.place, one, other, held=True, private=True)
+    inside = pair if _of_source(other) else replace(pair, held=True, private=True)
     given = (one.__defaults__, one.__kwdefaults__, one.__closure__)
     yield from _rows(inside, given, (other.__defaults__, other.__kwdefaults__, other.__closure__))
     own, theirs = vars(one), vars(other)
@@ -390,8 +462,10 @@ def _is_nothing(value: object) -> bool:
 
 
 def _is_uuid(value: object) -> bool:
+    if not isinstance(value, str):
+        return isinstance(value, UUID)
     try:
-        UUID(str(value))
+        UUID(value)
     except ValueError:
         return False
     return True

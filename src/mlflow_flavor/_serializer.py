@@ -61,6 +61,11 @@ class ModelSerializer(JsonSerializer):
             raise ValueError(f"Class {name} may not be rebuilt: it is no class of plain data of this model's script.")
         return cast("type", found)
 
+    def loaded(self, name: str) -> object:
+        """What a dotted name stands for, in this model's module where it was in another load of it; None if nothing."""
+        theirs = _MODEL_MODULE.fullmatch(name)
+        return _attribute(name if theirs is None else f"{self._module}{theirs['rest'] or ''}")
+
     def _imported_event(self, name: str) -> type[Event] | None:
         """An event class of a package that the model's code imports from: its functions may wait for one."""
         found = _attribute(name)

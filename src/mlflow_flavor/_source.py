@@ -6,18 +6,18 @@ import ast
 import inspect
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 from mlflow_flavor._artifact import script_path
 from mlflow_flavor._cells import CellNames, is_python, names_of, plain_python
 from mlflow_flavor._compat import invalid
-from mlflow_flavor._fidelity import changed_name, class_change, instance_change
-from mlflow_flavor._model_code import script_of
+from mlflow_flavor._fidelity import change
 from mlflow_flavor._slicing import ModuleSlice, slice_module
+from mlflow_flavor._statements import first_name
 from mlflow_flavor.notebook import MARKER, script_of_cells
 from workflows import Workflow
 from workflows.instrumentation.redaction import mask_secrets
@@ -45,24 +45,20 @@ class ModelSource:
     home: ModuleType | None = None
     made: frozenset[str] = frozenset()
 
-    def check(self, rebuilt: Workflow) -> None:
+    def check(self, rebuilt: Workflow, rebuild: Callable[[], Workflow]) -> None:
         """Refuse a written script that makes something else than what its author holds.
+
+        Args:
+            rebuilt: What the script made.
+            rebuild: Runs it once more.
 
         Raises:
             MlflowException: With what differs.
         """
-        original = self.original
-        if original is None or self.home is None:
+        if self.original is None or self.home is None:
             return
-        cls = original if isinstance(original, type) else type(original)
-        change = class_change(cls, type(rebuilt))
-        if change is None and not isinstance(original, type):
-            change = instance_change(original, rebuilt)
-        script = script_of(rebuilt)
-        if change is None and script is not None:
-            change = changed_name(self.made, vars(self.home), vars(script))
-        if change is not None:
-            raise refused(original, change)
+        if (found := change(self.original, self.home, self.made, rebuilt, rebuild)) is not None:
+            raise refused(self.original, found)
 
 
 def refused(workflow: object, reason: str) -> Exception:
@@ -93,27 +89,45 @@ def model_source(workflow: object) -> ModelSource:
     if "<locals>" in cls.__qualname__:
         place = cls.__qualname__.partition(".")[0]
         raise refused(original, f"its class is defined inside the function {place}, whose variables a script lacks")
-    home, expression = _place(original, cls)
+    home, expressions = _place(original, cls)
     if home.__name__ == "__main__" and (cells := _notebook_cells()) is not None:
-        return _from_notebook(original, home, cells, expression)
-    return _from_module(original, cls, home, expression)
+        return _from_notebook(original, home, cells, expressions)
+    return _from_module(original, home, expressions)
 
 
-def _place(original: type[Workflow] | Workflow, cls: type[Workflow]) -> tuple[ModuleType, str]:
-    """The module whose source makes the workflow, and the expression for it there."""
+def _place(original: type[Workflow] | Workflow, cls: type[Workflow]) -> tuple[ModuleType, list[str]]:
+    """The module whose source makes the workflow, and the expressions for it there."""
     defining = sys.modules.get(cls.__module__)
     if defining is None or not _is_at(defining, cls):
         raise refused(original, f"{cls.__module__} has no class {cls.__qualname__}, or another one by now")
     if not isinstance(original, type):
         for module in (_calling_module(), defining):
-            found = [n for n, value in vars(module).items() if value is original] if module is not None else []
-            if module is not None and found:
-                return module, found[0]
+            if module is not None and (found := list(_expressions(original, vars(module)))):
+                return module, found
     needed = [n for n, p in inspect.signature(cls).parameters.items() if p.default is p.empty and p.kind not in (2, 4)]
     if needed:
         made = "log an instance" if isinstance(original, type) else "make it a variable of its module"
         raise refused(original, f"it needs the arguments {', '.join(needed)}; {made}")
-    return defining, f"{cls.__qualname__}()"
+    return defining, [f"{cls.__qualname__}()"]
+
+
+def _expressions(workflow: object, variables: Mapping[str, Any]) -> Iterator[str]:
+    """What gives a workflow in its module: its variables, then items of dicts and lists: a loop may be over those."""
+    yield from (name for name, value in variables.items() if value is workflow)
+    for name, value in variables.items():
+        match value:
+            case _ if name.startswith("__"):
+                pass
+            case dict():
+                items = cast("dict[object, object]", value).items()
+                yield from (
+                    f"{name}[{key!r}]" for key, item in items if item is workflow and isinstance(key, str | int)
+                )
+            case list() | tuple():
+                rows = enumerate(cast("Sequence[object]", value))
+                yield from (f"{name}[{number}]" for number, item in rows if item is workflow)
+            case _:
+                pass
 
 
 def _is_at(module: ModuleType, cls: type) -> bool:
@@ -143,23 +157,40 @@ def _running_line(module: ModuleType) -> int | None:
     return next((frame.f_lineno for frame in own), None)
 
 
-def _from_module(
-    original: type[Workflow] | Workflow, cls: type[Workflow], home: ModuleType, expression: str
-) -> ModelSource:
+def _from_module(original: type[Workflow] | Workflow, home: ModuleType, expressions: list[str]) -> ModelSource:
     file = getattr(home, "__file__", None)
     if file is None or not Path(file).is_file() or Path(file).suffix != ".py":
         raise refused(original, f"{home.__name__} is no file")
-    root = expression.partition(".")[0].removesuffix("()")
-    part = slice_module(Path(file).read_text(encoding="utf-8"), [root], _running_line(home))
+    text, line = Path(file).read_text(encoding="utf-8"), _running_line(home)
+    parts = {expression: slice_module(text, [first_name(expression)], line) for expression in expressions}
+    sound = [
+        expression
+        for expression, part in parts.items()
+        if part.running is None and first_name(expression) in part.bound
+    ]
+    expression = (sound or expressions)[0]
+    part, root = parts[expression], first_name(expression)
+    if part.running is not None:
+        unfinished = f"the block in line {part.running}, which is still running: set that before it"
+        raise refused(original, f"it needs what is set by {unfinished}")
     if root not in part.bound:
         raise refused(original, f"no top-level statement of {Path(file).name} sets {root}")
     if part.relative_import is not None:
         raise refused(original, f"it needs `{part.relative_import}` of its own package")
+    if part.lookup == "__file__":
+        raise refused(original, "it reads `__file__`, which a script of its own has in another directory")
     if part.lookup is not None:
         raise refused(original, f"it finds names by `{part.lookup}`, where a script would have only some")
+    if part.logs is not None:
+        raise refused(original, f"it needs what {part.logs} gave, and each load would call that again")
     _refuse_secrets(original, part)
-    text = f"{part.text}\n\nimport mlflow_flavor\n\nmlflow_flavor.set_model({expression})\n"
-    return ModelSource(text.encode(), WRITTEN, original, home, part.made - {root})
+    script = f"{part.text}\n\nimport mlflow_flavor\n\nmlflow_flavor.set_model({expression})\n"
+    return ModelSource(script.encode(), WRITTEN, original, home, _beside(expression, part))
+
+
+def _beside(expression: str, part: ModuleSlice) -> frozenset[str]:
+    """What a script makes beside the workflow."""
+    return part.made if "[" in expression else part.made - {first_name(expression)}
 
 
 def _refuse_secrets(original: object, part: ModuleSlice) -> None:
@@ -180,7 +211,7 @@ def _notebook_cells() -> list[str] | None:
 
 
 def _from_notebook(
-    original: type[Workflow] | Workflow, home: ModuleType, cells: list[str], expression: str
+    original: type[Workflow] | Workflow, home: ModuleType, cells: list[str], expressions: list[str]
 ) -> ModelSource:
     # A cell that was run again stands for what it was: only its last run counts. One that is no Python did not run.
     latest = {cell: plain_python(cell) for cell in reversed(cells) if is_python(plain_python(cell))}
@@ -193,10 +224,11 @@ def _from_notebook(
         raise refused(original, f"the cell of its class does not begin with '{MARKER}'")
     if missing := _only_in_notebook(names, [p for c, p in latest.items() if c not in marked], vars(home)):
         raise refused(original, f"it uses {missing}, and no cell that begins with '{MARKER}' sets that")
+    # A notebook has more names for what a cell gave: `_`, `_5`, `Out[5]`.
+    expression = next((e for e in expressions if first_name(e) in names.bound), expressions[0])
     text = script_of_cells(marked, "This notebook", model=expression)
-    root = expression.partition(".")[0].removesuffix("()")
-    part = slice_module(text, [root])
-    return ModelSource(text.encode(), WRITTEN, original, home, part.made - {root})
+    part = slice_module(text, [first_name(expression)])
+    return ModelSource(text.encode(), WRITTEN, original, home, _beside(expression, part))
 
 
 def _only_in_notebook(names: CellNames, others: list[str], variables: Mapping[str, object]) -> str | None:

@@ -48,7 +48,7 @@ from mlflow_flavor._environment import (
     write_environment,
 )
 from mlflow_flavor._loading import StoredModel
-from mlflow_flavor._model_code import DIGEST_CHARS, MODULE_PREFIX, ModelCode
+from mlflow_flavor._model_code import DIGEST_CHARS, MODULE_PREFIX, ModelCode, refuse_in_script
 from mlflow_flavor._prompts import pinned_prompts, write_prompts
 from mlflow_flavor._source import model_source
 from mlflow_flavor.autolog import autolog as start_autolog
@@ -116,9 +116,11 @@ def save_model(
     """
     if unknown := sorted(unused.keys() - PASSED_BY_MLFLOW):
         raise TypeError(f"save_model() got an unexpected keyword argument '{unknown[0]}'")
+    refuse_in_script()
     source = model_source(workflow)
     config = _read_config(model_config)
     check_config(config)
+    _check_signature(signature)
     check_requirements(conda_env, pip_requirements, extra_pip_requirements)
     with _new_directory(path) as target:
         code = ModelCode(target / SCRIPT_NAME, copy_source(source.text, code_paths, target), label=source.label)
@@ -127,12 +129,12 @@ def save_model(
             model.metadata = metadata
         with tracing_context(enabled=False):
             built = code.run(config)
-            source.check(built)
+            source.check(built, lambda: code.run(config))
             asks = asks_people(built, code)
             _describe_inputs(model, built, target, asks, signature, input_example, run_input_example)
         warn_of_local_modules(code)
         write_facts(built, target)
-        write_prompts(code, config, target)
+        write_prompts(built, code, config, target)
         _add_flavors(model, built, code, config, autolog)
         _write_mlmodel(model, target)
         write_environment(target, code, conda_env, pip_requirements, extra_pip_requirements)
@@ -167,7 +169,7 @@ def log_model(
         model_config: As in `save_model`; also logged as parameters of the MLflow run.
         registered_model_name: Also register it as the next version of this model.
         await_registration_for: Seconds to wait for the registration.
-        prompts: Prompts of the registry that the model uses; by default those that it names as `prompts:/...`.
+        prompts: Prompts of the registry that the model uses; by default those that it names or has loaded.
         params: Parameters of the logged model.
         tags: Tags of the logged model.
         metadata: Anything to keep with the model.
@@ -269,15 +271,26 @@ class SavedModel:
 
 
 def _read_config(config: Mapping[str, Any] | Source | None) -> dict[str, Any]:
-    if not isinstance(config, str | os.PathLike):
-        return dict(config or {})
-    path = Path(config)
-    if not path.is_file():
-        raise invalid(f"model_config '{config}' is no file. Pass a dict, or the path of a YAML file.")
-    found = yaml.safe_load(path.read_text())
-    if not isinstance(found, dict):
-        raise invalid(f"model_config '{config}' holds no mapping of names to values.")
-    return found  # pyright: ignore[reportUnknownVariableType]  # the user's own data
+    if isinstance(config, str | os.PathLike):
+        path = Path(config)
+        if not path.is_file():
+            raise invalid(f"model_config '{config}' is no file. Pass a dict, or the path of a YAML file.")
+        config = yaml.safe_load(path.read_text())
+        if not isinstance(config, Mapping):
+            raise invalid(f"model_config '{path}' holds no mapping of names to values.")
+    if config is not None and not isinstance(config, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers are not all typed
+        raise invalid(f"model_config needs a dict, or the path of a YAML file, got {type(config).__name__}.")
+    found = dict(config or {})
+    try:
+        yaml.safe_dump(found)
+    except yaml.YAMLError as error:
+        raise invalid(f"model_config holds what YAML cannot, and MLmodel is YAML: {error}") from error
+    return found
+
+
+def _check_signature(signature: object) -> None:
+    if signature not in (None, False) and not hasattr(signature, "to_dict"):
+        raise invalid(f"signature needs a ModelSignature, or False for none, got {type(signature).__name__}.")
 
 
 @contextmanager

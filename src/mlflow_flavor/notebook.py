@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlflow_flavor._cells import names_of, plain_python
+from mlflow_flavor._cells import OF_IPYTHON, names_of, plain_python
 from mlflow_flavor._compat import invalid
+from mlflow_flavor._slicing import logging_call
+from mlflow_flavor._statements import first_name, is_main_guard
 
 __all__ = ["MARKER", "missing_name", "script_from_notebook", "script_of_cells"]
 
@@ -39,8 +41,8 @@ def script_from_notebook(
         The script's path.
 
     Raises:
-        MlflowException: If it is no notebook, no cell is marked, one is not valid Python or uses what only a cell
-            without the mark sets, or `model` is never set.
+        MlflowException: If it is no notebook, no cell is marked, one is not valid Python, logs or saves a model itself
+            or uses what only a cell without the mark sets, or `model` is never set.
     """
     notebook = Path(path)
     sources = ["".join(cell["source"]) for cell in _read(notebook) if cell.get("cell_type") == "code"]
@@ -59,14 +61,22 @@ def script_of_cells(sources: Iterable[str], where: str, *, marker: str = MARKER,
         model: What to set: a variable of the cells, or a call of a class of theirs.
 
     Raises:
-        MlflowException: If no cell is marked, one is not valid Python or uses what only a cell without the mark sets,
-            or `model` is of none of them.
+        MlflowException: If no cell is marked, one is not valid Python, logs or saves a model itself or uses what only a
+            cell without the mark sets, or `model` is of none of them.
     """
     marked, others = _sorted_by_mark(sources, marker)
     if not marked:
         raise invalid(f"{where} has no code cell that begins with '{marker}'. Put it first in what to take.")
     trees = [_parse(source, f"{where}, code cell {number}") for number, source in marked.items()]
+    run = [node for tree in trees for node in tree.body if not is_main_guard(node)]
+    if (call := next(filter(None, map(logging_call, run)), None)) is not None:
+        raise invalid(f"{where}: a marked cell calls {call}, and each load would do so again: begin another with that.")
     names = names_of(marked.values())
+    if of_notebook := sorted(names.needed & OF_IPYTHON):
+        raise invalid(
+            f"{where}: a marked cell uses '{of_notebook[0]}', which only a notebook has: take that to a cell without "
+            "the mark, or import it from IPython."
+        )
     if (found := missing_name(marked, others)) is not None:
         name, number = found
         raise invalid(
@@ -74,7 +84,7 @@ def script_of_cells(sources: Iterable[str], where: str, *, marker: str = MARKER,
         )
     parts = list(marked.values())
     if not any(_sets_model(node) for tree in trees for node in ast.walk(tree)):
-        if model.rstrip("()") not in names.bound:
+        if first_name(model) not in names.bound:
             raise invalid(f"No marked cell of {where} sets '{model}': mark its cell, or pass model=<its name>.")
         parts.append(f"import mlflow_flavor\n\nmlflow_flavor.set_model({model})")
     script = "\n\n".join(part.strip("\n") for part in parts) + "\n"

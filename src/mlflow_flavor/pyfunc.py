@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
@@ -178,7 +178,8 @@ class WorkflowPyfunc:
                 tasks = [group.create_task(one(job)) for job in jobs]
         except* Exception as failures:  # noqa: BLE001  # decided inside the group, raised outside
             error = failures.exceptions[0]
-            error.add_note(f"It failed one of {len(jobs)} rows; the others were cancelled.")
+            with suppress(Exception):  # some take no notes: a frozen dataclass, say
+                error.add_note(f"It failed one of {len(jobs)} rows; the others were cancelled.")
             failed = error
         else:
             return [task.result() for task in tasks]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, overload
 
 from mlflow_flavor._compat import invalid
+from mlflow_flavor._recorded_errors import Raised
 from mlflow_flavor._recording import ROOT_RUN, Answer, ChildRuns, Playback, Request, RunPath
 from mlflow_flavor.autolog import handler as drawer
 from workflows.instrumentation import add_handler
@@ -39,8 +40,8 @@ def recorded(function: Any = None, *, name: str | None = None) -> Any:
     """The function, whose answers inside of steps are kept with the trace where `autolog(record_calls=True)` asks.
 
     `reproduce(trace_id, recorded=True)` then gives those answers again and calls nobody; without `recorded=True` it
-    says which answers are others now. Outside of a run, and where nothing is recorded, the function is as it was. A
-    call that raises is not recorded.
+    says which answers are others now. Outside of a run, and where nothing is recorded, the function is as it was. Of a
+    call that raises, the error is the answer: its class, text and arguments, and its attributes where they are data.
 
     Args:
         function: A function, or a method of a client, plain or to be awaited: `recorded(client.responses.create)`. It
@@ -96,7 +97,11 @@ def _answered(label: str, function: Callable[..., Any], args: tuple[Any, ...], k
         if recording is not None:
             _keep(functools.partial(recording.keep, number), request, result, awaited)
 
-    result = function(*args, **kwargs)
+    try:
+        result = function(*args, **kwargs)
+    except Exception as error:
+        keep(Raised(error), False)
+        raise
     if inspect.isawaitable(result):
         return _kept_when_there(result, keep)
     keep(result, False)
@@ -104,16 +109,19 @@ def _answered(label: str, function: Callable[..., Any], args: tuple[Any, ...], k
 
 
 def _given(playback: Playback, answer: Answer) -> Any:
-    value = playback.rebuilt(answer)
-    return _at_once(value) if answer.awaited else value
+    return _at_once(playback, answer) if answer.awaited else playback.rebuilt(answer)
 
 
-async def _at_once(value: Any) -> Any:
-    return value
+async def _at_once(playback: Playback, answer: Answer) -> Any:
+    return playback.rebuilt(answer)
 
 
 async def _kept_when_there(result: Awaitable[Any], keep: Callable[[object, bool], None]) -> Any:
-    value = await result
+    try:
+        value = await result
+    except Exception as error:
+        keep(Raised(error), True)
+        raise
     keep(value, True)
     return value
 

@@ -207,12 +207,18 @@ def _start_event(then: FirstRun, workflow: Workflow, given: Mapping[str, Any] | 
         return found
     fields: Any = given if given is not None else (found or then.root.inputs)
     try:
-        return workflow.start_event_class(**dict(fields))
+        return workflow.start_event_class(**_by_alias(workflow.start_event_class, fields))
     except ValidationError as error:
         raise invalid(f"The input does not fit {workflow.start_event_class.__name__}: {error}") from error
 
 
-def _serializer(workflow: Workflow) -> JsonSerializer:
+def _by_alias(cls: type[StartEvent], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields as the class takes them: a trace shows them by name, where it may take only their aliases."""
+    aliases = {name: field.validation_alias for name, field in cls.model_fields.items()}
+    return {alias if isinstance(alias := aliases.get(name), str) else name: value for name, value in fields.items()}
+
+
+def _serializer(workflow: Workflow) -> ModelSerializer:
     return ModelSerializer(workflow, JsonSerializer(), closed=False)
 
 

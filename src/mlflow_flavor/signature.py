@@ -14,6 +14,7 @@ from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Object, 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from mlflow_flavor._rows import holds_arrays
 from workflows import Workflow
 from workflows.events import StartEvent
 
@@ -32,6 +33,8 @@ _SCALARS: Mapping[Any, DataType] = {
     bytes: DataType.binary,
 }
 # Dates are not among them: MLflow's datetime takes neither the ISO text of a JSON caller nor a dict that holds one.
+
+_NEVER_MISSING = (DataType.boolean, DataType.long)
 
 _LISTS = (list, set, tuple, frozenset)
 
@@ -97,7 +100,9 @@ def _may_hold_more(annotation: Any) -> bool:
     if origin in (Union, types.UnionType, Annotated):
         return any(_may_hold_more(arg) for arg in args)
     found = origin or annotation
-    return found in (Any, object) or (isinstance(found, type) and issubclass(found, Mapping | date))
+    return (
+        found in (Any, object) or holds_arrays(found) or (isinstance(found, type) and issubclass(found, Mapping | date))
+    )
 
 
 def _outputs(output: object) -> Schema:
@@ -114,8 +119,10 @@ def _outputs(output: object) -> Schema:
 def _column(name: str, field: FieldInfo) -> ColSpec:
     annotation, optional = _without_none(field.annotation)
     found = _spec_type(annotation, 0)
-    if optional and isinstance(found, DataType):
-        found = AnyType()  # of a None, MLflow's server makes the text "None", and refuses it for a number
+    if (optional and isinstance(found, DataType)) or (not field.is_required() and found in _NEVER_MISSING):
+        # Of a None, MLflow's server makes the text "None", and refuses it for a number. A frame in which one row lacks
+        # an integer has floats in that column, and those MLflow refuses too.
+        found = AnyType()
     return ColSpec(found, name, required=field.is_required() and not optional)
 
 

@@ -18,8 +18,10 @@ HEAD = "from workflows import Workflow, step\nfrom workflows.events import Start
 CHANGEABLE = (
     HEAD
     + """
+import contextvars
 import enum
 import functools
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +37,18 @@ class Client:
     def __init__(self):
         self.tools = []
 
+class Words(list):
+    unit = "lb"
+
+class Name(str):
+    unit = "lb"
+
 client = Client()
+words, name = Words(["a"]), Name("b")
+prices = {"b": 1, "a": 2}
+user = contextvars.ContextVar("user", default="ada")
+KEY = "11111111111111111111111111111111"
+keys = {KEY, uuid.uuid4().hex}
 
 def tool(number):
     return lambda: number
@@ -59,10 +72,14 @@ class Agent(Base):
         self.mode = Mode.FAST
         self.deep = [[[[[[[[[[{"a": 1}]]]]]]]]]]
         self.again = self
+        self.key, self.ids, self.id = uuid.UUID(KEY), [KEY, str(uuid.uuid4())], uuid.uuid4()
 
     @step(num_workers=2)
     async def answer(self, ev: StartEvent) -> StopEvent:
         return StopEvent(result=[helper(self.say()), self.model, client.tools])
+
+    def uses(self):
+        return words, name, prices, user, KEY, keys
 
 agent = Agent()
 """
@@ -196,7 +213,10 @@ def save(workflow: object, tmp_path: Path) -> str:
         ("agent.shout = functools.partial(helper, 'ho')", "its shout is not what its source makes"),
         ("agent.home = Path('b')", "its home is not what its source makes"),
         ("agent.mode = Mode.SLOW", "its mode is not what its source makes"),
-        ("agent.deep[0][0][0][0][0][0][0][0][0][0]['a'] = 2", "its deep['a'] is not what its source makes"),
+        (
+            "agent.deep[0][0][0][0][0][0][0][0][0][0]['a'] = 2",
+            "its deep['a'] is not what its source makes",
+        ),
         ("agent.extra = 1", "its extra is not what its source makes"),
         ("agent.say = lambda: 'own'", "its say is not what its source makes"),
         ("Agent.model = 'big'", "Agent.model is not what its source makes"),
@@ -205,6 +225,15 @@ def save(workflow: object, tmp_path: Path) -> str:
         ("helper = lambda text, loud=False: text", "helper is not what its source makes"),
         ("helper.__defaults__ = (True,)", "its shout is not what its source makes"),
         ("Client.size = 3", "Client.size is not what its source makes"),
+        ("Mode.SLOW.pace = 3", "Mode.SLOW.pace is not what its source makes"),
+        ("words.unit = 'kg'", "words.unit is not what its source makes"),
+        ("name.unit = 'kg'", "name.unit is not what its source makes"),
+        ("prices['b'] = prices.pop('b')", "prices is not what its source makes"),
+        ("user = contextvars.ContextVar('user', default='eve')", "user is not what its source makes"),
+        (f"KEY = '{'2' * 32}'", "KEY is not what its source makes"),
+        (f"agent.key = uuid.UUID('{'2' * 32}')", "its key is not what its source makes"),
+        (f"keys.remove('{'1' * 32}'), keys.add('{'2' * 32}')", "keys is not what its source makes"),
+        (f"agent.ids[0] = '{'2' * 32}'", "its ids is not what its source makes"),
     ],
 )
 def test_what_was_changed_since_is_refused(module: Import, tmp_path: Path, change: str, reason: str):
@@ -243,6 +272,12 @@ def test_names_that_are_found_only_when_the_model_runs_are_refused(module: Impor
     with pytest.raises(MlflowException) as caught:
         save(found.Agent, tmp_path)
     assert f"(it finds names by `{lookup}`, where a script would have only some)" in str(caught.value)
+
+
+def test_a_step_that_reads_where_its_file_is_is_refused(module: Import, tmp_path: Path):
+    found = module(CHANGEABLE.replace("text.upper()", "Path(__file__).name"))
+    with pytest.raises(MlflowException, match=r"\(it reads `__file__`, which a script of its own has in another dir"):
+        save(found.Agent, tmp_path)
 
 
 async def test_names_in_an_evaluated_text_belong_to_the_source(module: Import, tmp_path: Path):

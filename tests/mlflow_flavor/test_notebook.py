@@ -45,6 +45,12 @@ async def test_a_notebooks_marked_cells_are_a_model(notebook: Callable[..., Path
     ("cells", "message"),
     [
         (["x = 1"], "has no code cell that begins with"),
+        (
+            [DEFINE, CREATE + "\ndisplay(agent)"],
+            "a marked cell uses 'display', which only a notebook has: take that to",
+        ),
+        ([DEFINE, CREATE + "\nget_ipython()"], "a marked cell uses 'get_ipython', which only a notebook has"),
+        ([DEFINE, CREATE + "\nimport mlflow_flavor\nmlflow_flavor.log_model(agent)"], r"calls mlflow_flavor.log_model"),
         ([DEFINE, "agent = Echo()"], "No marked cell of tutorial.ipynb sets 'agent'"),
         ([DEFINE, "# [USE IN MODEL]\nagent = ("], "code cell 2: line 2 is no plain Python"),
         ([DEFINE, CREATE + "\nawait agent.run()"], "code cell 2: line 3 is no plain Python .'await' outside function"),
@@ -60,6 +66,13 @@ def test_a_notebook_that_makes_no_model_is_refused(
 ):
     with pytest.raises(MlflowException, match=message):
         mlflow_flavor.script_from_notebook(notebook(*cells), tmp_path / "agent.py")
+
+
+async def test_a_marked_cell_may_log_the_model_where_it_is_the_program(notebook: Callable[..., Path], tmp_path: Path):
+    cell = f'{CREATE}\nif __name__ == "__main__":\n    mlflow_flavor.log_model(agent)'
+    mlflow_flavor.script_from_notebook(notebook(DEFINE, cell), tmp_path / "agent.py")
+    mlflow_flavor.save_model(tmp_path / "agent.py", tmp_path / "model", pip_requirements=["mlflow"])
+    assert await mlflow_flavor.load_model(str(tmp_path / "model")).run(text="hi") == "hi"
 
 
 PROMPT = '"""You are\n! be brief\n% ok\n?\nhelp?\nend"""'

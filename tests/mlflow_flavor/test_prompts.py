@@ -51,6 +51,29 @@ def test_a_model_keeps_the_versions_of_its_prompts(greets: str):
     assert mlflow.models.Model.load(greets).prompts == ["prompts:/greeting/1"]
 
 
+@pytest.mark.parametrize(
+    ("call", "pinned"),
+    [
+        ("mlflow.genai.load_prompt('other', version=1)", "prompts:/other/1"),
+        ("mlflow.MlflowClient().load_prompt('other')", "prompts:/other@latest"),
+        ("mlflow.genai.load_prompt(f'prompts:/{NAME}/{1}')", "prompts:/other/1"),
+        ("load_prompt(NAME)", "prompts:/other@latest"),
+        ("from_module(NAME, 1)", "prompts:/other/1"),
+    ],
+)
+def test_prompts_are_pinned_however_they_are_named(
+    registry: None, tmp_path: Path, call: str, pinned: str, caplog: pytest.LogCaptureFixture
+):
+    imports = "from mlflow.genai import load_prompt\nfrom mlflow.genai.prompts import load_prompt as from_module\n"
+    script = GREETS.replace('mlflow.genai.load_prompt("prompts:/greeting@prod")', "PROMPT")
+    script = script.replace("class Greets", f"{imports}NAME = 'other'\nPROMPT = {call}\n\nclass Greets")
+    (tmp_path / "agent.py").write_text(script)
+    with caplog.at_level(logging.WARNING):
+        mlflow_flavor.save_model(tmp_path / "agent.py", tmp_path / "model", pip_requirements=["mlflow"])
+    assert list(json.loads((tmp_path / "model" / "workflows" / "prompts.json").read_text())) == [pinned]
+    assert "does not have" not in caplog.text
+
+
 async def test_a_prompt_that_is_another_one_now_is_named(greets: str):
     handler = mlflow_flavor.load_model(greets).run(name="Ada")
     assert await handler == "Hello Ada"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
@@ -82,6 +83,24 @@ class NoRoute(Workflow):
     @step
     async def fetch(self, ev: StartEvent) -> StopEvent:
         raise ConnectionError("no route")
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    """Takes no notes."""
+
+    code: int = 500
+
+
+class FailsFrozen(Workflow):
+    @step
+    async def fail(self, ev: StartEvent) -> StopEvent:
+        raise Frozen
+
+
+def test_one_of_several_rows_raises_what_its_step_raised_also_where_that_takes_no_notes():
+    with pytest.raises(Frozen):
+        WorkflowPyfunc(FailsFrozen()).predict([{"n": 1}, {"n": 2}])
 
 
 def test_a_hundred_predictions_leave_no_thread_and_no_file_behind():

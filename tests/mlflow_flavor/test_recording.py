@@ -307,3 +307,79 @@ def test_a_set_is_the_same_argument_in_every_process():
         return subprocess.run([sys.executable, "-c", ASKED], env=environment, check=True, capture_output=True).stdout
 
     assert digest("1") == digest("2")
+
+
+FAILS = """
+import os
+from pathlib import Path
+from mlflow_flavor import recorded, set_model
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+class RateLimitError(Exception):
+    def __init__(self, retry_after, client):
+        super().__init__(client)
+        self.retry_after = retry_after
+
+    def __str__(self):
+        return f"wait {self.retry_after} s"
+
+def called():
+    with Path(os.environ["CALLS"]).open("a") as calls:
+        calls.write("t")
+
+@recorded(name="search")
+def search(words):
+    called()
+    return {}[words]
+
+@recorded(name="ask")
+async def ask(words):
+    called()
+    raise RateLimitError(int(os.environ["SAID"]), object())
+
+class Catches(Workflow):
+    @step
+    async def answer(self, ev: StartEvent) -> StopEvent:
+        said = []
+        try:
+            search("hi")
+        except KeyError as error:
+            said.append(repr(error))
+        try:
+            await ask("hi")
+        except RateLimitError as error:
+            said += [str(error), error.retry_after]
+        return StopEvent(result=said)
+
+set_model(Catches())
+"""
+
+
+@pytest.fixture
+async def failed(autolog: str, calls: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The trace of a run whose recorded calls raised."""
+    monkeypatch.setenv("SAID", "5")
+    mlflow_flavor.autolog(record_calls=True, publish_after_seconds=None)
+    (tmp_path / "agent.py").write_text(FAILS)
+    info = mlflow_flavor.log_model(tmp_path / "agent.py", name="fails", pip_requirements=["mlflow"])
+    handler = mlflow_flavor.load_model(info.model_uri).run()
+    assert await handler == ["KeyError('hi')", "wait 5 s", 5]
+    assert calls() == "tt"
+    return str(mlflow_flavor.trace_id(handler))
+
+
+async def test_a_recorded_error_is_raised_again_and_nobody_called(
+    failed: str, calls: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SAID", "7")
+    again = mlflow_flavor.reproduce(failed, recorded=True)
+    assert (again.result, again.differences, again.made) == (["KeyError('hi')", "wait 5 s", 5], [], ())
+    assert (again.replayed, calls()) == (2, "")
+
+
+async def test_another_error_than_was_recorded_is_told(failed: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SAID", "7")
+    found = mlflow_flavor.reproduce(failed).differences[0]
+    assert (found.kind, found.where) == ("call", "ask#1")
+    assert [str(text).rpartition(": ")[2] for text in (found.then, found.now)] == ["wait 5 s", "wait 7 s"]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
@@ -123,7 +124,36 @@ async def test_a_recorded_input_keeps_its_types(autolog: str, tmp_path: Path):
     assert (again.result, again.differences) == (["date", "set", "bytes"], [])
 
 
+ALIASED = """
+from pydantic import Field
+from mlflow_flavor import set_model
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+class Ask(StartEvent):
+    number: int = Field(alias="the-number")
+
+class Counts(Workflow):
+    @step
+    async def count(self, ev: Ask) -> StopEvent:
+        return StopEvent(result=ev.number)
+
+set_model(Counts())
+"""
+
+
+async def test_a_run_whose_start_event_has_aliases_is_repeated(autolog: str, tmp_path: Path):
+    (tmp_path / "agent.py").write_text(ALIASED)
+    info = mlflow_flavor.log_model(tmp_path / "agent.py", name="counts", pip_requirements=["mlflow"])
+    fields: dict[str, Any] = {"the-number": 4}
+    handler = mlflow_flavor.load_model(info.model_uri).run(**fields)
+    assert await handler == 4
+    again = mlflow_flavor.reproduce(str(mlflow_flavor.trace_id(handler)))
+    assert (again.result, again.differences) == (4, [])
+
+
 ASKING = """
+import os
 from mlflow_flavor import set_model
 from workflows import Context, Workflow, step
 from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
@@ -131,7 +161,7 @@ from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent,
 class Asking(Workflow):
     @step
     async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
-        question = InputRequiredEvent(prefix=f"{ev.what}?")
+        question = InputRequiredEvent(prefix=f"{ev.what}{os.environ.get('SIGN', '?')}")
         answer = await ctx.wait_for_event(HumanResponseEvent, waiter_event=question)
         return StopEvent(result=answer.response)
 
@@ -141,7 +171,8 @@ set_model(Asking(timeout=None))
 
 @pytest.fixture
 async def asked(autolog: str, tmp_path: Path) -> list[str]:
-    """The traces of a model's run that stopped to ask a person, and of the same run when it was answered."""
+    """The traces of a model's run that stopped to ask a person, of the same run when it was answered, and of another
+    that was answered at once."""
     (tmp_path / "agent.py").write_text(ASKING)
     info = mlflow_flavor.log_model(tmp_path / "agent.py", name="asking", pip_requirements=["mlflow"])
     model = mlflow_flavor.load_model(info.model_uri)
@@ -150,13 +181,27 @@ async def asked(autolog: str, tmp_path: Path) -> list[str]:
     asking = str(mlflow_flavor.trace_id(first))
     second = model.run(ctx=Context.from_dict(model, await first.suspend()))
     second.ctx.send_event(HumanResponseEvent(response="yes"))  # pyright: ignore[reportCallIssue]  # a dynamic field
-    assert await second == "yes"
-    return [asking, str(mlflow_flavor.trace_id(second))]
+    third = model.run(what="deploy")
+    await anext(third.stream_events())
+    third.ctx.send_event(HumanResponseEvent(response="yes"))  # pyright: ignore[reportCallIssue]  # a dynamic field
+    assert [await second, await third] == ["yes", "yes"]
+    return [asking, *(str(mlflow_flavor.trace_id(run)) for run in (second, third))]
 
 
 async def test_a_run_that_stopped_to_ask_a_person_stops_there_again(asked: list[str]):
     again = mlflow_flavor.reproduce(asked[0])
     assert (again.result, again.error, again.differences) == (None, None, [])
+
+
+async def test_another_question_than_was_asked_is_told(asked: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SIGN", "!")
+    (found,) = mlflow_flavor.reproduce(asked[0]).differences
+    then, now = ([{"InputRequiredEvent": f'{{"prefix":"deploy{sign}"}}'}] for sign in "?!")
+    assert found == Difference("output", "ask#1", then, now)
+
+
+async def test_a_run_that_went_on_after_the_answer_is_compared_up_to_the_question(asked: list[str]):
+    assert mlflow_flavor.reproduce(asked[2]).differences == []
 
 
 @needs_links

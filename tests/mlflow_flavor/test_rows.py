@@ -21,7 +21,7 @@ import mlflow_flavor
 Load = Callable[..., PyFuncModel]
 
 SCRIPT = """
-import mlflow_flavor
+import mlflow_flavor, numpy as np
 from datetime import date, datetime
 from typing import Any, Optional
 from workflows import Context, Workflow, step
@@ -129,6 +129,15 @@ def test_arrays_and_timestamps_become_plain_values(load: Load):
     assert load("x: list[int]", "at: datetime").predict(frame) == repr([[1, 2], datetime(2024, 1, 2)])
 
 
+def test_an_array_reaches_a_field_of_arrays_as_it_is(load: Load):
+    model = load("model_config = {'arbitrary_types_allowed': True}", "x: np.ndarray", "y: list[np.ndarray] = []")
+    array = np.array([1, 2])
+    shown = repr([array, [array]])
+    rows = {"x": array, "y": [array]}
+    assert model.predict(rows) == shown
+    assert model.predict(pd.DataFrame([rows])) == shown
+
+
 @pytest.mark.parametrize("data", [{}, [{}], None], ids=str)
 def test_an_empty_row_takes_the_defaults(load: Load, data: object):
     assert load("n: int = 7", "k: int = 8").predict(data) == "[7, 8]"
@@ -163,6 +172,17 @@ def test_rows_may_leave_out_different_fields(load: Load):
     assert load("n: int = 7", "k: int = 8").predict([{"n": 1}, {"k": 2}]) == ["[1, 8]", "[7, 2]"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "default", "value"),
+    [("int", 3, 4), ("bool", True, False), ("float", 1.5, 2.5), ("str", "a", "b")],
+)
+def test_a_row_may_leave_out_a_field_that_others_have(load: Load, kind: str, default: object, value: object):
+    model, shown = load("q: str", f"x: {kind} = {default!r}"), [repr(["a", default]), repr(["b", value])]
+    rows = [{"q": "a"}, {"q": "b", "x": value}]
+    assert model.predict(rows) == shown
+    assert model.predict(pd.DataFrame(rows)) == shown
+
+
 def test_a_batch_without_rows_runs_nothing(load: Load):
     with pytest.raises(MlflowException, match="There is no row to predict"):
         load("n: int = 7").predict(pd.DataFrame({"n": []}))
@@ -171,7 +191,7 @@ def test_a_batch_without_rows_runs_nothing(load: Load):
 def test_a_signature_names_the_types_that_mlflow_can_hand_on(load: Load):
     assert columns(load("q: str", "k: int = 3", "tags: list[str] = []", "who: str | None = None")) == [
         {"type": "string", "name": "q", "required": True},
-        {"type": "long", "name": "k", "required": False},
+        {"type": "any", "name": "k", "required": False},
         {"type": "array", "items": {"type": "string"}, "name": "tags", "required": False},
         {"type": "any", "name": "who", "required": False},
     ]

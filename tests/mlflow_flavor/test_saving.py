@@ -57,6 +57,20 @@ def test_a_conda_environment_is_what_the_model_needs(script: Path, tmp_path: Pat
     assert (tmp_path / "model" / "requirements.txt").read_text() == "mlflow"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model_config": 5}, "model_config needs a dict, or the path of a YAML file, got int"),
+        ({"model_config": {"client": object()}}, "model_config holds what YAML cannot"),
+        ({"signature": "text"}, "signature needs a ModelSignature, or False for none, got str"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(script: Path, tmp_path: Path, arguments: dict[str, Any], message: str):
+    with pytest.raises(MlflowException, match=message):
+        mlflow_flavor.save_model(script, tmp_path / "model", pip_requirements=["mlflow"], **arguments)
+    assert not (tmp_path / "model").exists()
+
+
 @pytest.mark.parametrize("existed", [True, False])
 def test_a_save_that_failed_can_be_tried_again(script: Path, tmp_path: Path, existed: bool):
     target = tmp_path / "model"

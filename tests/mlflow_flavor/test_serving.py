@@ -88,6 +88,12 @@ async def test_an_agent_server_carries_question_and_answer(agent_client: httpx.A
     assert await posted(agent_client, params={"resume": resume}) == {"result": "yes"}
 
 
+async def test_parameters_that_are_no_object_are_refused(agent_client: httpx.AsyncClient):
+    mlflow_flavor.register_agent(Answer())
+    reply = await agent_client.post("/invocations", json={"question": "why", "params": 5})
+    assert "params of a request needs to be an object, got int" in reply.text
+
+
 @pytest.mark.usefixtures("registration")
 def test_a_second_agent_in_a_process_is_refused():
     mlflow_flavor.register_agent(Answer())

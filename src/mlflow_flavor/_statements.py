@@ -1,0 +1,212 @@
+"""A module's top-level statements: what each binds, what it needs, and to what it adds something."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+__all__ = [
+    "Statement",
+    "bound_names",
+    "first_name",
+    "imported_names",
+    "is_main_guard",
+    "quoted_names",
+    "root_name",
+    "same_scope",
+    "statements_of",
+]
+
+NEW_SCOPE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+BLOCKS = (ast.With, ast.AsyncWith, ast.If, ast.Try, ast.TryStar, ast.For, ast.AsyncFor, ast.While, ast.Match)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A top-level statement: what it binds, what it needs, and to what it adds something.
+
+    Attributes:
+        running: It is a block, or the head of one, in which the module still is.
+    """
+
+    text: str
+    line: int
+    node: ast.stmt
+    binds: frozenset[str]
+    needs: frozenset[str]
+    touches: frozenset[str]
+    running: bool = False
+
+
+def statements_of(source: str, line: int | None = None) -> list[Statement]:
+    """The top-level statements of a module, in its order.
+
+    What stands under `if __name__ == "__main__":` counts as if it stood outside, and so does what stands in a `with`,
+    `if` or `try` in which the module still is: each statement there that began before `line` has run once.
+
+    Args:
+        source: The module's source.
+        line: Where a module is that is still being run; what begins there or after it has not run, and is left out.
+
+    Raises:
+        SyntaxError: If it is not valid Python.
+    """
+    lines = source.splitlines()
+    body = ast.parse(source).body
+    starts = [_first_line(node, lines) for node in body]
+    found: list[Statement] = []
+    for number, node in enumerate(body):
+        alone = (number == 0 or body[number - 1].end_lineno != node.lineno) and (
+            number + 1 == len(body) or body[number + 1].lineno != node.end_lineno
+        )
+        text = "\n".join(lines[starts[number] - 1 : node.end_lineno]) if alone else ast.unparse(node)
+        found += _opened(node, text, line)
+    return found if line is None else _that_have_run(found, line)
+
+
+def _that_have_run(statements: list[Statement], line: int) -> list[Statement]:
+    at_line = [s for s in statements if not s.running and _spans([s.node], line)]
+    unfinished = at_line if len(at_line) == 1 else []  # of several in one line nobody knows which it is
+    return [s for s in statements if s.line <= line and s not in unfinished]
+
+
+def _opened(node: ast.stmt, text: str, line: int | None) -> Iterator[Statement]:
+    """The statement; or those in it, if a script has to do without the block around them."""
+    if isinstance(node, ast.If) and is_main_guard(node):
+        head, block = None, node.body
+    elif line is not None and isinstance(node, BLOCKS) and _spans([node], line):
+        head, block = _running(node, line)
+    else:
+        head, block = _statement(node, text), ()
+    if head is not None:
+        yield head
+    for inner in block:
+        yield from _opened(inner, ast.unparse(inner), line)
+
+
+def _running(node: ast.stmt, line: int) -> tuple[Statement, Sequence[ast.stmt]]:
+    """A block in which the module is: what it binds but for its statements, and these, if each of them runs once."""
+    heads: list[ast.AST] = []
+    match node:
+        case ast.With(items=items, body=block) | ast.AsyncWith(items=items, body=block):
+            heads += items
+        case ast.If(test=test, body=body, orelse=orelse):
+            heads.append(test)
+            block = body if _spans(body, line) else orelse
+        case ast.Try(body=block) | ast.TryStar(body=block):
+            pass
+        case _:
+            block = ()
+    if not _spans(block, line):
+        return replace(_statement(node, ""), running=True), ()
+    bound = frozenset(name for head in heads for name in bound_names(same_scope(head)))
+    return Statement("", node.lineno, node, bound, frozenset(), frozenset(), running=True), block
+
+
+def _spans(block: Sequence[ast.stmt], line: int) -> bool:
+    return bool(block) and block[0].lineno <= line <= (block[-1].end_lineno or line)
+
+
+def _first_line(node: ast.stmt, lines: list[str]) -> int:
+    """The statement's first line, its decorators and the comment above it included."""
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    first = min([node.lineno, *(d.lineno for d in decorators)])
+    while first > 1 and lines[first - 2].startswith("#") and not lines[first - 2].startswith("#!"):
+        first -= 1
+    return first
+
+
+def is_main_guard(node: ast.stmt) -> bool:
+    """Whether a statement is `if __name__ == "__main__":`, which no model's script goes into."""
+    tests = ("__name__ == '__main__'", "'__main__' == __name__")
+    return isinstance(node, ast.If) and ast.unparse(node.test).replace('"', "'") in tests
+
+
+def _statement(node: ast.stmt, text: str) -> Statement:
+    inner = list(same_scope(node))
+    targets = [n for n in inner if isinstance(n, ast.Attribute | ast.Subscript) and isinstance(n.ctx, ast.Store)]
+    touched = {root for target in targets if (root := root_name(target)) is not None}
+    return Statement(
+        text,
+        node.lineno,
+        node,
+        frozenset(bound_names(inner)),
+        frozenset(_needed(node)),
+        frozenset(touched | _owners(node)),
+    )
+
+
+def same_scope(node: ast.AST) -> Iterator[ast.AST]:
+    """The node and what is below it, but for the insides of functions and classes."""
+    yield node
+    if not isinstance(node, NEW_SCOPE):
+        for child in ast.iter_child_nodes(node):
+            yield from same_scope(child)
+
+
+def bound_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """What these nodes define, import or set."""
+    for node in nodes:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                yield node.name
+            case ast.Import() | ast.ImportFrom():
+                yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
+            case ast.Name(ctx=ast.Store()):
+                yield node.id
+            case _:
+                pass
+
+
+def imported_names(node: ast.stmt) -> Iterator[str]:
+    """What a statement imports."""
+    return bound_names(n for n in same_scope(node) if isinstance(n, ast.Import | ast.ImportFrom))
+
+
+def _needed(node: ast.stmt) -> Iterator[str]:
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
+            yield inner.id
+        if isinstance(inner, ast.Call) and ast.unparse(inner.func) in ("eval", "exec"):
+            yield from (name for argument in inner.args for name in _in_strings(argument))
+    yield from quoted_names(node)
+
+
+def quoted_names(node: ast.AST) -> Iterator[str]:
+    """Names in the annotations below a node that are strings."""
+    for inner in ast.walk(node):
+        for annotation in (getattr(inner, "annotation", None), getattr(inner, "returns", None)):
+            if isinstance(annotation, ast.expr):
+                yield from _in_strings(annotation)
+
+
+def _in_strings(expression: ast.expr) -> Iterator[str]:
+    """Names in the strings of an annotation, which stand for the classes they name, or of what is evaluated."""
+    for inner in ast.walk(expression):
+        if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+            try:
+                quoted = ast.parse(inner.value, mode="eval")
+            except SyntaxError:
+                continue
+            yield from (name.id for name in ast.walk(quoted) if isinstance(name, ast.Name))
+
+
+def root_name(node: ast.expr) -> str | None:
+    """`a` of `a.b["c"].d`; None if it does not begin with a name."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def first_name(expression: str) -> str:
+    """`a` of `a`, `a()`, `a.b()` and `a["c"]`."""
+    return re.split(r"[.(\[]", expression, maxsplit=1)[0]
+
+
+def _owners(node: ast.stmt) -> set[str]:
+    """Classes that a function's decorators give it to: `@step(workflow=Agent)`."""
+    calls = [d for d in getattr(node, "decorator_list", []) if isinstance(d, ast.Call)]
+    values = [k.value for call in calls for k in call.keywords if k.arg == "workflow"]
+    return {value.id for value in values if isinstance(value, ast.Name)}
