@@ -124,6 +124,8 @@ class Questions:
             ) from error
         paused = open_token(str(token), self._source, self._store)
         found = {wait_id: self._answer(paused, wait_id, answer) for wait_id, answer in answers}
+        if not found:
+            raise invalid(f"the parameter resume answers nothing: the run waits for {', '.join(paused.waits)}.")
         try:
             context = Context.from_dict(self._workflow, paused.snapshot, model_serializer(self._workflow))
         except ContextSerdeError as error:

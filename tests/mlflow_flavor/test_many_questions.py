@@ -12,6 +12,7 @@ import mlflow
 import pytest
 from cryptography.fernet import Fernet
 from mlflow.entities import SpanType, Trace
+from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
 
 import mlflow_flavor
@@ -148,6 +149,15 @@ def test_each_question_is_told_and_answers_come_one_at_a_time(save: Save, script
 def test_all_answers_may_come_at_once(save: Save, script: str):
     model = mlflow.pyfunc.load_model(save(script))
     assert model.predict({}, params=votes(model.predict({}), "cy", "ann", "bob")) == ["cy", "ann", "bob"]
+
+
+def test_an_answer_to_none_of_them_is_refused_and_costs_no_token(save: Save, tmp_path: Path):
+    workflow = mlflow.pyfunc.load_model(save(RETURNED)).get_raw_model()
+    model = WorkflowPyfunc(workflow, token_store=SqliteTokenStore(tmp_path / "tokens"))
+    found: Any = model.predict({})
+    with pytest.raises(MlflowException, match="answers nothing: the run waits for run"):
+        model.predict({}, votes(found))
+    assert model.predict({}, votes(found, "ann", "bob", "cy")) == ["ann", "bob", "cy"]
 
 
 def test_questions_that_are_asked_again_keep_their_answers_of_before(save: Save, tmp_path: Path):
