@@ -2,12 +2,14 @@
 
 # Without `from __future__ import annotations`: FunctionTool finds a `Context` parameter by its live annotation.
 import asyncio
+import json
 from typing import Any
 
 import pytest
 from llama_index.core.agent.workflow import AgentOutput, AgentWorkflow, FunctionAgent, ReActAgent, ToolCall
 from llama_index.core.llms import MockFunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.workflow import Context, Event, HumanResponseEvent, InputRequiredEvent
 
 import workflows
@@ -102,6 +104,25 @@ async def test_a_tool_that_asks_a_person_runs_once() -> None:
     assert bodies == ["began"]
 
 
+async def test_an_agent_that_asks_keeps_its_memory_while_it_is_suspended() -> None:
+    async def remove(ctx: Context) -> str:
+        """Remove everything."""
+        answer = await ctx.wait_for_event(HumanResponseEvent, waiter_event=InputRequiredEvent(prefix="Sure?"))
+        return f"said {answer.response}"
+
+    agent = FunctionAgent(tools=[remove], llm=ScriptedLLM([call("remove")], "Removed."))
+    handler = agent.run("Remove it.", memory=ChatMemoryBuffer.from_defaults())
+    async for event in handler.stream_events():
+        if isinstance(event, InputRequiredEvent):
+            break
+    snapshot = json.loads(json.dumps(await handler.suspend()))
+    again = agent.run(ctx=Context.from_dict(agent, snapshot))
+    again.ctx.send_event(HumanResponseEvent(response="yes"))
+    assert results(await again) == {"remove": "said yes"}
+    memory = await again.ctx.store.get("memory")
+    assert [message.role.value for message in await memory.aget_all()] == ["user", "assistant", "tool", "assistant"]
+
+
 async def test_agents_hand_over_to_each_other() -> None:
     first = FunctionAgent(
         name="first",
@@ -120,16 +141,14 @@ async def test_agents_hand_over_to_each_other() -> None:
 
 
 async def test_a_conversation_goes_on_from_a_snapshot() -> None:
-    workflow = AgentWorkflow.from_tools_or_functions(
-        [note], llm=ScriptedLLM([call("note", text="hi")], "Yes.", "Again.")
-    )
+    llm = ScriptedLLM([call("note", text="hi")], "Yes.", "Again.")
+    workflow = AgentWorkflow.from_tools_or_functions([note], llm=llm)
     handler = workflow.run(user_msg="Note it.")
     await handler
-    with pytest.warns(UserWarning, match="memory"):
-        saved = handler.ctx.to_dict()
-    ctx = Context.from_dict(workflow, saved)
+    ctx = Context.from_dict(workflow, json.loads(json.dumps(handler.ctx.to_dict())))
     assert str(await workflow.run(user_msg="And?", ctx=ctx)) == "Again."
     assert await ctx.store.get("note") == "hi"
+    assert [m.content for m in llm.asked[-1] if m.role.value == "user"] == ["Note it.", "And?"]
 
 
 async def test_a_tool_that_raises_is_told_to_the_model() -> None:
