@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.engine.tick_log import TickLog
 from workflows import Context, Workflow, step
-from workflows._engine.live import RunPlan
-from workflows._engine.loop import Run
-from workflows._engine.reduce import reduce
 from workflows._engine.snapshot import dump_run
-from workflows._engine.state import RunState
-from workflows._engine.ticks import Tick
 from workflows.errors import WorkflowCancelledByUser
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 from workflows.instrumentation.records import RunEnded, StepEnded, StepStarted
-from workflows.plugins import BasicRuntime
 from workflows.retry_policy import retry_policy, stop_never, wait_none
 from workflows.testing import VirtualClockLoop, recording
 
@@ -73,19 +67,6 @@ class Tree(Workflow):
         return StopEvent(result=[f.key for f in found]) if found else None
 
 
-class TickLog(BasicRuntime):
-    """A runtime that keeps the ticks of its last run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ticks: list[Tick] = []
-
-    def start(self, plan: RunPlan) -> Run:
-        self.ticks.clear()
-        self.run = super().start(replace(plan, journal=self.ticks.append))
-        return self.run
-
-
 def _node(sends: Any, returns: Any) -> Any:
     return st.fixed_dictionaries(
         {
@@ -124,13 +105,6 @@ async def _answer(handler: Any) -> None:
             handler.ctx.send_event(Reply(key=event.key))
 
 
-def _fold(runtime: TickLog) -> RunState:
-    folded = RunState(runtime.run.spec, runtime.run.run_id)
-    for tick in runtime.ticks:
-        reduce(folded, tick)
-    return folded
-
-
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(TREES)
 def test_every_event_is_handled_exactly_once(tree: dict[str, Any]) -> None:
@@ -165,7 +139,7 @@ def test_folding_the_ticks_gives_the_live_state(tree: dict[str, Any], cancel_at:
         handler = workflow.run(root=root, size=len(keys))
         await asyncio.sleep(cancel_at)
         live = dump_run(runtime.run.state, workflow.serializer)
-        assert dump_run(_fold(runtime), workflow.serializer) == live
+        assert dump_run(runtime.fold(), workflow.serializer) == live
         await handler.cancel_run()
         assert len(asyncio.all_tasks()) == 1
 

@@ -7,20 +7,16 @@ import json
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.engine.garden import PLANS, Ask, Counted, Garden, Nod, Plan, Reply, number
+from tests.engine.tick_log import TickLog
 from workflows import Context
-from workflows._engine.live import RunPlan
-from workflows._engine.loop import Run
-from workflows._engine.reduce import reduce
 from workflows._engine.snapshot import dump_run
 from workflows._engine.state import RunState
-from workflows._engine.ticks import Tick
 from workflows.errors import WorkflowCancelledByUser, WorkflowTimeoutError
 from workflows.events import (
     IdleReleasedEvent,
@@ -31,7 +27,6 @@ from workflows.events import (
 )
 from workflows.handler import WorkflowHandler
 from workflows.instrumentation.records import RunEnded, RunStarted, RunSuspended, StepEnded, StepStarted
-from workflows.plugins import BasicRuntime
 from workflows.testing import RecordLog, VirtualClockLoop, recording
 
 examples = settings(
@@ -40,26 +35,6 @@ examples = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
-
-
-class TickLog(BasicRuntime):
-    """A runtime that keeps the ticks of its last run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ticks: list[Tick] = []
-
-    def start(self, plan: RunPlan) -> Run:
-        self.ticks.clear()
-        self.run = super().start(replace(plan, journal=self.ticks.append))
-        return self.run
-
-    def fold(self) -> RunState:
-        """The state that the ticks give, without running anything."""
-        state = RunState(self.run.spec, self.run.run_id)
-        for tick in self.ticks:
-            reduce(state, tick)
-        return state
 
 
 class Person:

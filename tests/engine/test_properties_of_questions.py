@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.engine.tick_log import TickLog
 from workflows import Context, Workflow, step
-from workflows._engine.live import RunPlan
-from workflows._engine.loop import Run
-from workflows._engine.reduce import reduce
 from workflows._engine.snapshot import dump_run
-from workflows._engine.state import RunState
-from workflows._engine.ticks import Tick
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 from workflows.instrumentation.records import WaitResolved, WaitStarted
-from workflows.plugins import BasicRuntime
 from workflows.testing import RecordLog, VirtualClockLoop, recording
 
 
@@ -70,26 +64,6 @@ class Desk(Workflow):
         return StopEvent(result=found) if len(found) == await ctx.store.get("open") else None
 
 
-class TickLog(BasicRuntime):
-    """A runtime that keeps the ticks of its last run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ticks: list[Tick] = []
-
-    def start(self, plan: RunPlan) -> Run:
-        self.ticks.clear()
-        self.run = super().start(replace(plan, journal=self.ticks.append))
-        return self.run
-
-    def check(self, workflow: Workflow) -> None:
-        """The ticks alone give the questions that are open."""
-        folded = RunState(self.run.spec, self.run.run_id)
-        for tick in self.ticks:
-            reduce(folded, tick)
-        assert dump_run(folded, workflow.serializer) == dump_run(self.run.state, workflow.serializer)
-
-
 def open_waits(records: RecordLog, snapshot: dict[str, Any]) -> dict[str, Event]:
     """The answer to each wait that a snapshot says is open; a streamed question belongs to the call that waits."""
     told = {record.wait_id: record for record in records.of(WaitStarted)}
@@ -124,7 +98,8 @@ async def _served(tasks: list[tuple[str, int]], visits: list[tuple[int, bool, in
         if handler.is_done():
             break
         if not stored:
-            runtime.check(workflow)
+            live = dump_run(runtime.run.state, workflow.serializer)
+            assert dump_run(runtime.fold(), workflow.serializer) == live
         snapshot = json.loads(json.dumps(handler.ctx.to_dict()))
         answers = list(open_waits(records, snapshot).items())
         if stores:

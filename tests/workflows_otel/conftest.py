@@ -25,10 +25,11 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def spans(records: RecordLog) -> Iterator[SpanLog]:
-    """The spans of every run of this test; errors of record handlers are raised."""
+def spans(records: RecordLog, request: pytest.FixtureRequest) -> Iterator[SpanLog]:
+    """The spans of every run of this test, with the mark `payloads` whole; errors of record handlers are raised."""
     log = SpanLog()
-    workflows_otel.instrument(log.provider, start_marker=False)
+    whole = request.node.get_closest_marker("payloads") is not None
+    workflows_otel.instrument(log.provider, start_marker=False, content="full" if whole else None)
     yield log
     workflows_otel.uninstrument(log.provider)
 

@@ -17,14 +17,7 @@ from workflows.events import StartEvent, StopEvent
 from workflows.testing import RecordLog
 from workflows_otel import llm_call, retriever, tool
 
-
-@pytest.fixture
-def spans(records: RecordLog) -> Iterator[SpanLog]:
-    """Spans with payloads."""
-    log = SpanLog()
-    workflows_otel.instrument(log.provider, start_marker=False, content="full")
-    yield log
-    workflows_otel.uninstrument(log.provider)
+pytestmark = pytest.mark.payloads
 
 
 class Does(Workflow):

@@ -13,10 +13,11 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
 from pydantic import BaseModel
 
-import workflows_otel
 from tests.workflows_otel.span_log import SpanLog, about
 from workflows.instrumentation.redaction import Redact
 from workflows_otel import current_call, llm_call
+
+pytestmark = pytest.mark.payloads
 
 CALL = {"type": "tool_call", "id": "c-1", "name": "add", "arguments": '{"a":1}'}
 SAID = [{"role": "assistant", "parts": [{"type": "text", "content": "One moment."}, CALL]}]
@@ -108,15 +109,6 @@ def _object(value: Any) -> Any:
         plain = ("input", "args")
         return SimpleNamespace(**{name: item if name in plain else _object(item) for name, item in value.items()})
     return [_object(item) for item in value] if isinstance(value, list) else value
-
-
-@pytest.fixture
-def spans() -> Iterator[SpanLog]:
-    """Spans with payloads."""
-    log = SpanLog()
-    workflows_otel.instrument(log.provider, content="full")
-    yield log
-    workflows_otel.uninstrument(log.provider)
 
 
 def _drawn(spans: SpanLog, answer: Any, asked: Any = "Add one.") -> dict[str, Any]:

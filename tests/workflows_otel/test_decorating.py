@@ -14,21 +14,13 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
-import workflows_otel
 from tests.workflows_otel.span_log import SpanLog, about
 from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
 from workflows.instrumentation.redaction import Redact
 from workflows_otel import TelemetrySetupError, current_call, llm_call, retriever, tool
 
-
-@pytest.fixture
-def spans() -> Iterator[SpanLog]:
-    """Spans with payloads."""
-    log = SpanLog()
-    workflows_otel.instrument(log.provider, content="full")
-    yield log
-    workflows_otel.uninstrument(log.provider)
+pytestmark = pytest.mark.payloads
 
 
 def talk() -> Generator[str, str | None, str]:

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Any
 
 import pytest
 
-import workflows_otel
 from tests.workflows_otel.span_log import SpanLog, about
 from workflows.testing import VirtualClockLoop
 from workflows_otel import tool
 
-
-@pytest.fixture
-def spans() -> Iterator[SpanLog]:
-    """Spans with payloads."""
-    log = SpanLog()
-    workflows_otel.instrument(log.provider, content="full")
-    yield log
-    workflows_otel.uninstrument(log.provider)
+pytestmark = pytest.mark.payloads
 
 
 @tool

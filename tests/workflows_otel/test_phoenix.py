@@ -127,6 +127,7 @@ async def test_tokens_of_a_run_add_up_in_its_session(server: Phoenix, telemetry:
     with workflows_otel.context(session_id="s-tokens"):
         await Asks().run()
     telemetry.flush()
+    server.spans(project, 4)  # they come one by one
     (session,) = server.sessions(project, 1)
     assert session["session_id"] == "s-tokens"
     assert [session[f"token_count_{side}"] for side in ("prompt", "completion", "total")] == [200, 40, 240]
@@ -137,6 +138,7 @@ async def test_two_runs_of_one_session_are_two_traces_of_it(server: Phoenix, tel
         with workflows_otel.context(session_id="s-two"):
             await Echo().run()
     telemetry.flush()
+    server.spans(project, 4)
     (session,) = server.sessions(project, 1)
     assert len(session["traces"]) == 2
 

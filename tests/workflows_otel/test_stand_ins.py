@@ -14,18 +14,10 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 
-import workflows_otel
 from tests.workflows_otel.span_log import SpanLog, about
 from workflows_otel import llm_call
 
-
-@pytest.fixture
-def spans() -> Iterator[SpanLog]:
-    """Spans with payloads."""
-    log = SpanLog()
-    workflows_otel.instrument(log.provider, content="full")
-    yield log
-    workflows_otel.uninstrument(log.provider)
+pytestmark = pytest.mark.payloads
 
 
 def asked(result: Any) -> Any:

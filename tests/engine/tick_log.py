@@ -1,0 +1,32 @@
+"""A runtime that keeps the ticks of a run, and folds them again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from workflows._engine.live import RunPlan
+from workflows._engine.loop import Run
+from workflows._engine.reduce import reduce
+from workflows._engine.state import RunState
+from workflows._engine.ticks import Tick
+from workflows.plugins import BasicRuntime
+
+
+class TickLog(BasicRuntime):
+    """A runtime that keeps the ticks of its last run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ticks: list[Tick] = []
+
+    def start(self, plan: RunPlan) -> Run:
+        self.ticks.clear()
+        self.run = super().start(replace(plan, journal=self.ticks.append))
+        return self.run
+
+    def fold(self) -> RunState:
+        """The state that the ticks give, without running anything."""
+        state = RunState(self.run.spec, self.run.run_id)
+        for tick in self.ticks:
+            reduce(state, tick)
+        return state
