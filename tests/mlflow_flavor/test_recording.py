@@ -383,3 +383,78 @@ async def test_another_error_than_was_recorded_is_told(failed: str, monkeypatch:
     found = mlflow_flavor.reproduce(failed).differences[0]
     assert (found.kind, found.where) == ("call", "ask#1")
     assert [str(text).rpartition(": ")[2] for text in (found.then, found.now)] == ["wait 5 s", "wait 7 s"]
+
+
+KINDS = """
+import json
+from dataclasses import dataclass
+from pydantic import BaseModel, ValidationError, field_validator
+from mlflow_flavor import recorded, set_model
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+class Person(BaseModel):
+    age: int
+    name: str = ""
+
+    @field_validator("name")
+    def check(cls, name):
+        if name == "nobody":
+            raise ValueError("is nobody")
+        return name
+
+@dataclass(frozen=True)
+class Refused(Exception):
+    code: int
+
+def broken(kind):
+    match kind:
+        case "file": open("/no/such/file")
+        case "type": Person(age="x")
+        case "value": Person(age=1, name="nobody")
+        case "json": json.loads("{")
+        case "bytes": b"\\xff".decode()
+        case "frozen": raise Refused(5)
+        case "group": raise ExceptionGroup("several", [ValueError("a")])
+
+@recorded(name="call")
+def call(kind):
+    broken(kind)
+
+def about(error):
+    more = [getattr(error, name, None) for name in ("errno", "filename", "code", "pos", "start")]
+    lines = [(e["type"], e["loc"], e["msg"]) for e in error.errors()] if isinstance(error, ValidationError) else []
+    return [type(error).__name__, str(error).partition("For further")[0], [str(one) for one in more], str(lines)]
+
+class Catches(Workflow):
+    @step
+    async def answer(self, ev: StartEvent) -> StopEvent:
+        said = []
+        for kind in ("file", "type", "value", "json", "bytes", "frozen", "group"):
+            try:
+                call(kind)
+            except (OSError, ValidationError, ValueError, Refused, ExceptionGroup) as error:
+                said.append(about(error))
+        return StopEvent(result=said)
+
+set_model(Catches())
+"""
+
+
+async def test_errors_of_every_kind_are_raised_again_as_they_were(autolog: str, tmp_path: Path):
+    mlflow_flavor.autolog(record_calls=True, publish_after_seconds=None)
+    (tmp_path / "agent.py").write_text(KINDS)
+    info = mlflow_flavor.log_model(tmp_path / "agent.py", name="kinds", pip_requirements=["mlflow"])
+    handler = mlflow_flavor.load_model(info.model_uri).run()
+    first = await handler
+    assert [kind for kind, *_ in first] == [
+        "FileNotFoundError",
+        "ValidationError",
+        "ValidationError",
+        "JSONDecodeError",
+        "UnicodeDecodeError",
+        "Refused",
+        "ExceptionGroup",
+    ]
+    again = mlflow_flavor.reproduce(str(mlflow_flavor.trace_id(handler)), recorded=True)
+    assert (again.result, again.differences, again.replayed) == (first, [], 7)
