@@ -354,8 +354,15 @@ class Workflow(metaclass=WorkflowMeta):
         checkpoint_callback: CheckpointCallback | None = None,
         **kwargs: Any,
     ) -> WorkflowHandler:
-        """Start a new run where a checkpoint was made: its state, its work in flight, what its step returned."""
+        """Start a new run where a checkpoint was made: its state, its work in flight, what its step returned.
+
+        Where `checkpoint.output_event` is another event than the step returned, the run goes on with that.
+
+        Raises:
+            WorkflowRuntimeError: If it is another number of events than the step returned.
+        """
         context: Context[Any] = Context.from_dict(self, checkpoint.ctx_state, ctx_serializer)
+        context._go_on_with(checkpoint)  # pyright: ignore[reportPrivateUsage]
         kwargs.setdefault("run_id", _new_run_id())
         return self.run(ctx=context, checkpoint_callback=checkpoint_callback, **kwargs)
 

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import pytest
 
+from tests.engine.flows import A
 from workflows import Context, Workflow, catch_error, step
 from workflows.checkpointer import Checkpoint, WorkflowCheckpointer
-from workflows.errors import WorkflowStepDoesNotExistError
+from workflows.errors import WorkflowRuntimeError, WorkflowStepDoesNotExistError
 from workflows.events import Event, StartEvent, StepFailedEvent, StopEvent
 from workflows.instrumentation.records import StepStarted
 from workflows.testing import RecordLog, VirtualClockLoop
@@ -242,3 +243,51 @@ async def test_what_a_checkpoint_raises_fails_the_step(clock: VirtualClockLoop) 
 
     with pytest.raises(OSError, match="disk full"):
         await Slow().run(checkpoint_callback=note)
+
+
+class Numbers(Workflow):
+    @step
+    async def first(self, ev: StartEvent) -> A:
+        return A(n=1)
+
+    @step
+    async def last(self, ev: A) -> StopEvent:
+        return StopEvent(result=ev.n)
+
+
+@pytest.mark.parametrize(("place", "output", "result"), [(0, A(n=42), 42), (1, StopEvent(result="other"), "other")])
+async def test_another_output_can_be_put_into_a_checkpoint(place: int, output: Event, result: object) -> None:
+    checkpointer = WorkflowCheckpointer(Numbers())
+    handler = checkpointer.run()
+    await handler
+    made = checkpointer.checkpoints[handler.run_id][place]
+    assert await checkpointer.run_from(made) == 1
+    assert await checkpointer.run_from(made.model_copy(update={"output_event": output})) == result
+
+
+async def test_another_number_of_events_in_a_checkpoint_is_refused() -> None:
+    checkpointer = WorkflowCheckpointer(Numbers())
+    handler = checkpointer.run()
+    await handler
+    made = checkpointer.checkpoints[handler.run_id][0]
+    with pytest.raises(WorkflowRuntimeError, match=r"Step first returned 1 events .* its output_event has 2"):
+        checkpointer.run_from(made.model_copy(update={"output_event": [A(), A()]}))
+
+
+@pytest.mark.parametrize(("output", "result"), [(A(n=7), 7), (StopEvent(result="over"), "over")])
+async def test_a_checkpoint_of_an_older_version_goes_on_with_its_output(output: Event, result: object) -> None:
+    """As llama-index 0.12 wrote them: nothing is in progress, and what the step returned is not in the snapshot."""
+    state: dict[str, Any] = {
+        "globals": {},
+        "streaming_queue": "[]",
+        "queues": {"first": "[]", "last": "[]", "_done": "[]"},
+        "stepwise": False,
+        "events_buffer": {},
+        "in_progress": {"first": [], "last": []},
+        "accepted_events": [["first", "StartEvent"]],
+        "broker_log": [],
+        "is_running": True,
+        "waiting_ids": [],
+    }
+    made = Checkpoint(last_completed_step="first", input_event=StartEvent(), output_event=output, ctx_state=state)
+    assert await WorkflowCheckpointer(Numbers()).run_from(made) == result

@@ -126,6 +126,15 @@ class Context(Generic[StateT]):
         self._queue = None
         self._resume = None
 
+    def _go_on_with(self, checkpoint: object) -> None:
+        """Let the run of this snapshot go on with the output of a checkpoint, if that says one."""
+        step, output = (getattr(checkpoint, name, None) for name in ("last_completed_step", "output_event"))
+        if self._resume is not None and output is not None:
+            from workflows.context.snapshots import with_output
+
+            events = cast("list[Event]", output if isinstance(output, list) else [output])
+            self._resume = with_output(self._resume, step, events)
+
     def _go_on_from(self, state: RunState) -> None:
         """The next run takes up this state."""
         from workflows._engine.live import ResumePoint

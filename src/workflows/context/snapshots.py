@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Mapping
+from collections import deque
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
+from workflows._engine.calls import equal
 from workflows._engine.live import ResumePoint
 from workflows._engine.loop import Run
 from workflows._engine.snapshot import VERSION, dump_returned, dump_run, load_returned, load_run
-from workflows._engine.state import RunState
+from workflows._engine.state import RunState, Undelivered
 from workflows._engine.telling import awaited_by_run
+from workflows._engine.ticks import AttemptCompleted
 from workflows._spec import WorkflowSpec
 from workflows.context.serializers import BaseSerializer
 from workflows.context.state_store import DictState, InMemoryStateStore
-from workflows.errors import ContextSerdeError
-from workflows.events import Event, InternalDispatchEvent
-from workflows.instrumentation.records import Carriers, ContextSaved
+from workflows.errors import ContextSerdeError, WorkflowRuntimeError
+from workflows.events import Event, InternalDispatchEvent, StopEvent
+from workflows.instrumentation.records import Carriers, ContextSaved, Envelope
 
-__all__ = ["carriers_of", "dump_context", "load_context"]
+__all__ = ["carriers_of", "dump_context", "load_context", "with_output"]
 
 logger = logging.getLogger("workflows.run")
 
@@ -145,3 +149,39 @@ def _load_store(
     if state is None:
         return InMemoryStateStore(state_type())
     return InMemoryStateStore.from_dict(state, serializer, state_type)
+
+
+def with_output(resume: ResumePoint, step: str | None, output: Sequence[Event]) -> ResumePoint:
+    """A run that goes on with these events as what the step returned at whose end the snapshot was taken.
+
+    A snapshot of an older version has nothing in flight then: they are sent from outside.
+
+    Raises:
+        WorkflowRuntimeError: If the step returned another number of events.
+    """
+    state = resume.state
+    stop = next((event for event in output if isinstance(event, StopEvent)), None)
+    if not (resume.returned or state.calls or state.undelivered or state.handed):
+        if stop is not None:
+            return replace(resume, returned={"": AttemptCompleted(state.now_ns, "", (), stop=stop)})
+        state.arrived += len(output)
+        first = state.arrived - len(output) + 1
+        sent = [Envelope(f"x{n}", event, None, None, state.now_ns) for n, event in enumerate(output, first)]
+        state.undelivered = (Undelivered("", 1, (), False, deque(sent)),)
+        return resume
+    made = [one for one in resume.returned.values() if state.calls[one.exec_id].step.name == step]
+    if not made or any(_gave(one, output) for one in made):
+        return resume
+    last = made[-1]
+    if len(last.returned) != len(output):
+        raise WorkflowRuntimeError(
+            f"Step {step} returned {len(last.returned)} events where the checkpoint was made, its output_event has "
+            f"{len(output)}. Put another event in the place of each."
+        )
+    returned = tuple(replace(given, event=event) for given, event in zip(last.returned, output, strict=True))
+    return replace(resume, returned={**resume.returned, last.exec_id: replace(last, returned=returned, stop=stop)})
+
+
+def _gave(completed: AttemptCompleted, output: Sequence[Event]) -> bool:
+    given = [envelope.event for envelope in completed.returned]
+    return len(given) == len(output) and all(equal(one, other) for one, other in zip(given, output, strict=True))
