@@ -47,7 +47,7 @@ class Caller:
         said = {
             at.SESSION_ID: self.session_id or "",
             at.USER_ID: self.user_id or "",
-            at.TAGS: ",".join(tag for tag in self.tags if "," not in tag),
+            at.TAGS: json.dumps(self.tags) if self.tags else "",
             at.METADATA: to_jsonable(dict(self.metadata), policy).text if self.metadata else "",
         }
         return {name: text for name, text in said.items() if text}
@@ -62,7 +62,7 @@ class Caller:
             self,
             session_id=self.session_id or said.get(at.SESSION_ID),
             user_id=self.user_id or said.get(at.USER_ID),
-            tags=tuple(dict.fromkeys((*_split(said.get(at.TAGS)), *self.tags))),
+            tags=tuple(dict.fromkeys((*_listed(said.get(at.TAGS, "")), *self.tags))),
             metadata={**before, **self.metadata},
         )
 
@@ -146,6 +146,11 @@ def _tags(ambient: Context) -> list[str]:
 
 def _split(tags: str | None) -> list[str]:
     return [tag.strip() for tag in (tags or "").split(",") if tag.strip()]
+
+
+def _listed(text: str) -> list[str]:
+    found = _loaded(text)
+    return [tag for tag in cast("list[object]", found) if isinstance(tag, str)] if isinstance(found, list) else []
 
 
 def _metadata(ambient: Context) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from workflows_otel.sampling import KeepErrorsAndSlow, TailProcessor
 from workflows_otel.settings import ResumeTrace, RunParent, Settings, Streams
 from workflows_otel.stamping import add_processor, stamp_if_set
 from workflows_otel.traces import forget_pages, show_pages
-from workflows_otel.withholding import MODES, together
+from workflows_otel.withholding import MODES, Redact, apart, together
 
 __all__ = ["BackEnd", "Setup", "active_presets", "setup"]
 
@@ -58,10 +58,18 @@ class Setup:
 
     Attributes:
         provider: The tracer provider in use; the application's own where there was one.
+        redact: The callback that it was given.
     """
 
-    def __init__(self, provider: TracerProvider, feeds: Sequence[_Feed], holding: TailProcessor | None = None) -> None:
+    def __init__(
+        self,
+        provider: TracerProvider,
+        feeds: Sequence[_Feed],
+        holding: TailProcessor | None = None,
+        redact: Redact | None = None,
+    ) -> None:
         self.provider = provider
+        self.redact = redact
         self._holding = holding
         self._feeds = tuple(feeds)
         self._shut_down = False
@@ -79,6 +87,11 @@ class Setup:
         """The URL of a trace in each back end that has one."""
         made = ((feed.preset.name, feed.preset.trace_url) for feed in self._feeds)
         return {name: trace_url(trace_id) for name, trace_url in made if trace_url is not None}
+
+    @property
+    def is_used(self) -> bool:
+        """Whether no later call feeds all its back ends."""
+        return not self._feeds or not all(feed.processor.is_still for feed in self._feeds)
 
     def release(self) -> None:
         """Send what `keep_errors_and_slow` has not decided about."""
@@ -119,6 +132,7 @@ class Setup:
                 feed.processor.begin_shutdown()
             for feed in self._feeds:
                 feed.processor.finish_shutdown(max(deadline - time.monotonic(), 0.0))
+                feed.processor.keep_still(True)  # what ends from now on was not asked for, and is not lost
         return _sum(feed.processor.counts() for feed in self._feeds)
 
     def __repr__(self) -> str:
@@ -126,6 +140,7 @@ class Setup:
 
 
 _active: dict[Setup, None] = {}  # in the order in which they came
+_told: dict[Redact, None] = {}  # callbacks that a `setup()` has brought; the others are of `instrument()`
 
 
 def setup(
@@ -200,10 +215,11 @@ def setup(
         _exit_on_sigterm()
     for feed in feeds:
         watch(feed.preset.name, feed.processor.counts)
-    made = Setup(provider, feeds, holding)
+    default = _policy(content, redact, blob, "types")
+    made = Setup(provider, feeds, holding, default.redact)
     _active[made] = None
     _feed_each_place_once(provider)
-    policy = _draw_for_all(provider, settings, _policy(content, redact, blob, "types"))
+    policy = _draw_for_all(provider, settings, default)
     shown = ", ".join(map(_shown, presets))
     for feed in feeds:
         feed.processor.look()
@@ -295,11 +311,9 @@ def _draw_for_all(provider: TracerProvider, settings: Settings, default: Content
     policy = max((feed.policy for feed in feeds), key=lambda policy: MODES.index(policy.mode), default=default)
     for feed in feeds:
         feed.processor.show(policy.mode)
-    before = settings_of(provider)
-    asked = [default.redact, *(feed.policy.redact for feed in feeds), None if before is None else before.content.redact]
     drawn = replace(
         settings,
-        content=replace(policy, redact=together(asked), blob=policy.blob or default.blob),
+        content=replace(policy, redact=_asked(provider), blob=policy.blob or default.blob),
         start_marker=settings.start_marker and (not presets or any(preset.start_marker for preset in presets)),
         roots=any(preset.roots for preset in presets),
         conversation_id=any(preset.conversation_id for preset in presets),
@@ -307,6 +321,15 @@ def _draw_for_all(provider: TracerProvider, settings: Settings, default: Content
     )
     instrumented(provider, drawn)
     return policy
+
+
+def _asked(provider: TracerProvider) -> Redact | None:
+    """The callbacks of every `setup()` that feeds something, and those that `instrument()` was given."""
+    before = settings_of(provider)
+    given = () if before is None else apart(before.content.redact)
+    used = [made for made in _active if made.provider is provider and made.is_used]
+    _told.update(dict.fromkeys(made.redact for made in used if made.redact is not None))
+    return together([*(made.redact for made in used), *(callback for callback in given if callback not in _told)])
 
 
 def _policy(

@@ -10,7 +10,7 @@ from typing import Any
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.content import ContentPolicy, capture_value
 
-__all__ = ["MODES", "together", "without_values"]
+__all__ = ["MODES", "Redact", "apart", "together", "without_values"]
 
 Redact = Callable[[str, Any], Any]
 
@@ -49,11 +49,15 @@ class _Together:
 
 def together(callbacks: Iterable[Redact | None]) -> Redact | None:
     """One callback that asks each of these, once; None where there is none."""
-    each: dict[Redact, None] = {}
-    for callback in callbacks:
-        if callback is not None:
-            each |= dict.fromkeys(callback.callbacks if isinstance(callback, _Together) else (callback,))
+    each = dict.fromkeys(one for callback in callbacks for one in apart(callback))
     return _Together(tuple(each)) if len(each) > 1 else next(iter(each), None)
+
+
+def apart(callback: Redact | None) -> tuple[Redact, ...]:
+    """The callbacks that `together` has made one of."""
+    if callback is None:
+        return ()
+    return callback.callbacks if isinstance(callback, _Together) else (callback,)
 
 
 def without_values(attributes: Mapping[str, Any], policy: ContentPolicy) -> dict[str, Any]:

@@ -139,13 +139,13 @@ async def test_a_resumed_run_keeps_its_session_and_its_user(clock: VirtualClockL
 
 
 async def test_a_resumed_run_keeps_its_tags_and_its_metadata(clock: VirtualClockLoop, spans: SpanLog) -> None:
-    with workflows_otel.context(tags=["vip", "beta"], metadata={"plan": "gold", "seats": 3, "api_key": "abc"}):
+    with workflows_otel.context(tags=["vip", "beta, new"], metadata={"plan": "gold", "seats": 3, "api_key": "abc"}):
         snapshot = await suspended()
     with workflows_otel.context(tags=["evening", "vip"], metadata={"seats": 4}):
         await answered(snapshot)
     first, second = (about(span) for span in spans.all_named("invoke_workflow AskPerson"))
-    assert first["tag.tags"] == ("vip", "beta")
-    assert second["tag.tags"] == ("vip", "beta", "evening")
+    assert first["tag.tags"] == ("vip", "beta, new")
+    assert second["tag.tags"] == ("vip", "beta, new", "evening")
     assert json.loads(second["metadata"]) == {"plan": "gold", "seats": 4, "api_key": MASK}
     assert "abc" not in json.dumps(snapshot["telemetry"])
 

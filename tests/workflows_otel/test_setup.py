@@ -120,6 +120,44 @@ async def test_the_last_setup_of_a_place_says_what_it_gets(sink: OtlpSink) -> No
     assert "input.value" not in sink.named("run_step reply").attributes
 
 
+async def test_a_callback_of_a_setup_that_was_mended_is_asked_no_more(sink: OtlpSink) -> None:
+    def broken(path: str, value: Any) -> Any:
+        raise ValueError(path)
+
+    def seen(path: str, value: Any) -> Any:
+        return "seen" if path == "text" else value
+
+    setups = [
+        workflows_otel.setup(otlp(sink.endpoint), content="full", redact=redact, start_marker=False)
+        for redact in (broken, seen)
+    ]
+    await Echo().run(text="hello")
+    for made in setups:
+        made.shutdown()
+    assert "seen" in str(sink.named("run_step reply").attributes["input.value"])
+
+
+async def test_a_callback_of_instrument_is_asked_beside_those_of_setup(sink: OtlpSink) -> None:
+    provider = TracerProvider()
+    trace.set_tracer_provider(provider)
+    workflows_otel.instrument(
+        provider, content="full", redact=lambda path, value: "hidden" if path == "text" else value
+    )
+    for _ in range(2):
+        telemetry = workflows_otel.setup(otlp(sink.endpoint), content="full", start_marker=False)
+    await Echo().run(text="hello")
+    telemetry.shutdown()
+    assert "hidden" in str(sink.named("run_step reply").attributes["input.value"])
+
+
+async def test_what_ends_after_a_shutdown_is_not_lost(sink: OtlpSink) -> None:
+    first = workflows_otel.setup(otlp(sink.endpoint), start_marker=False)
+    first.shutdown()
+    last = workflows_otel.setup(otlp(sink.endpoint), start_marker=False)
+    await Echo().run()
+    assert (last.shutdown().sent, first.flush().dropped) == (2, 0)
+
+
 async def test_when_the_last_setup_of_a_place_is_shut_down_the_one_before_goes_on(sink: OtlpSink) -> None:
     first = workflows_otel.setup(otlp(sink.endpoint), start_marker=False)
     await Echo().run()
