@@ -71,7 +71,8 @@ class Workflow(metaclass=WorkflowMeta):
         skip_graph_checks: Names of graph checks to leave out: "reachability", "terminal_event", "dead_end".
         serializer: Writes and reads snapshots; the default keeps types and never imports what it reads.
         idle_counts: Whether the time in which a run, or a step of it, only waits for an answer counts towards its
-            timeout; who only awaits runs that wait, waits as well.
+            timeout; who only awaits runs that wait, waits as well. A step that awaits its wait through
+            `asyncio.shield()`, `as_completed()` or a queue counts as working.
         stream_buffer: How many streamed events a run keeps for readers that attach late.
         grace: Seconds that steps get to clean up when they are cancelled at the end of a run, before they are cancelled
             again; after ten times that the run ends without them.

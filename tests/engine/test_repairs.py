@@ -238,6 +238,27 @@ class Thinks(Workflow):
         return StopEvent(result=reply.n)
 
 
+async def test_a_timeout_does_not_propose_what_is_set_already(clock: VirtualClockLoop) -> None:
+    class Busy(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> A | Later | None:
+            ctx.send_event(A())
+            ctx.send_event(Later())
+            return None
+
+        @step
+        async def wait(self, ctx: Context, ev: A) -> StopEvent:
+            return StopEvent(result=await ctx.wait_for_event(Reply))
+
+        @step
+        async def work(self, ev: Later) -> None:
+            await asyncio.sleep(10)
+
+    with pytest.raises(WorkflowTimeoutError, match=r"Open waits: wait for Reply\. Give it more with") as caught:
+        await Busy(timeout=3, idle_counts=False).run()
+    assert "idle_counts" not in str(caught.value)
+
+
 async def test_a_timeout_while_a_person_thinks_names_the_option(clock: VirtualClockLoop) -> None:
     """O"""
     with pytest.raises(WorkflowTimeoutError, match=r"Open waits: ask for Reply.*idle_counts=False"):

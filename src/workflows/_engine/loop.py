@@ -413,7 +413,8 @@ class Run(LiveRun):
             tell_wait_ended(self, effect)
 
     def _timed_out(self) -> Tick:
-        return RunTimedOut(self.clock.now_ns(), self.plan.timeout or 0.0, waits_below(self.children or ()))
+        plan, below = self.plan, waits_below(self.children or ())
+        return RunTimedOut(self.clock.now_ns(), plan.timeout or 0.0, below, plan.idle_counts)
 
     def _idle(self, idle: TellIdle) -> None:
         if self.stream.internal:

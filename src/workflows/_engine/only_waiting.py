@@ -2,7 +2,7 @@
 
 What a body does is what its own task awaits, and what those of its tasks do that wait for events: directly, or in other
 tasks, with `asyncio.gather`, `asyncio.wait`, `asyncio.wait_for` or a `TaskGroup`. A body that awaits something of which
-asyncio does not say what it waits for (a sleep, a socket, a queue, a thread) is at work.
+asyncio does not say what it waits for (a sleep, a socket, a queue, a thread, a shielded wait) is at work.
 """
 
 from __future__ import annotations

@@ -368,12 +368,9 @@ def _timed_out(state: RunState, tick: RunTimedOut) -> EndRun:
     open_waits.update(f"the run for an answer to {type(w.question.event).__name__}" for w in state.questions if w.told)
     waits = [f"{text} ({n} times)" if n > 1 else text for text, n in open_waits.items()]
     waits += tick.below
-    hint = (
-        f". Open waits: {', '.join(waits)}. With Workflow(idle_counts=False) time in which a run only waits does not "
-        f"count; or give it more with Workflow(timeout=...)"
-        if waits
-        else ""
-    )
+    option = "With Workflow(idle_counts=False) time in which a run only waits does not count; or give it more"
+    fix = f"{option if tick.idle_counts else 'Give it more'} with Workflow(timeout=...)"
+    hint = f". Open waits: {', '.join(waits)}. {fix}" if waits else ""
     if state.idle and not waits:
         hint = f". {explanation(state)}"
     error = WorkflowTimeoutError(

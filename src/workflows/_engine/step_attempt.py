@@ -158,7 +158,7 @@ async def _within(attempt: Attempt, timeout: float, function: Callable[..., Any]
             raise
         below = waits_below(attempt.children or ())
         waits = f" Open waits of runs that it started: {', '.join(below)}." if below else ""
-        if attempt.waited or below:
+        if (attempt.waited or below) and run.plan.idle_counts:
             waits += " With Workflow(idle_counts=False) time in which it only waits does not count."
         raise StepTimeoutError(
             f"Step {attempt.step} took longer than {timeout} seconds (attempt {attempt.attempt}). Raise "

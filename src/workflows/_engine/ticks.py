@@ -133,11 +133,15 @@ class WaitTimeoutDue:
 
 @dataclass(slots=True)
 class RunTimedOut:
-    """The run's own timeout (seconds) has passed; `below`: what its child runs were waiting for."""
+    """The run's own timeout (seconds) has passed; `below`: what its child runs were waiting for.
+
+    `idle_counts`: time in which the run only waited was in it.
+    """
 
     at_ns: int
     timeout: float
     below: tuple[str, ...] = ()
+    idle_counts: bool = True
 
 
 @dataclass(slots=True)
