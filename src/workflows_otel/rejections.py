@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from opentelemetry.sdk.trace.export import SpanExporter
 
@@ -18,7 +17,7 @@ REASON_CHARS = 512
 
 logger = logging.getLogger("workflows.otel")
 
-_known: WeakKeyDictionary[SpanExporter, Rejections] = WeakKeyDictionary()
+_NOTED = "_spanflow_rejections"
 
 
 class Rejections:
@@ -45,13 +44,13 @@ class Rejections:
 
     def of(self, exporter: SpanExporter) -> SpanExporter:
         """The exporter, whose answers these are: `rejected_by` knows."""
-        _known[exporter] = self
+        setattr(exporter, _NOTED, self)  # on it: somebody else's may be neither hashable nor weakly referable
         return exporter
 
 
 def rejected_by(exporter: SpanExporter) -> int:
     """How many spans the back end of an exporter refused so far, where that is told."""
-    found = _known.get(exporter)
+    found: Rejections | None = getattr(exporter, _NOTED, None)
     return found.count if found is not None else int(getattr(exporter, "rejected", 0))
 
 

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -286,3 +287,22 @@ def test_spans_that_end_after_shutdown_are_dropped() -> None:
     processor.shutdown()
     _end_spans(processor, 2)
     assert processor.flush().dropped == 2
+
+
+@dataclass
+class Listing(SpanExporter):
+    """An exporter of an application's that is not hashable."""
+
+    names: list[str] = field(default_factory=list[str])
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.names += [span.name for span in spans]
+        return SpanExportResult.SUCCESS
+
+
+async def test_an_exporter_that_is_not_hashable_gets_every_span(no_provider: None) -> None:
+    mine = Listing()
+    telemetry = workflows_otel.setup(workflows_otel.Preset("mine", lambda: mine, start_marker=False))
+    await Echo().run()
+    assert telemetry.shutdown().sent == 2
+    assert sorted(mine.names) == ["invoke_workflow Echo", "run_step reply"]

@@ -35,6 +35,7 @@ class EventStream:
     """
 
     __slots__ = (
+        "__weakref__",
         "_cursors",
         "_events",
         "_first",

@@ -49,7 +49,7 @@ def tell_run_started(run: LiveRun, queue_wait: float) -> None:
     """The run passed its gate and begins."""
     plan = run.plan
     resume = plan.resume
-    watch_stream(run, plan.spec.name, run.stream.behind)
+    watch_stream(run.stream, plan.spec.name)
     run.tell(
         RunResumed if resume else RunStarted,
         workflow=plan.spec.name,

@@ -7,26 +7,35 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 __all__ = ["backlogs", "watch_stream"]
 
-_watched: WeakKeyDictionary[object, tuple[str, Callable[[], int]]] = WeakKeyDictionary()
+
+class Stream(Protocol):
+    """What a run streams."""
+
+    def behind(self) -> int:
+        """How many events the slowest reader has not read."""
+        ...
+
+
+_watched: WeakKeyDictionary[Stream, str] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
-def watch_stream(run: object, workflow: str, behind: Callable[[], int]) -> None:
-    """Count what `behind()` says for as long as `run` lives; it must not keep the run alive itself."""
+def watch_stream(stream: Stream, workflow: str) -> None:
+    """Count what a stream has unread for as long as it lives; that is not kept alive by it."""
     with _lock:
-        _watched[run] = (workflow, behind)
+        _watched[stream] = workflow
 
 
 def backlogs() -> dict[str, int]:
     """By workflow, how many streamed events the slowest readers of its live runs have not read."""
     with _lock:
-        streams = list(_watched.values())
+        streams = list(_watched.items())
     behind: Counter[str] = Counter()
-    for workflow, of_run in streams:
-        behind[workflow] += of_run()
+    for stream, workflow in streams:
+        behind[workflow] += stream.behind()
     return dict(behind)

@@ -185,9 +185,14 @@ def _run_class() -> type[Run]:
 
 
 def _spawner(loop: asyncio.AbstractEventLoop) -> Spawn:
-    """How attempts become tasks: straight, as `create_task` would do, where the loop does nothing else with them."""
-    plain = type(loop).create_task is asyncio.BaseEventLoop.create_task and loop.get_task_factory() is None
-    return asyncio.Task if plain else _by_the_loop
+    """How attempts become tasks: straight, as `create_task` would do, where the loop does nothing else with them.
+
+    Also where it would begin them at once (`asyncio.eager_task_factory`), in the middle of what the run does.
+    """
+    factory = loop.get_task_factory()
+    plain = type(loop).create_task is asyncio.BaseEventLoop.create_task and factory is None
+    eager = "eager_task_factory" in getattr(factory, "__qualname__", "")
+    return asyncio.Task if plain or eager else _by_the_loop
 
 
 def _by_the_loop(
