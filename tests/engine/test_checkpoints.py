@@ -291,3 +291,20 @@ async def test_a_checkpoint_of_an_older_version_goes_on_with_its_output(output: 
     }
     made = Checkpoint(last_completed_step="first", input_event=StartEvent(), output_event=output, ctx_state=state)
     assert await WorkflowCheckpointer(Numbers()).run_from(made) == result
+
+
+async def test_a_stop_event_in_a_list_is_in_the_checkpoint() -> None:
+    class Found(Workflow):
+        @step
+        async def search(self, ev: StartEvent) -> list[A | StopEvent]:
+            return [A(n=1), StopEvent(result="found")]
+
+        @step
+        async def other(self, ev: A) -> StopEvent:
+            return StopEvent(result="other")
+
+    checkpointer = WorkflowCheckpointer(Found())
+    handler = checkpointer.run()
+    assert await handler == "found"
+    made = checkpointer.checkpoints[handler.run_id][0]
+    assert await checkpointer.run_from(made) == "found"

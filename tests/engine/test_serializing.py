@@ -351,3 +351,8 @@ def test_a_checkpoint_as_text_keeps_its_events() -> None:
     made = Checkpoint(last_completed_step="s", input_event=asked, output_event=sent, ctx_state={})
     found = Checkpoint.model_validate_json(made.model_dump_json())
     assert (found.input_event, found.output_event) == (asked, sent)
+
+
+def test_a_class_that_is_not_allowed_is_refused_with_what_to_do() -> None:
+    with pytest.raises(UnserializableValueError, match=r"not among the allowed_types\. Add Due to them"):
+        JsonSerializer(allowed_types=[]).serialize({"due": keep.Due()})

@@ -6,6 +6,8 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 from workflows.instrumentation.records import WaitCancelled, WaitRecord, WaitResolved, WaitStarted
@@ -121,3 +123,20 @@ async def test_a_journal_knows_since_when_a_run_waits(clock: VirtualClockLoop, r
     assert await handler == "42"
     *_, resolved = _of_the_run(records)
     assert resolved.at_ns - resolved.started_at_ns == 15 * 10**9
+
+
+@pytest.mark.parametrize("read", [False, True])
+async def test_a_cancelled_run_that_goes_on_asks_its_question_again(clock: VirtualClockLoop, read: bool) -> None:
+    workflow = Form(timeout=5)
+    handler = workflow.run()
+    if read:
+        assert isinstance(await anext(handler.stream_events()), Ask)
+    await asyncio.sleep(1)
+    await handler.cancel_run()
+    again = workflow.run(ctx=handler.ctx)
+    shown: list[type[Event]] = []
+    async for event in again.stream_events():
+        shown.append(type(event))
+        if isinstance(event, Ask):
+            await again.send_event(Reply(text="7"))
+    assert (shown, await again) == ([Ask, StopEvent], "7")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from workflows._engine.calls import Call, Wait, equal
-from workflows._engine.effects import Effect, EndRunWait, StartRunWait
+from workflows._engine.effects import Effect, EndRunWait, PublishEvent, StartRunWait
 from workflows._engine.questions import NO_QUESTIONS, OpenQuestions, RunWait, is_streamed
 from workflows._engine.state import RunState
 from workflows.instrumentation.records import Envelope
@@ -105,12 +105,16 @@ def take_up_questions(state: RunState, done: Collection[str], effects: list[Effe
             effects.append(StartRunWait(wait))
         if is_streamed(wait.question) and wait.question.sender in state.calls and wait.question.sender not in done:
             state.questions.stale[wait] = None
+        elif wait.unheard:
+            effects.append(PublishEvent(wait.question, 1))
+        wait.unheard = False
 
 
 def end_run_waits(state: RunState, effects: list[Effect]) -> None:
     """The run is over: nobody waits any more; one that goes on later asks what is open as if anew."""
     effects.extend([EndRunWait(wait) for wait in state.questions if wait.told])
-    state.questions = OpenQuestions([RunWait(wait.question) for wait in state.questions.left(state.calls)])
+    left = state.questions.left(state.calls)
+    state.questions = OpenQuestions([RunWait(wait.question, unheard=True) for wait in left])
 
 
 def _close(state: RunState, wait: RunWait, answer: Envelope | None, effects: list[Effect]) -> None:

@@ -15,13 +15,15 @@ __all__ = ["NO_QUESTIONS", "OpenQuestions", "RunWait"]
 class RunWait:
     """The idle run itself waits, because a step gave an `InputRequiredEvent`: the `question`.
 
-    `wait_id` is "" until the run is idle for the first time since it was asked; the wait begins then.
+    `wait_id` is "" until the run is idle for the first time since it was asked; the wait begins then. `unheard`: the
+    run that showed it has ended, so the one that goes on with it has to show it again.
     """
 
     question: Envelope
     wait_id: str = ""
     started_at_ns: int = 0
     answer: Envelope | None = None
+    unheard: bool = False
 
     @property
     def told(self) -> bool:

@@ -122,7 +122,7 @@ def _load_returned(data: Mapping[str, Any], state: RunState, serializer: BaseSer
     envelopes = tuple(_load_envelopes(data["events"], serializer))
     events = [envelope.event for envelope in envelopes]
     stop = next((e for e in events if isinstance(e, StopEvent) and state.spec.route(type(e)).ends_run), None)
-    return AttemptCompleted(state.now_ns, data["exec_id"], envelopes, fan_out, None if fan_out else stop)
+    return AttemptCompleted(state.now_ns, data["exec_id"], envelopes, fan_out, stop)
 
 
 def revive(ended: RunState) -> RunState:
@@ -134,7 +134,9 @@ def revive(ended: RunState) -> RunState:
     state.handled_errors, state.unhandled = ended.handled_errors, ended.unhandled
     state.undelivered, state.handed = ended.undelivered, ended.handed
     if asked := ended.questions.left(ended.calls):
-        state.questions = OpenQuestions([RunWait(w.question, w.wait_id, w.started_at_ns) for w in asked])
+        state.questions = OpenQuestions(
+            [RunWait(w.question, w.wait_id, w.started_at_ns, unheard=w.unheard) for w in asked]
+        )
     for wait in ended.waits:
         wait.call.waiting_since = {**wait.call.waiting_since, wait.wait_id: wait.started_at_ns}
     for call in sorted(ended.calls.values(), key=lambda c: c.phase is CallPhase.QUEUED):

@@ -166,9 +166,12 @@ class JsonSerializer(BaseSerializer):
             found = _loaded(name) or (_imported(name) if self._allow_import else None)
         found = found or self._short_names.get(name)
         if found is None:
+            short = name.rpartition(".")[2]
             raise ValueError(
-                f"Class {name} may not be rebuilt: it is neither a class of this workflow nor loaded. Import its "
-                f"module first, or allow it: JsonSerializer().with_types({name.rpartition('.')[2]})."
+                f"Class {name} may not be rebuilt: it is not among the allowed_types. Add {short} to them."
+                if self._closed
+                else f"Class {name} may not be rebuilt: it is neither a class of this workflow nor loaded. Import its "
+                f"module first, or allow it: JsonSerializer().with_types({short})."
             )
         return found
 

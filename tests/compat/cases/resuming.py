@@ -127,3 +127,27 @@ async def a_serializer_may_be_given_or_belong_to_the_workflow():
     ctx = Context(flow)
     await ctx.store.set("kept", {2})
     return sorted(given), sorted(await Context.from_dict(flow, ctx.to_dict()).store.get("kept"))
+
+
+@case([["Ask", "StopEvent"], "yes"])
+async def a_cancelled_run_asks_again_what_a_step_returned():
+    class W(Workflow):
+        @step
+        async def s(self, ev: StartEvent) -> Ask:
+            return Ask()
+
+        @step
+        async def t(self, ev: Answer) -> StopEvent:
+            return StopEvent(result="yes")
+
+    flow = W(timeout=1)
+    handler = flow.run()
+    await asyncio.sleep(0.05)
+    await handler.cancel_run()
+    again = flow.run(ctx=handler.ctx)
+    seen = []
+    async for event in again.stream_events():
+        seen.append(event)
+        if isinstance(event, Ask):
+            again.ctx.send_event(Answer())
+    return names(seen), await outcome(again)
