@@ -79,6 +79,7 @@ class Call:
         self._span: Span | None = None
         self._facts: dict[str, AttributeValue] = {}
         self._attempt: OpenAttempt | None = None
+        self._parts_under_way = 0
 
     @property
     def span(self) -> Span:
@@ -113,7 +114,7 @@ class Call:
                 self.span.set_attributes(text_attributes(value, content))
 
     def output(self, value: Any) -> Self:
-        """What comes out; for a retriever the documents: texts, mappings, or objects with a text and a score."""
+        """What comes out; for a retriever the documents: texts, dicts, or objects with a text and a score as fields."""
         self._written = True
         if self.span.is_recording():
             with harmless("output"):
@@ -166,6 +167,8 @@ class Call:
 
     def chunk(self, chunk: Any) -> None:
         """One more chunk of an answer that comes as a stream; what is not a text, and has none, is shown in a list."""
+        if self._ended:
+            return  # its attempt failed, and somebody reads on
         self._chunk_count += 1
         with harmless("chunk"):
             if self._chunk_count == 1:
@@ -181,18 +184,22 @@ class Call:
     def current(self) -> Generator[None]:
         """Make the span current for a moment; who consumes a stream is not inside of the call between two chunks."""
         token = otel_context.attach(self._around())
+        self._parts_under_way += 1
         try:
             yield
         finally:
+            self._parts_under_way -= 1
             detach(token)
 
     @contextmanager
     def resumed(self) -> Generator[None]:
         """As `current`, for the next part of a generator: what that has made current before is so again."""
         token = otel_context.attach(self._inside if self._inside is not None else self._around())
+        self._parts_under_way += 1
         try:
             yield
         finally:
+            self._parts_under_way -= 1
             self._inside = otel_context.get_current()
             detach(token)
 
@@ -202,14 +209,29 @@ class Call:
     def keep_open(self) -> None:
         """Let the end of the `with` that is open be no end: what was given back is still to be read, or awaited."""
         self._goes_on = True
+        attempt = self._attempt
+        if attempt is not None and not self._ended:
+            if attempt.kept_open is None:
+                attempt.kept_open = set()
+            attempt.kept_open.add(self._attempt_over)
 
-    def leave(self) -> None:
+    def await_end(self) -> None:
+        """As `keep_open`, for what goes on by itself and tells its end, whatever becomes of its attempt."""
+        self._parts_under_way += 1
+        self.keep_open()
+
+    def leave(self, at_ns: int | None = None) -> None:
         """End it, if it has not ended: nobody is going to read the rest, if its answer is not known already."""
-        self._goes_on = False
-        if self._written:
-            self.__exit__(None, None, None)
-        else:
-            self.__exit__(GeneratorExit, GeneratorExit(), None)
+        self.end(None if self._written else GeneratorExit(), at_ns)
+
+    def _attempt_over(self, left_at_ns: int | None) -> None:
+        """Let go of the attempt, which leads to the frames that hold what is read: they could never be freed.
+
+        One that is left, since its attempt failed, ends now, unless another task or thread is reading it right now.
+        """
+        if left_at_ns is not None and not self._parts_under_way:
+            self.leave(left_at_ns)
+        self._attempt = None
 
     def __enter__(self) -> Self:
         """Begin it, or go on with one that was kept open."""
@@ -240,8 +262,12 @@ class Call:
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End it, once."""
-        if self._ended or (self._goes_on and error is None):
+        if error is not None or not self._goes_on:
+            self.end(error)
+
+    def end(self, error: BaseException | None, at_ns: int | None = None) -> None:
+        """End it, once, also where it is kept open."""
+        if self._ended:
             return
         self._ended, span = True, self.span
         if self._chunks and not self._written:
@@ -253,7 +279,10 @@ class Call:
         with harmless("duration"):
             self._measure()
         with harmless("span"):
-            span.end()
+            span.end(at_ns)
+        if self._attempt is not None and self._attempt.kept_open is not None:
+            self._attempt.kept_open.discard(self._attempt_over)
+        self._attempt = None  # which leads to the frames of its error, and they to what is read
 
     def _write_end(self, error: BaseException | None) -> None:
         span, content = self.span, self._drawing.content

@@ -1,34 +1,32 @@
 """Who said what to a model, and what it answered: read from what clients of models take and give.
 
 Known are the shapes of OpenAI (chat, completions, responses), Anthropic, Gemini, Bedrock, Ollama, Cohere and LangChain,
-as plain data or as objects. They are read by the names of their fields; what is marked `Redact()` stays hidden.
+as plain data or as objects. They are read as data, by the names of their fields; what is marked `Redact()` stays
+hidden.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
-
-from pydantic import BaseModel
+from enum import Enum
+from typing import Any
 
 from workflows.instrumentation.content import ContentPolicy, to_jsonable
-from workflows.instrumentation.marks import marked_fields
-from workflows.instrumentation.redaction import MASK
+from workflows_otel.parts import first_part, is_list, items, part, text_part
 
-__all__ = ["Message", "ToolCall", "messages_of", "model_of", "part"]
+__all__ = ["Message", "ToolCall", "messages_of", "model_of"]
 
 ROLES = {"ai": "assistant", "AIMessageChunk": "assistant", "human": "user", "model": "assistant"}  # LangChain, Gemini
 ANSWERS = ("choices", "candidates", "content", "output", "message")  # one of these has who says which model it is
 MODELS = ("model", "model_version", "modelVersion")
 
 # Kinds of blocks, and fields of blocks that have no kind.
-CALLS = ("tool_use", "tool_call", "function_call")
+CALLS = ("tool_use", "tool_call", "function_call", "custom_tool_call")
 CALL_HOLDERS = ("function_call", "functionCall", "toolUse")
-RESULTS = ("tool_result", "function_call_output")
+RESULTS = ("tool_result", "function_call_output", "custom_tool_call_output")
 RESULT_HOLDERS = ("function_response", "functionResponse", "toolResult")
-THOUGHTS = ("thinking", "redacted_thinking", "reasoning")
+THOUGHTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +58,13 @@ def messages_of(value: Any, role: str, policy: ContentPolicy) -> list[Message]:
     """
     if isinstance(value, str):
         return [Message(role, value)]
-    if isinstance(value, (list, tuple)):
-        return [one for item in _items(cast(object, value)) for one in messages_of(item, role, policy)]
+    if is_list(value):
+        return [one for item in items(value) for one in messages_of(item, role, policy)]
     if found := _said(value, role, policy):
         return found
     found = [one for holder in _holders(value) for one in _said(holder, role, policy)]
-    if not found and isinstance(value, Mapping):
-        fields = cast("Mapping[str, Any]", value)
-        held = next((fields[name] for name in ("messages", "prompt") if name in fields), None)
-        return messages_of(held, role, policy)
+    if not found and issubclass(type(value), dict):
+        return messages_of(first_part(value, ("messages", "prompt")), role, policy)
     return found
 
 
@@ -77,39 +73,19 @@ def model_of(answer: Any) -> str | None:
     for holder in (answer, part(answer, "message"), part(answer, "response")):
         if any(part(holder, name) is not None for name in ANSWERS):
             for name in MODELS:
-                if isinstance(model := part(holder, name), str) and model:
+                if model := text_part(holder, name):
                     return model
     return None
 
 
-def part(value: Any, name: str | int) -> Any:
-    """An item of a sequence, or a field of a mapping or an object; None where there is none."""
-    if isinstance(name, int):
-        items = _items(value)
-        return items[name] if len(items) > name else None
-    if isinstance(value, Mapping):
-        return cast("Mapping[str, Any]", value).get(name)
-    kind = type(cast("object", value))
-    if (issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind)) and name in marked_fields(kind):
-        return MASK
-    try:
-        return getattr(value, name, None)
-    except Exception:  # noqa: BLE001  # a property of somebody's object
-        return None
-
-
-def _items(value: Any) -> Sequence[Any]:
-    return cast("Sequence[Any]", value) if isinstance(value, (list, tuple)) else ()
-
-
 def _holders(value: Any) -> Iterator[Any]:
     """What holds the messages of an answer."""
-    for choice in _items(part(value, "choices")):
-        yield _first(choice, ("message", "text"))
-    for candidate in _items(part(value, "candidates")):
+    for choice in items(part(value, "choices")):
+        yield first_part(choice, ("message", "text"))
+    for candidate in items(part(value, "candidates")):
         yield part(candidate, "content")
     output = part(value, "output")
-    yield from _items(output)
+    yield from items(output)
     yield part(output, "message")
     yield part(value, "message")
 
@@ -118,23 +94,26 @@ def _said(holder: Any, role: str, policy: ContentPolicy) -> list[Message]:
     """The messages in what holds one; what came of a tool is a message of its own."""
     if isinstance(holder, str):
         return [Message(role, holder)]
+    kind = text_part(holder, "type")
+    if kind in THOUGHTS:
+        return []
     read = _Content(policy)
-    for item in _items(part(holder, "tool_calls")):
+    for item in items(part(holder, "tool_calls")):
         read.add_call(item)
     for content in (part(holder, "content"), part(holder, "parts")):
-        for block in [content] if isinstance(content, str) else _items(content):
+        for block in [content] if isinstance(content, str) else items(content):
             read.add(block)
-    if part(holder, "type") in (*CALLS, *RESULTS):  # it stands by itself, among messages
+    if kind in (*CALLS, *RESULTS):  # it stands by itself, among messages
         read.add(holder)
-    if not read.texts and isinstance(refusal := part(holder, "refusal"), str):
+    if not read.texts and (refusal := text_part(holder, "refusal")) is not None:
         read.add(refusal)
-    answers = part(holder, "tool_call_id")
-    return read.messages(_role_of(holder) or role, answers if isinstance(answers, str) else None)
+    return read.messages(_role_of(holder) or role, text_part(holder, "tool_call_id"))
 
 
 def _role_of(holder: Any) -> str | None:
     for name in (part(holder, "role"), part(holder, "type")):
-        name = getattr(name, "value", name)  # an enum's
+        if isinstance(name, Enum):
+            name = name._value_
         if isinstance(name, str) and (name in ROLES or part(holder, "role") is not None):
             return ROLES.get(name, name)
     return None
@@ -151,12 +130,12 @@ class _Content:
 
     def add(self, block: Any) -> None:
         """Take a text, a call of a tool, or what came of one; of a picture and the like the kind is shown."""
-        kind = part(block, "type")
+        kind = text_part(block, "type")
         if isinstance(block, str):
             self.texts.append(block)
-        elif (call := _first(block, CALL_HOLDERS)) is not None:
+        elif (call := first_part(block, CALL_HOLDERS)) is not None:
             self.add_call(call)
-        elif (result := _first(block, RESULT_HOLDERS)) is not None:
+        elif (result := first_part(block, RESULT_HOLDERS)) is not None:
             self._add_result(result)
         elif kind in CALLS:
             self.add_call(block)
@@ -164,32 +143,35 @@ class _Content:
             self._add_result(block)
         elif kind in THOUGHTS or part(block, "thought") is True:
             return
-        elif isinstance(text := part(block, "text"), str):
+        elif (text := text_part(block, "text")) is not None:
             self.texts.append(text)
-        elif isinstance(kind, str):
+        elif kind is not None:
             self.texts.append(f"<{kind}>")
 
     def add_call(self, call: Any) -> None:
         """Take a call of a tool; OpenAI's own shape has name and arguments below `function`."""
         function = part(call, "function")
         about = call if function is None else function
-        if isinstance(name := part(about, "name"), str):
-            given = _first(about, ("arguments", "args", "input"))
-            call_id = _first(call, ("call_id", "id", "toolUseId"))
-            self._calls.append(ToolCall(str(call_id or ""), name, self._as_text({} if given is None else given)))
+        if (name := text_part(about, "name")) is not None:
+            given = first_part(about, ("arguments", "args", "input"))
+            call_id = first_part(call, ("call_id", "id", "toolUseId"))
+            self._calls.append(ToolCall(self._as_id(call_id), name, self._as_text({} if given is None else given)))
 
     def _add_result(self, result: Any) -> None:
-        given = _first(result, ("content", "output", "response"))
-        if blocks := _items(given):
+        given = first_part(result, ("content", "output", "response"))
+        if blocks := items(given):
             inner = _Content(self._policy)
             for block in blocks:
                 inner.add(block)
             given = "".join(inner.texts)
-        answers = _first(result, ("tool_use_id", "toolUseId", "call_id", "id"))
-        self._results.append(Message("tool", self._as_text(given), (), str(answers or "")))
+        answers = first_part(result, ("tool_use_id", "toolUseId", "call_id", "id"))
+        self._results.append(Message("tool", self._as_text(given), (), self._as_id(answers)))
 
     def _as_text(self, value: Any) -> str:
         return value if isinstance(value, str) else to_jsonable(value, self._policy).text
+
+    def _as_id(self, value: Any) -> str:
+        return "" if value is None else self._as_text(value)
 
     def messages(self, role: str, answers: str | None) -> list[Message]:
         """What was found, as `role` said it."""
@@ -198,7 +180,3 @@ class _Content:
             text = None
         own = [] if text is None and not self._calls else [Message(role, text, tuple(self._calls), answers)]
         return own + self._results
-
-
-def _first(holder: Any, names: Iterable[str]) -> Any:
-    return next((found for name in names if (found := part(holder, name)) is not None), None)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 from opentelemetry.util.types import AttributeValue
 
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.content import ContentPolicy, redact_text
 from workflows_otel.messages import fair_share
+from workflows_otel.parts import is_list, items, part
 
 __all__ = ["document_attributes", "text_attributes"]
 
@@ -31,7 +32,7 @@ def text_attributes(value: Any, policy: ContentPolicy) -> dict[str, AttributeVal
 
 
 def document_attributes(value: Any, policy: ContentPolicy) -> dict[str, AttributeValue]:
-    """What was found: a document, or several, each a text, a mapping, or an object with a text; secrets are masked."""
+    """What was found: a document, or several, each a text, a dict, or an object with a text; secrets are masked."""
     found = _several(value)
     texts = [one if isinstance(one, str) else _field(one, _TEXTS) for one in found]
     longest = min(fair_share((text for text in texts if isinstance(text, str)), LIST_BYTES), TEXT_CHARS)
@@ -50,15 +51,9 @@ def document_attributes(value: Any, policy: ContentPolicy) -> dict[str, Attribut
 
 
 def _several(value: Any) -> Sequence[Any]:
-    return (cast("Sequence[Any]", value) if isinstance(value, (list, tuple)) else [value])[:SHOWN]
+    return (items(value) if is_list(value) else [value])[:SHOWN]
 
 
 def _field(document: Any, names: tuple[str, ...]) -> Any:
-    for name in names:
-        if isinstance(document, Mapping):
-            value = cast("Mapping[str, Any]", document).get(name)
-        else:
-            value = getattr(document, name, None)
-        if value is not None and not callable(value):
-            return value
-    return None
+    found = (part(document, name) for name in names)
+    return next((value for value in found if value is not None and not callable(value)), None)

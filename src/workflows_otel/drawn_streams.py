@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import partial
-from types import CodeType, TracebackType
+from types import TracebackType
 from typing import Any, Self, cast
 from weakref import finalize
 
@@ -17,6 +18,8 @@ __all__ = ["Start", "async_generator_of", "generator_of", "given_back", "is_old_
 
 Start = Callable[..., tuple[Call, Any]]
 """Begins a call with some arguments: the call, kept open, and the stream that it gives."""
+
+_Future = asyncio.Future[Any] | concurrent.futures.Future[Any]
 
 
 class _Reply:
@@ -99,8 +102,9 @@ def given_back(call: Call, result: object) -> Any:
 
 
 def _drawn(call: Call, result: Any) -> Any:
-    if isinstance(result, asyncio.Future):
-        future = cast("asyncio.Future[Any]", result)
+    if isinstance(result, (asyncio.Future, concurrent.futures.Future)):
+        future = cast("_Future", result)
+        call.await_end()  # before a thread can end it
         future.add_done_callback(partial(_done, call))
         return future  # itself: others may wait for it, and cancel it
     if inspect.iscoroutine(result) or is_old_coroutine(result):
@@ -122,7 +126,7 @@ async def _awaited(call: Call, waiting: Coroutine[Any, Any, Any]) -> Any:
         return given_back(call, result)
 
 
-def _done(call: Call, future: asyncio.Future[Any]) -> None:
+def _done(call: Call, future: _Future) -> None:
     """End a call with what a future got."""
     # To ask it for its exception would keep the event loop from telling that nobody else ever did.
     error: BaseException | None = (
@@ -130,11 +134,12 @@ def _done(call: Call, future: asyncio.Future[Any]) -> None:
     )
     if error is None:
         call.output(future.result())
-    call.__enter__()
-    call.__exit__(None if error is None else type(error), error, None)
+    call.end(error)
 
 
 def is_old_coroutine(generator: object) -> bool:
     """Whether it is a generator, or a generator function, that `@types.coroutine` has made good for `await`."""
-    code = getattr(generator, "gi_code", None) or getattr(generator, "__code__", None)
-    return isinstance(code, CodeType) and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+    code = generator.gi_code if inspect.isgenerator(generator) else None
+    if inspect.isfunction(generator) or inspect.ismethod(generator):
+        code = generator.__code__
+    return code is not None and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)

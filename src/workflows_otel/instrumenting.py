@@ -112,7 +112,7 @@ def instrument(
         policy = replace(policy, blob=blob)
     settings = Settings(policy, run_parent, resume_trace, start_marker, streams, llama_index=llama_index)
     provider = tracer_provider or trace.get_tracer_provider()
-    known = _drawn.get(id(provider))
+    known = _found(provider)
     if known is not None and settings == Settings(ContentPolicy.from_environment()):
         settings = known.handler.settings  # who asks for nothing in particular changes nothing: auto-instrumentation
     instrumented(provider, settings, meter_provider, logger_provider)
@@ -132,7 +132,7 @@ def instrumented(
             meter_provider=meter_provider,
             logger_provider=logger_provider,
         )
-        known = _drawn.get(id(provider))
+        known = _found(provider)
         stamp_if_set(provider)
         if known is not None:
             known.handler.configure(settings)
@@ -160,6 +160,17 @@ def _met(provider: trace.TracerProvider, tracer: trace.Tracer) -> bool:
     return stamp_if_set(provider)
 
 
+def _found(provider: trace.TracerProvider) -> _Drawn | None:
+    """What draws runs on a provider, also where that was asked for before the provider was the process's."""
+    wanted = _real(provider)
+    return next((drawn for drawn in _drawn.copy().values() if _real(drawn.provider) is wanted), None)
+
+
+def _real(provider: trace.TracerProvider) -> trace.TracerProvider:
+    """A provider; for the stand-in that there is before the process has one, the process's own, once it is set."""
+    return trace.get_tracer_provider() if isinstance(provider, trace.ProxyTracerProvider) else provider
+
+
 def uninstrument(tracer_provider: trace.TracerProvider | None = None) -> None:
     """Stop drawing runs, and close the spans of those that are under way as interrupted.
 
@@ -167,10 +178,12 @@ def uninstrument(tracer_provider: trace.TracerProvider | None = None) -> None:
         tracer_provider: Default: all of them.
     """
     with _lock:
-        asked = list(_drawn) if tracer_provider is None else [id(tracer_provider)]
-        found = [_drawn.pop(key) for key in asked if key in _drawn]
-        for key in asked:
-            _stand_ins.pop(key, None)
+        known = list(_drawn.values()) if tracer_provider is None else [_found(tracer_provider)]
+        found = [drawn for drawn in known if drawn is not None]
+        for drawn in found:
+            del _drawn[id(drawn.provider)]
+        for provider in [drawn.provider for drawn in found] if tracer_provider is None else [tracer_provider]:
+            _stand_ins.pop(id(_real(provider)), None)
         if not _drawn:
             _signals.end()
         _arrange()
@@ -207,19 +220,18 @@ def _arrange() -> None:
 def _main() -> _Drawn | None:
     """The provider whose spans are current in steps: the process's own, or what stands in for it, else the first."""
     provider = trace.get_tracer_provider()
-    found = _drawn.get(id(_stand_ins.get(id(provider), provider)))
-    return found or next(iter(_drawn.values()), None)
+    return _found(_stand_ins.get(id(provider), provider)) or next(iter(_drawn.values()), None)
 
 
 def settings_of(provider: trace.TracerProvider) -> Settings | None:
     """How runs are drawn on a provider now; None where they are not."""
-    known = _drawn.get(id(provider))
+    known = _found(provider)
     return None if known is None else known.handler.settings
 
 
 def drawn_providers() -> list[trace.TracerProvider]:
     """The tracer providers on which runs are drawn."""
-    return [drawn.provider for drawn in _drawn.copy().values()]
+    return [_real(drawn.provider) for drawn in _drawn.copy().values()]
 
 
 @dataclass(frozen=True, slots=True)

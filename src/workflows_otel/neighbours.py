@@ -76,8 +76,13 @@ class Feeding(SpanProcessor):
 
     def keep_still(self, still: bool) -> None:
         """Take no spans while another `setup()` feeds the same place; what has ended before is still sent."""
-        self.is_still = still
+        was_still, self.is_still = self.is_still, still
         self.on_end = _ignore if still else self._on_end
+        if was_still and not still:
+            self.look()
+            if self._other is not None:
+                self._other.stand()
+                self._ended = self._other.ours
 
     def look(self) -> None:
         """See whether somebody else has come, or gone, since the last look."""
@@ -132,7 +137,7 @@ class Feeding(SpanProcessor):
 
     def _compare(self, other: _Other, ended: int) -> None:
         """Tell, once, if not all of the `ended` spans came to the other's exporter, which has sent what it had."""
-        if not self._warned and other.ours < ended:
+        if not self._warned and other.stands and other.ours < ended:
             self._warned = True
             logger.warning(
                 "%s gets its spans by the application's own %s, which sent %d of %d spans of runs: it filters or "
@@ -195,20 +200,35 @@ class Feeding(SpanProcessor):
 
 
 class _Other:
-    """A processor of the application's, with an exporter of ours put before its own."""
+    """A processor of the application's, with an exporter of ours put before its own.
+
+    Only one stands there at a time, so that nothing is counted twice: that of the `setup()` that feeds the place now.
+    """
 
     def __init__(self, processor: SpanProcessor, like: RedactingExporter) -> None:
         self.processor = processor
         self._holder, self._name = _place_of_exporter(processor)
-        self._before: SpanExporter = getattr(self._holder, self._name)
-        self.exporter = like.before(self._before)
-        self._counting = _Counting(self.exporter)
-        setattr(self._holder, self._name, self._counting)
+        found: SpanExporter = getattr(self._holder, self._name)
+        self._theirs = found.theirs if isinstance(found, _Counting) else found
+        self.exporter = like.before(self._theirs)
+        self._counting = _Counting(self.exporter, self._theirs)
+        self.stand()
 
     @property
     def ours(self) -> int:
         """How many spans of runs came this far."""
         return self._counting.ours
+
+    @property
+    def stands(self) -> bool:
+        """Whether what the processor sends passes here."""
+        return getattr(self._holder, self._name) is self._counting
+
+    def stand(self) -> None:
+        """Be what the processor sends by, in place of that of another `setup()`."""
+        found = getattr(self._holder, self._name)
+        if found is self._theirs or isinstance(found, _Counting):
+            setattr(self._holder, self._name, self._counting)
 
     def added_to(self, counted: FlushResult) -> FlushResult:
         """Counts, with what went this way."""
@@ -216,15 +236,17 @@ class _Other:
         return replace(counted, sent=sent, failed=failed, dropped=None)
 
     def leave(self) -> None:
-        """Put everything back."""
-        setattr(self._holder, self._name, self._before)
+        """Put everything back, unless another `setup()` needs it now."""
+        if self.stands:
+            setattr(self._holder, self._name, self._theirs)
 
 
 class _Counting(SpanExporter):
-    """Counts the spans of runs that come to an exporter."""
+    """Counts the spans of runs that come to an exporter of ours, which stands before `theirs`."""
 
-    def __init__(self, exporter: SpanExporter) -> None:
+    def __init__(self, exporter: SpanExporter, theirs: SpanExporter) -> None:
         self.exporter = exporter
+        self.theirs = theirs
         self.ours = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:

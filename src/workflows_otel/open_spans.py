@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import Token
 from dataclasses import dataclass, field
 
@@ -53,6 +54,8 @@ class OpenAttempt:
         child_error: How a child run of it failed; that exception is recorded where it was raised already.
         joined: It got the last member of a join.
         noted: How many span events of the bounded kinds it has.
+        kept_open: Of each call that was begun in it and is still to be read or awaited, what to tell that the attempt
+            is over, and when it left the call: it failed, say. None where somebody may go on with it.
     """
 
     step: str
@@ -66,6 +69,7 @@ class OpenAttempt:
     child_error: BaseException | None = None
     joined: bool = False
     noted: int = 0
+    kept_open: set[Callable[[int | None], None]] | None = None
 
 
 @dataclass(slots=True)

@@ -202,6 +202,9 @@ class StepSpans:
 
     def _close_attempt(self, run: OpenRun, attempt: OpenAttempt, record: StepEnded) -> None:
         try:
+            if attempt.kept_open:
+                for tell in tuple(attempt.kept_open):  # before their parent ends
+                    tell(None if record.outcome == "completed" else record.at_ns)
             self._write_end(run, attempt, record)
         finally:  # whatever a value of the user's did: an open span would be lost
             _finish(attempt.span, run, record.at_ns)

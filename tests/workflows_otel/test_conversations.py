@@ -145,6 +145,14 @@ def test_an_answer_of_the_responses_api_is_shown_as_its_messages(spans: SpanLog)
     assert said == [{"role": "assistant", "parts": [part]} for part in SAID[0]["parts"]]
 
 
+def test_what_a_model_thinks_is_no_message(spans: SpanLog) -> None:
+    thought = {**RESPONSES["output"][0], "content": [{"type": "reasoning_text", "text": "Numbers."}]}
+    answer = {**RESPONSES, "output": [thought, RESPONSES["output"][1]]}
+    assert json.loads(_drawn(spans, Response.model_validate(answer))["gen_ai.output.messages"]) == [
+        {"role": "assistant", "parts": SAID[0]["parts"][:1]}
+    ]
+
+
 def test_a_whole_answer_has_openinferences_names_too(spans: SpanLog) -> None:
     shown = _drawn(spans, CHAT)
     start = "llm.output_messages.0.message."

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import types
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -69,6 +71,59 @@ async def test_the_failure_of_a_future_that_nobody_asks_is_still_told(clock: Vir
     await asyncio.sleep(0)
     del future
     assert told == ["Future exception was never retrieved"]
+
+
+@pytest.fixture
+def work() -> Iterator[Executor]:
+    """A thread."""
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
+def test_the_future_of_an_executor_lasts_until_its_end(work: Executor, spans: SpanLog) -> None:
+    go_on = threading.Event()
+
+    @tool
+    def look() -> Future[str]:
+        return work.submit(lambda: "found" if go_on.wait(10) else "late")
+
+    future = look()
+    assert (isinstance(future, Future), spans.finished) == (True, ())
+    go_on.set()
+    assert future.result() == "found"
+    work.shutdown()  # its thread has called back
+    assert about(spans.named("execute_tool look"))["output.value"] == "found"
+
+
+def test_the_future_of_an_executor_that_fails_is_a_call_that_fails(work: Executor, spans: SpanLog) -> None:
+    @tool
+    def look() -> Future[Any]:
+        return work.submit({}.__getitem__, "page")
+
+    with pytest.raises(KeyError):
+        look().result()
+    work.shutdown()
+    assert spans.outline() == ["execute_tool look ERROR: KeyError: 'page'"]
+
+
+def test_the_future_of_an_executor_that_is_done_already_ends_its_call_once(spans: SpanLog) -> None:
+    @tool
+    def look() -> Future[str]:
+        future: Future[str] = Future()
+        future.set_result("found")
+        return future
+
+    assert look().result() == "found"
+    assert spans.outline() == ["execute_tool look OK"]
+
+
+def test_the_future_of_an_executor_that_is_cancelled_says_so(spans: SpanLog) -> None:
+    @tool
+    def look() -> Future[str]:
+        return Future()
+
+    look().cancel()
+    assert about(spans.named("execute_tool look"))["workflow.call.outcome"] == "cancelled"
 
 
 async def test_an_old_coroutine_is_awaited_as_before(spans: SpanLog) -> None:
