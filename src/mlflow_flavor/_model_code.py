@@ -14,7 +14,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -182,20 +182,31 @@ class ModelCode:
         slot = Slot(self.label, dict(model_config or {}))
         with _running, model_config_of_script(slot.config):
             name = self._free_name()
-            try:
-                with _current(slot):
+            with ExitStack() as undo:
+                undo.callback(_forget, name)
+                with _current(slot), self._explained():
                     self._execute(name, slot)
                 workflow = _owned(name, slot.taken())
-                vars(workflow)[PROMPTS] = slot.prompts
-                return workflow
-            except ImportError as error:
-                _forget(name)
-                raise invalid(self._cannot_import(error)) from error
-            except Exception as error:
-                _forget(name)
-                with suppress(Exception):  # some take no notes: a frozen dataclass, say
-                    error.add_note(f"It was raised while {self.label} ran as a model.")
-                raise
+                undo.pop_all()
+            vars(workflow)[PROMPTS] = slot.prompts
+            return workflow
+
+    @contextmanager
+    def _explained(self) -> Generator[None]:
+        """Say of what the script raises that it was a model that did."""
+        try:
+            yield
+        except ImportError as error:
+            raise invalid(self._cannot_import(error)) from error
+        except SystemExit as error:
+            raise invalid(
+                f"{self.label} raised SystemExit({error.code}) when it was run as a model: that would end whatever "
+                "loads it. A model reads no command line; mlflow_flavor.config() gives it its settings."
+            ) from error
+        except Exception as error:
+            with suppress(Exception):  # some take no notes: a frozen dataclass, say
+                error.add_note(f"It was raised while {self.label} ran as a model.")
+            raise
 
     def _free_name(self) -> str:
         name = stem = MODULE_PREFIX + self.sha256[:DIGEST_CHARS]

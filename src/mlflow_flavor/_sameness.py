@@ -20,6 +20,7 @@ from contextvars import Context, ContextVar
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from inspect import Parameter, signature
+from logging import Logger
 from types import (
     BuiltinFunctionType,
     CellType,
@@ -37,6 +38,7 @@ from weakref import ReferenceType
 
 from pydantic import BaseModel
 
+from mlflow_flavor._code import same_code
 from mlflow_flavor._model_imports import MODULE_PREFIX
 from workflows import Workflow
 
@@ -52,8 +54,10 @@ EMPTY = (
     threading.local,
 )
 # What Python and its libraries write into a class beside what its author did.
-WRITTEN_BY_PYTHON = frozenset({"__doc__", "__module__", "__qualname__", "__firstlineno__", "_abc_impl"})
-WRITTEN_BY_ENUM = frozenset({"__objclass__", "_sort_order_"})
+WRITTEN_BY_PYTHON = frozenset(
+    {"__doc__", "__module__", "__qualname__", "__firstlineno__", "_abc_impl", "_value2member_map_"}
+)
+WRITTEN_BY_ENUM = frozenset({"__objclass__", "_sort_order_", "_inverted_"})
 STEP = "_step_config"
 # What the engine keeps with a resource until, and after, its annotations can be read.
 READ_ANNOTATIONS = frozenset({"_localns", "_needs"})
@@ -144,7 +148,7 @@ def _parts(pair: Pair) -> Iterator[Pair]:
         DifferenceError: If they cannot be.
     """
     one, other = pair.one, pair.other
-    if pair.private and _is_nothing(other):
+    if pair.private and (_is_nothing(other) or isinstance(other, Enum)):  # a state that use changes, as a client's
         return
     _expect(pair, _one_class(type(one), type(other)))
     if _of_source(other):
@@ -199,7 +203,7 @@ def _parts_of_callable(pair: Pair) -> Iterator[Pair]:
         case FunctionType():
             yield from _of_function(pair, one, other)
         case CodeType():
-            _expect(pair, _same_code(one, other))
+            _expect(pair, same_code(one, other))
         case MethodType():
             yield from _rows(pair, [one.__func__, one.__self__], [other.__func__, other.__self__])
         case BuiltinFunctionType():
@@ -227,6 +231,8 @@ def _parts_of_object(pair: Pair) -> Iterator[Pair]:
             yield from _of_model(pair, one, other)
         case ThreadPoolExecutor():
             yield pair.at("", vars(one)["_max_workers"], vars(other)["_max_workers"])
+        case Logger():
+            _expect(pair, _same_logger(one.name, other.name))
         case ContextVar():
             _expect(pair, one.name == other.name)
             yield pair.at("", _default(one), _default(other))
@@ -382,7 +388,7 @@ def _is_written_by_python(name: str, member: object) -> bool:
 
 
 def _of_function(pair: Pair, one: FunctionType, other: FunctionType) -> Iterator[Pair]:
-    _expect(pair, _same_code(one.__code__, other.__code__))
+    _expect(pair, same_code(one.__code__, other.__code__))
     inside = pair if _of_source(other) else replace(pair, held=True, private=True)
     given = (one.__defaults__, one.__kwdefaults__, one.__closure__)
     yield from _rows(inside, given, (other.__defaults__, other.__kwdefaults__, other.__closure__))
@@ -447,18 +453,19 @@ def _plain_name(module: str) -> str:
     return module.partition(".")[2] if module.startswith(MODULE_PREFIX) else module
 
 
-def _same_code(one: CodeType, other: CodeType) -> bool:
-    if (one.co_code, one.co_names, len(one.co_consts)) != (other.co_code, other.co_names, len(other.co_consts)):
-        return False
-    pairs = zip(one.co_consts, other.co_consts, strict=True)
-    return all(
-        _same_code(a, b) if isinstance(a, CodeType) and isinstance(b, CodeType) else type(a) is type(b) and a == b
-        for a, b in pairs
-    )
+def _same_logger(one: str, other: str) -> bool:
+    """Whether two loggers have one name, or each has that of its module, `getLogger(__name__)`."""
+    below = _plain_name(other)
+    return one == other or (other.startswith(MODULE_PREFIX) and (not below or f".{one}".endswith(f".{below}")))
 
 
 def _is_nothing(value: object) -> bool:
-    return value is None or (isinstance(value, Collection) and not isinstance(value, str) and not value)
+    if not isinstance(value, Collection) or isinstance(value, str):
+        return value is None
+    try:
+        return len(value) == 0  # `not` asks an array about each of its items
+    except TypeError:  # an array that is one number
+        return False
 
 
 def _is_uuid(value: object) -> bool:

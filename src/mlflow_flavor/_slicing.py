@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mlflow_flavor._statements import Statement, bound_names, imported_names, root_name, same_scope, statements_of
+from mlflow_flavor._statements import (
+    Statement,
+    bound_names,
+    imported_names,
+    logging_call,
+    root_name,
+    same_scope,
+    statements_of,
+)
 
-__all__ = ["ModuleSlice", "logging_call", "slice_module"]
+__all__ = ["ModuleSlice", "slice_module"]
 
-SAVING = ("mlflow_flavor.save_model", "save_model")
+PARSERS = frozenset({"ArgumentParser", "OptionParser"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +31,8 @@ class ModuleSlice:
         made: Those of them that it makes itself; the others are imported.
         relative_import: The first import from the module's own package, which no script can run.
         lookup: The first expression that finds names of the module, or its file, only when it runs.
-        logs: The first call that logs or saves a model, which each load would do again.
+        command_line: The first expression that reads the command line, which each process has of its own.
+        logs: The first call that starts an MLflow run, or logs or saves a model, which each load would do again.
         running: The line of a statement that has not run to its end.
     """
 
@@ -32,6 +41,7 @@ class ModuleSlice:
     made: frozenset[str]
     relative_import: str | None
     lookup: str | None
+    command_line: str | None
     logs: str | None
     running: int | None
 
@@ -41,8 +51,9 @@ def slice_module(source: str, names: Iterable[str], until_line: int | None = Non
 
     A statement belongs to it if it binds a needed name, sets an attribute or an item of one, or is a function or class
     that a decorator or a base class gives to one (`@step(workflow=Agent)`, a registry's `@tool`). Calls for their
-    effect alone do not. What stands under `if __name__ == "__main__":` counts as if it stood outside, and so does what
-    has run of the block that makes the call.
+    effect alone do not, and neither do settings of the process (`os.environ["A"] = "b"`), of which each has its own.
+    What stands under `if __name__ == "__main__":` counts as if it stood outside, and so does what has run of the block
+    that makes the call, or stands in one that is there for MLflow.
 
     Args:
         source: The module's source.
@@ -61,30 +72,32 @@ def slice_module(source: str, names: Iterable[str], until_line: int | None = Non
             break
         chosen |= more
         needed.update(*(statements[n].needs for n in more))
-    picked = [statements[n] for n in sorted(chosen)]
-    bound = frozenset[str]().union(*(s.binds for s in picked))
+    found = [statements[n] for n in sorted(chosen)]
+    bound = frozenset[str]().union(*(s.binds for s in found))
+    picked = _outermost(found)
     return ModuleSlice(
         text="\n\n".join(s.text for s in picked) + "\n",
         bound=bound,
-        made=bound.difference(*(imported_names(s.node) for s in picked)),
+        made=bound.difference(*(imported_names(s.node) for s in found)),
         relative_import=next((ast.unparse(s.node) for s in picked if _is_relative(s.node)), None),
         lookup=next((ast.unparse(n) for s in picked for n in ast.walk(s.node) if _is_lookup(n)), None),
+        command_line=next(_readings_of_command_line([s.node for s in picked]), None),
         logs=next((call for s in picked if (call := logging_call(s.node)) is not None), None),
         running=next((s.line for s in picked if s.running), None),
     )
 
 
-def logging_call(tree: ast.AST) -> str | None:
-    """The first call that logs or saves an MLflow model, outside of functions and classes."""
-    calls = (ast.unparse(node.func) for node in same_scope(tree) if isinstance(node, ast.Call))
-    return next((f"{call}()" for call in calls if call.rpartition(".")[2] == "log_model" or call in SAVING), None)
+def _outermost(statements: list[Statement]) -> list[Statement]:
+    """The statements but for those in a block that is one of them."""
+    inner = {node for s in statements for node in ast.walk(s.node) if node is not s.node}
+    return [s for s in statements if s.node not in inner]
 
 
 def _registered(statements: list[Statement]) -> list[Statement]:
     """The statements, where those of functions and classes add to what their decorators and base classes fill."""
     made = {name for s in statements for name in s.binds - {*imported_names(s.node)}}
     fills = {name: filled & made for s in statements for name, filled in _fills(s.node)}
-    return [replace(s, touches=s.touches | _given_to(s.node, fills)) for s in statements]
+    return [replace(s, touches=s.touches | (s.environment & made) | _given_to(s.node, fills)) for s in statements]
 
 
 def _fills(node: ast.stmt) -> Iterator[tuple[str, set[str]]]:
@@ -129,6 +142,28 @@ def _is_lookup(node: ast.AST) -> bool:
             return ast.unparse(node.value).rpartition(".")[2] == "modules"
         case _:
             return False
+
+
+def _readings_of_command_line(nodes: Sequence[ast.stmt]) -> Iterator[str]:
+    """Expressions that read the command line; in a function, `parse_args()` may be anything without such a parser."""
+    everywhere = [inner for node in nodes for inner in ast.walk(node)]
+    names = {getattr(node, "attr", getattr(node, "id", "")) for node in everywhere}
+    parsing = everywhere if names & PARSERS else [inner for node in nodes for inner in same_scope(node)]
+    for node in everywhere:
+        match node:
+            case ast.Attribute(value=ast.Name(id="sys"), attr="argv", ctx=ast.Load()):
+                yield ast.unparse(node)
+            case ast.ImportFrom(module="sys") if "argv" in (alias.name for alias in node.names):
+                yield ast.unparse(node)
+            case _:
+                pass
+    for node in parsing:
+        match node:
+            case ast.Call(func=ast.Attribute(attr="parse_args" | "parse_known_args"), args=[], keywords=keywords):
+                if "args" not in (keyword.arg for keyword in keywords):
+                    yield ast.unparse(node)
+            case _:
+                pass
 
 
 def _belongs(statement: Statement, needed: set[str]) -> bool:

@@ -9,8 +9,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import extract_tb
 from types import FrameType, ModuleType
 from typing import Any, cast
+
+from mlflow.exceptions import MlflowException
 
 from mlflow_flavor._artifact import script_path
 from mlflow_flavor._cells import CellNames, is_python, names_of, plain_python
@@ -18,13 +21,18 @@ from mlflow_flavor._compat import invalid
 from mlflow_flavor._fidelity import change
 from mlflow_flavor._slicing import ModuleSlice, slice_module
 from mlflow_flavor._statements import first_name
-from mlflow_flavor.notebook import MARKER, script_of_cells
+from mlflow_flavor.notebook import MARKER, script_of_cells, sets_model
 from workflows import Workflow
 from workflows.instrumentation.redaction import mask_secrets
 
 __all__ = ["ModelSource", "model_source"]
 
 WRITTEN = "workflow.py"
+OTHER_COMMAND_LINE = (
+    "and where it is loaded there is another one; let it read its settings by mlflow_flavor.config(), and log them as "
+    "model_config"
+)
+EFFECTS_LEFT_OUT = "; it has no lines that only call something, as `words.append(1)`: make that part of an assignment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,7 @@ class ModelSource:
         original: The class or instance that it was written from; None for a file of the caller's.
         home: Where that was defined.
         made: Names of `home` that the script makes as well; what it imports is none of them.
+        left_out: What the script may miss, in words that follow an error.
     """
 
     text: bytes
@@ -44,21 +53,34 @@ class ModelSource:
     original: type[Workflow] | Workflow | None = None
     home: ModuleType | None = None
     made: frozenset[str] = frozenset()
+    left_out: str = ""
 
-    def check(self, rebuilt: Workflow, rebuild: Callable[[], Workflow]) -> None:
-        """Refuse a written script that makes something else than what its author holds.
+    def built(self, run: Callable[[], Workflow]) -> Workflow:
+        """The workflow that the script makes; of a written one, only if it is what its author holds.
 
         Args:
-            rebuilt: What the script made.
-            rebuild: Runs it once more.
+            run: Runs the script.
 
         Raises:
-            MlflowException: With what differs.
+            MlflowException: With what differs; or if a written script fails, with its error.
+            Exception: What a file of the caller's raises.
         """
         if self.original is None or self.home is None:
-            return
-        if (found := change(self.original, self.home, self.made, rebuilt, rebuild)) is not None:
+            return run()
+        try:
+            rebuilt = run()
+        except MlflowException:
+            raise  # which says what is wrong with the script
+        except Exception as error:
+            raise refused(self.original, self._failure(error)) from error
+        if (found := change(self.original, self.home, self.made, rebuilt, run)) is not None:
             raise refused(self.original, found)
+        return rebuilt
+
+    def _failure(self, error: Exception) -> str:
+        frames = [f for f in extract_tb(error.__traceback__) if Path(f.filename).name == WRITTEN]
+        where = f" at `{frames[-1].line}`" if frames else ""
+        return f"run again, its source raised {type(error).__name__}: {error}{where}{self.left_out}"
 
 
 def refused(workflow: object, reason: str) -> Exception:
@@ -181,11 +203,13 @@ def _from_module(original: type[Workflow] | Workflow, home: ModuleType, expressi
         raise refused(original, "it reads `__file__`, which a script of its own has in another directory")
     if part.lookup is not None:
         raise refused(original, f"it finds names by `{part.lookup}`, where a script would have only some")
+    if part.command_line is not None:
+        raise refused(original, f"it reads the command line by `{part.command_line}`, {OTHER_COMMAND_LINE}")
     if part.logs is not None:
         raise refused(original, f"it needs what {part.logs} gave, and each load would call that again")
     _refuse_secrets(original, part)
     script = f"{part.text}\n\nimport mlflow_flavor\n\nmlflow_flavor.set_model({expression})\n"
-    return ModelSource(script.encode(), WRITTEN, original, home, _beside(expression, part))
+    return ModelSource(script.encode(), WRITTEN, original, home, _beside(expression, part), EFFECTS_LEFT_OUT)
 
 
 def _beside(expression: str, part: ModuleSlice) -> frozenset[str]:
@@ -225,7 +249,10 @@ def _from_notebook(
     if missing := _only_in_notebook(names, [p for c, p in latest.items() if c not in marked], vars(home)):
         raise refused(original, f"it uses {missing}, and no cell that begins with '{MARKER}' sets that")
     # A notebook has more names for what a cell gave: `_`, `_5`, `Out[5]`.
-    expression = next((e for e in expressions if first_name(e) in names.bound), expressions[0])
+    named = [e for e in expressions if not e.startswith(("_", "Out["))] or expressions
+    expression = next((e for e in expressions if first_name(e) in names.bound), named[0])
+    if first_name(expression) not in names.bound and not sets_model(marked.values()):
+        raise refused(original, f"the cell that sets {first_name(expression)} does not begin with '{MARKER}'")
     text = script_of_cells(marked, "This notebook", model=expression)
     part = slice_module(text, [first_name(expression)])
     return ModelSource(text.encode(), WRITTEN, original, home, _beside(expression, part))

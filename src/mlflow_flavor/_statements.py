@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ __all__ = [
     "first_name",
     "imported_names",
     "is_main_guard",
+    "logging_call",
     "quoted_names",
     "root_name",
     "same_scope",
@@ -20,6 +22,9 @@ __all__ = [
 ]
 
 NEW_SCOPE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+LOGGING = ("log_model", "start_run")
+SAVING = ("mlflow_flavor.save_model", "save_model")
+ENVIRONMENT = "environ"
 BLOCKS = (ast.With, ast.AsyncWith, ast.If, ast.Try, ast.TryStar, ast.For, ast.AsyncFor, ast.While, ast.Match)
 
 
@@ -28,6 +33,7 @@ class Statement:
     """A top-level statement: what it binds, what it needs, and to what it adds something.
 
     Attributes:
+        environment: The names by which it sets variables of the process: `os` in `os.environ["A"] = "b"`.
         running: It is a block, or the head of one, in which the module still is.
     """
 
@@ -37,6 +43,7 @@ class Statement:
     binds: frozenset[str]
     needs: frozenset[str]
     touches: frozenset[str]
+    environment: frozenset[str] = frozenset()
     running: bool = False
 
 
@@ -44,7 +51,8 @@ def statements_of(source: str, line: int | None = None) -> list[Statement]:
     """The top-level statements of a module, in its order.
 
     What stands under `if __name__ == "__main__":` counts as if it stood outside, and so does what stands in a `with`,
-    `if` or `try` in which the module still is: each statement there that began before `line` has run once.
+    `if` or `try` in which the module still is: each statement there that began before `line` has run once. So does what
+    stands in a `with` that starts an MLflow run or logs a model; its head is a statement too, with all that it needs.
 
     Args:
         source: The module's source.
@@ -62,7 +70,7 @@ def statements_of(source: str, line: int | None = None) -> list[Statement]:
             number + 1 == len(body) or body[number + 1].lineno != node.end_lineno
         )
         text = "\n".join(lines[starts[number] - 1 : node.end_lineno]) if alone else ast.unparse(node)
-        found += _opened(node, text, line)
+        found += _opened(node, text, lines, line)
     return found if line is None else _that_have_run(found, line)
 
 
@@ -72,18 +80,32 @@ def _that_have_run(statements: list[Statement], line: int) -> list[Statement]:
     return [s for s in statements if s.line <= line and s not in unfinished]
 
 
-def _opened(node: ast.stmt, text: str, line: int | None) -> Iterator[Statement]:
+def _opened(node: ast.stmt, text: str, lines: list[str], line: int | None) -> Iterator[Statement]:
     """The statement; or those in it, if a script has to do without the block around them."""
     if isinstance(node, ast.If) and is_main_guard(node):
         head, block = None, node.body
     elif line is not None and isinstance(node, BLOCKS) and _spans([node], line):
         head, block = _running(node, line)
+    elif isinstance(node, ast.With) and logging_call(node) is not None:
+        bound = frozenset(name for item in node.items for name in bound_names(same_scope(item)))
+        whole = _statement(node, text)
+        head, block = replace(whole, binds=bound, touches=frozenset(), environment=frozenset()), node.body
     else:
         head, block = _statement(node, text), ()
     if head is not None:
         yield head
     for inner in block:
-        yield from _opened(inner, ast.unparse(inner), line)
+        yield from _opened(inner, _text_of_inner(inner, lines), lines, line)
+
+
+def _text_of_inner(node: ast.stmt, lines: list[str]) -> str:
+    """A block's statement as a module's, if it can be in the lines that it has: Python compiles it by those."""
+    text = textwrap.dedent("\n".join(lines[_first_line(node, lines) - 1 : node.end_lineno]))
+    try:
+        found = ast.parse(text).body
+    except SyntaxError:
+        found = []
+    return text if [ast.dump(statement) for statement in found] == [ast.dump(node)] else ast.unparse(node)
 
 
 def _running(node: ast.stmt, line: int) -> tuple[Statement, Sequence[ast.stmt]]:
@@ -127,15 +149,26 @@ def is_main_guard(node: ast.stmt) -> bool:
 def _statement(node: ast.stmt, text: str) -> Statement:
     inner = list(same_scope(node))
     targets = [n for n in inner if isinstance(n, ast.Attribute | ast.Subscript) and isinstance(n.ctx, ast.Store)]
-    touched = {root for target in targets if (root := root_name(target)) is not None}
+    environment = [n for n in targets if _is_environment(n)]
     return Statement(
         text,
         node.lineno,
         node,
         frozenset(bound_names(inner)),
         frozenset(_needed(node)),
-        frozenset(touched | _owners(node)),
+        frozenset(_roots(n for n in targets if n not in environment)) | _owners(node),
+        frozenset(_roots(environment)),
     )
+
+
+def _roots(nodes: Iterable[ast.expr]) -> Iterator[str]:
+    return (root for node in nodes if (root := root_name(node)) is not None)
+
+
+def _is_environment(target: ast.Attribute | ast.Subscript) -> bool:
+    """Whether it is `os.environ`, or a variable there."""
+    owner = target.value if isinstance(target, ast.Subscript) else target
+    return ast.unparse(owner).rpartition(".")[2] == ENVIRONMENT
 
 
 def same_scope(node: ast.AST) -> Iterator[ast.AST]:
@@ -158,6 +191,12 @@ def bound_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
                 yield node.id
             case _:
                 pass
+
+
+def logging_call(tree: ast.AST) -> str | None:
+    """The first call that starts an MLflow run, or logs or saves a model, outside of functions and classes."""
+    calls = (ast.unparse(node.func) for node in same_scope(tree) if isinstance(node, ast.Call))
+    return next((f"{call}()" for call in calls if call.rpartition(".")[2] in LOGGING or call in SAVING), None)
 
 
 def imported_names(node: ast.stmt) -> Iterator[str]:

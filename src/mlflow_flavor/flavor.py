@@ -128,8 +128,7 @@ def save_model(
         if metadata is not None:
             model.metadata = metadata
         with tracing_context(enabled=False):
-            built = code.run(config)
-            source.check(built, lambda: code.run(config))
+            built = source.built(lambda: code.run(config))
             asks = asks_people(built, code)
             _describe_inputs(model, built, target, asks, signature, input_example, run_input_example)
         warn_of_local_modules(code)

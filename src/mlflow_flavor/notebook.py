@@ -11,10 +11,9 @@ from typing import Any
 
 from mlflow_flavor._cells import OF_IPYTHON, names_of, plain_python
 from mlflow_flavor._compat import invalid
-from mlflow_flavor._slicing import logging_call
-from mlflow_flavor._statements import first_name, is_main_guard
+from mlflow_flavor._statements import first_name, is_main_guard, logging_call
 
-__all__ = ["MARKER", "missing_name", "script_from_notebook", "script_of_cells"]
+__all__ = ["MARKER", "missing_name", "script_from_notebook", "script_of_cells", "sets_model"]
 
 MARKER = "# [USE IN MODEL]"
 
@@ -83,7 +82,7 @@ def script_of_cells(sources: Iterable[str], where: str, *, marker: str = MARKER,
             f"{where}: marked cells use '{name}', which code cell {number} sets: begin it with '{marker}' too."
         )
     parts = list(marked.values())
-    if not any(_sets_model(node) for tree in trees for node in ast.walk(tree)):
+    if not sets_model(parts):
         if first_name(model) not in names.bound:
             raise invalid(f"No marked cell of {where} sets '{model}': mark its cell, or pass model=<its name>.")
         parts.append(f"import mlflow_flavor\n\nmlflow_flavor.set_model({model})")
@@ -130,5 +129,7 @@ def _parse(source: str, where: str) -> ast.Module:
         raise invalid(f"{where}: line {error.lineno} is no plain Python ({error.msg}): {' '.join(line)}") from error
 
 
-def _sets_model(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "set_model"
+def sets_model(cells: Iterable[str]) -> bool:
+    """Whether one of these cells, all of them Python, calls `set_model` itself."""
+    calls = (node for cell in cells for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Call))
+    return any(ast.unparse(call.func).rpartition(".")[2] == "set_model" for call in calls)

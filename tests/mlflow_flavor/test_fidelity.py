@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import httpx
 import pytest
 from mlflow.exceptions import MlflowException
 
@@ -21,6 +22,7 @@ CHANGEABLE = (
 import contextvars
 import enum
 import functools
+import logging
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +74,7 @@ class Agent(Base):
         self.mode = Mode.FAST
         self.deep = [[[[[[[[[[{"a": 1}]]]]]]]]]]
         self.again = self
+        self.log = logging.getLogger(f"{__name__}.below")
         self.key, self.ids, self.id = uuid.UUID(KEY), [KEY, str(uuid.uuid4())], uuid.uuid4()
 
     @step(num_workers=2)
@@ -88,7 +91,8 @@ agent = Agent()
 USUAL = (
     HEAD
     + """
-import asyncio, collections, contextvars, datetime, functools, itertools, logging, random, re, threading, types, weakref
+import asyncio, collections, contextvars, datetime, enum, functools, itertools, logging, random, re, threading
+import types, weakref
 from typing import Annotated, ClassVar
 from openai import AsyncOpenAI
 from pydantic import BaseModel, PrivateAttr
@@ -106,6 +110,10 @@ def tool(function):
 @tool
 def search(text):
     return text
+
+class Rights(enum.Flag):
+    READ = 1
+    WRITE = 2
 
 class Plugin:
     known: ClassVar = []
@@ -148,7 +156,8 @@ class Agent(Workflow):
         super().__init__(timeout=7, num_concurrent_runs=3)
         self.llm = AsyncOpenAI(api_key="none")
         self.locks = [threading.Lock(), threading.RLock(), asyncio.Lock(), asyncio.Semaphore(2), asyncio.Event()]
-        self.log, self.pattern = logging.getLogger("agent"), re.compile("a+")
+        self.log, self.pattern, self.rights = logging.getLogger("agent"), re.compile("a+"), Rights.READ
+        self.logs = [logging.getLogger(__name__), logging.getLogger(f"{__name__}.below")]
         self.when = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
         self.queue, self.groups = collections.deque([Memory()], maxlen=3), collections.defaultdict(list, a=[Options()])
         self.random, self.numbers = random.Random(3), itertools.count()
@@ -161,7 +170,7 @@ class Agent(Workflow):
 
     @step(retry_policy=retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(2)))
     async def answer(self, ev: StartEvent, memory: Annotated[Memory, Resource(make_memory)]) -> "Later":
-        self.llm.chat.completions, self.cached.client
+        self.llm.chat.completions, self.cached.client, ~self.rights, Rights(0), self.rights | Rights.WRITE
         await self.child.run()
         return Later()
 
@@ -222,6 +231,8 @@ def save(workflow: object, tmp_path: Path) -> str:
         ("Agent.model = 'big'", "Agent.model is not what its source makes"),
         ("Base.say = lambda self: 'patched'", "Base.say is not what its source makes"),
         ("client.tools.append('search')", "client.tools is not what its source makes"),
+        ("Base.say = lambda self, *words: 'base'", "Base.say is not what its source makes"),
+        ("agent.log = logging.getLogger('other')", "its log is not what its source makes"),
         ("helper = lambda text, loud=False: text", "helper is not what its source makes"),
         ("helper.__defaults__ = (True,)", "its shout is not what its source makes"),
         ("Client.size = 3", "Client.size is not what its source makes"),
@@ -307,3 +318,21 @@ async def test_an_instance_of_an_imported_class_is_compared_with_what_its_own_mo
     vars(found)["STEPS"] = 3
     with pytest.raises(MlflowException, match=r"\(STEPS is not what its source makes\)"):
         found.save(tmp_path / "other")
+
+
+def test_tables_are_compared_by_what_they_hold(module: Import, tmp_path: Path):
+    text = CHANGEABLE.replace("import enum", "import enum, pandas")
+    text = text.replace("self.again = self", "self.table = pandas.DataFrame({'a': [1, 2], 'b': ['x', 'y']})")
+    found = module(text)
+    assert Path(save(found.agent, tmp_path)).exists()
+    found.agent.table.loc[0, "a"] = 3
+    with pytest.raises(MlflowException, match=r"\(its table.* is not what its source makes\)"):
+        mlflow_flavor.save_model(found.agent, tmp_path / "other", pip_requirements=["mlflow"])
+
+
+def test_a_client_that_was_used_is_still_what_its_source_makes(module: Import, tmp_path: Path):
+    text = CHANGEABLE.replace("import enum", "import enum, httpx")
+    found = module(text.replace("self.again = self", "self.client = httpx.Client(base_url='http://127.0.0.1:9')"))
+    with pytest.raises(httpx.ConnectError):
+        found.agent.client.get("/")
+    assert Path(save(found.agent, tmp_path)).exists()

@@ -288,6 +288,19 @@ def test_a_notebook_logs_its_marked_cells(logged: Logged, tmp_path: Path):
     assert "noise" not in (tmp_path / "model" / "workflow.py").read_text()
 
 
+@pytest.mark.parametrize("more", ["", "import json\n"], ids=["another cell", "the same cell"])
+def test_cells_of_a_notebook_are_compiled_one_by_one_and_logged(logged: Logged, more: str):
+    cell = CELL.format(marker=f"{MARKER}\n{more}").replace("ev.name", "json.loads(json.dumps(named(ev.name)))")
+    imports, helper = f"{MARKER}\nimport json", f"{MARKER}\nnamed = lambda text: json.loads(json.dumps(text))"
+    done = logged(imports, helper, cell, f"{MARKER}\nagent = Echo()")
+    assert done.stdout.strip() == "Ann", done.stderr
+
+
+def test_an_instance_of_an_unmarked_cell_is_refused(logged: Logged):
+    done = logged(CELL.format(marker=MARKER), "agent = Echo()")
+    assert f"(the cell that sets agent does not begin with '{MARKER}')" in done.stderr
+
+
 def test_a_prompt_of_a_notebook_keeps_its_lines(logged: Logged):
     prompt = f'{MARKER}\nPROMPT = """a\n! b\n% c\n"""'
     cell = CELL.format(marker=MARKER).replace("ev.name", "PROMPT")
