@@ -143,10 +143,10 @@ async def test_a_callback_of_instrument_is_asked_beside_those_of_setup(sink: Otl
     workflows_otel.instrument(
         provider, content="full", redact=lambda path, value: "hidden" if path == "text" else value
     )
-    for _ in range(2):
-        telemetry = workflows_otel.setup(otlp(sink.endpoint), content="full", start_marker=False)
+    setups = [workflows_otel.setup(otlp(sink.endpoint), content="full", start_marker=False) for _ in range(2)]
     await Echo().run(text="hello")
-    telemetry.shutdown()
+    for made in setups:
+        made.shutdown()
     assert "hidden" in str(sink.named("run_step reply").attributes["input.value"])
 
 
