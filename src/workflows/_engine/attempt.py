@@ -123,7 +123,8 @@ class Attempt(AwaitingAttempt):
 
     def send(self, event: Event, target: str | None) -> None:
         """Send an event now; on the run's own thread it has been routed when this returns."""
-        if self._is_replaced(event):
+        if self.call.attempt != self.attempt or self.call.phase is CallPhase.RETRYING:
+            self._drop(event)
             return
         now = self.run.clock.now_ns()
         envelope = self.envelope(event, now)
@@ -293,7 +294,8 @@ class Attempt(AwaitingAttempt):
     def publish(self, event: Event) -> None:
         """Show an event to the stream's readers; a question among them keeps the run open for an answer."""
         route = self.run.spec.route(type(event))  # which refuses what is no event
-        if self._is_replaced(event):
+        if self.call.attempt != self.attempt or self.call.phase is CallPhase.RETRYING:
+            self._drop(event)
             return
         self.run.publish(event, self)
         if route.asks:
@@ -303,10 +305,8 @@ class Attempt(AwaitingAttempt):
             question = Envelope("", event, self.exec_id, self.step, now, carriers)
             self.run.mailbox.put(QuestionStreamed(now, question))
 
-    def _is_replaced(self, event: Event) -> bool:
-        """Whether another attempt is made: a plain function whose time was over cannot be stopped, and goes on."""
-        if self.call.attempt == self.attempt and self.call.phase is not CallPhase.RETRYING:
-            return False
+    def _drop(self, event: Event) -> None:
+        """Say that another attempt is made: a plain function whose time was over cannot be stopped, and goes on."""
         logger.warning(
             "step %s gave %s in attempt %d, which was given up; another one does its work, so the event is dropped",
             self.step,
@@ -314,7 +314,6 @@ class Attempt(AwaitingAttempt):
             self.attempt,
             extra={"run_id": self.run_id},
         )
-        return True
 
     def end(self) -> None:
         """The body is over: nothing of it may wait or be held any more."""

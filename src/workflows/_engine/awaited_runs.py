@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 
 from workflows.instrumentation.scope import AttemptScope, current_attempt
 
 __all__ = ["AwaitedRun", "AwaitingAttempt", "future_of_run"]
 
 
-class AwaitingAttempt(AttemptScope):
+class AwaitingAttempt(AttemptScope, ABC):
     """An attempt, as far as the runs that it awaits see it."""
 
     __slots__ = ()
 
     @property
+    @abstractmethod
     def heeds_runs(self) -> bool:
         """Whether it matters to it that a run which it awaits only waits."""
-        raise NotImplementedError
 
+    @abstractmethod
     def heard(self, awaited: AwaitedRun, only_waits: bool) -> None:
         """A run that it awaits only waits from now on, or does something again; called in the thread of that run."""
-        raise NotImplementedError
 
 
 class AwaitedRun(asyncio.Future[None]):
