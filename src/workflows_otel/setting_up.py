@@ -10,16 +10,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
-from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import Sampler
 
 from workflows.instrumentation.content import ContentPolicy, Mode, redact_text
 from workflows_otel._ownership import warn_if_mixed
@@ -34,6 +34,7 @@ from workflows_otel.presets import Preset
 from workflows_otel.sampling import KeepErrorsAndSlow, TailProcessor
 from workflows_otel.settings import ResumeTrace, RunParent, Settings, Streams
 from workflows_otel.stamping import add_processor, stamp_if_set
+from workflows_otel.thinning import draw_what_is_wanted, thinning
 from workflows_otel.traces import forget_pages, show_pages
 from workflows_otel.withholding import MODES, Redact, apart, together
 
@@ -59,6 +60,7 @@ class Setup:
     Attributes:
         provider: The tracer provider in use; the application's own where there was one.
         redact: The callback that it was given.
+        options: How spans are to be drawn, as far as it was said.
     """
 
     def __init__(
@@ -67,9 +69,11 @@ class Setup:
         feeds: Sequence[_Feed],
         holding: TailProcessor | None = None,
         redact: Redact | None = None,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.provider = provider
         self.redact = redact
+        self.options = options
         self._holding = holding
         self._feeds = tuple(feeds)
         self._shut_down = False
@@ -149,11 +153,11 @@ def setup(
     content: Mode | ContentPolicy | None = None,
     redact: Callable[[str, Any], Any] | None = None,
     blob: Callable[[str, str], str | None] | None = None,
-    run_parent: RunParent = "auto",
-    resume_trace: ResumeTrace = "auto",
-    start_marker: bool = True,
-    streams: Streams = "summary",
-    llama_index: bool = False,
+    run_parent: RunParent | None = None,
+    resume_trace: ResumeTrace | None = None,
+    start_marker: bool | None = None,
+    streams: Streams | None = None,
+    llama_index: bool | None = None,
     sampler: Sampler | KeepErrorsAndSlow | None = None,
     flush_on_sigterm: bool = False,
     debug: bool = False,
@@ -161,8 +165,9 @@ def setup(
     """Send spans of every run in this process to one or several back ends.
 
     Where the application has set a tracer provider, the back ends are added to it; else one is made and set. Spans
-    leave from a background thread; a back end that is down costs a run nothing. Call it again to add a back end; one
-    that is there already gets each span once, as the last call says, until that is shut down.
+    leave from a background thread; a back end that is down costs a run nothing. Call it again to add a back end: what
+    that call says nothing about is as an earlier one said. A back end that is there already gets each span once, as the
+    last call says, until that is shut down.
 
     Args:
         backend: "otlp", "jaeger", "phoenix", "langfuse", "console", a preset such as `otlp("http://collector:4318")`,
@@ -176,13 +181,16 @@ def setup(
         blob: Keeps the whole of payloads that are too long for a span, and returns a URI: `kept_in(...)`, or a
             callable as in `ContentPolicy.blob`.
         run_parent: Whether a run's span is a "child" of the span that is current at `run()`, a root with a "link" to
-            it, or a "root". "auto": child, unless a back end needs roots and the parent is recorded elsewhere.
-        resume_trace: Whether a resumed run continues its trace, or links to it. "auto": continues within a day.
+            it, or a "root". "auto", the default: child, unless a back end needs roots and the parent is recorded
+            elsewhere.
+        resume_trace: Whether a resumed run continues its trace, or links to it. "auto", the default: continues within a
+            day.
         start_marker: Send a `workflow.started` span when a run starts, so that a killed run is seen (not to Phoenix and
-            Langfuse, where it would be in the way).
-        streams: Summarise streamed events on spans, also emit a log event for each ("log"), or leave them "off".
+            Langfuse, where it would be in the way). Default: True.
+        streams: Say on spans what was streamed ("summary", the default), also emit a log event for each ("log"), or
+            neither ("off").
         llama_index: Draw the calls of llama-index's models, embeddings, retrievers and tools as well, where neither
-            OpenInference nor llama-index's own OpenTelemetry integration is there to draw them.
+            OpenInference nor llama-index's own OpenTelemetry integration is there to draw them. Default: False.
         sampler: For a provider made here; default: `OTEL_TRACES_SAMPLER`. `keep_errors_and_slow(...)` decides at the
             end of a trace, also on a provider that was there.
         flush_on_sigterm: Turn SIGTERM, which by default ends a process without a word, into an exit by `sys.exit(143)`:
@@ -194,20 +202,21 @@ def setup(
     """
     warn_if_mixed()
     presets = [] if backend is None and is_configured_by_file() else chosen(backend)
-    settings = Settings(
-        run_parent=run_parent,
-        resume_trace=resume_trace,
-        start_marker=start_marker,
-        streams=streams,
-        llama_index=llama_index,
-    )
+    wanted: dict[str, Any] = {
+        "run_parent": run_parent,
+        "resume_trace": resume_trace,
+        "start_marker": start_marker,
+        "streams": streams,
+        "llama_index": llama_index,
+    }
+    options = {name: value for name, value in wanted.items() if value is not None}
+    Settings(**options)  # before anything is changed: this may raise
     policies = [_policy(content, redact, blob, preset.content) for preset in presets]
     exporters = [preset.make_exporter() for preset in presets]  # before anything is changed: this may raise
     tail = sampler if isinstance(sampler, KeepErrorsAndSlow) else None
     head = None if isinstance(sampler, KeepErrorsAndSlow) else sampler
-    rates = _rates(presets, head)
     provider = _provider(presets, head)
-    feeds = [_feed(*parts, provider, debug=debug) for parts in zip(presets, policies, exporters, rates, strict=True)]
+    feeds = [_feed(*parts, provider, debug=debug) for parts in zip(presets, policies, exporters, strict=True)]
     holding = TailProcessor(tail, [feed.processor for feed in feeds]) if tail is not None else None
     for processor in [feed.processor for feed in feeds] if holding is None else [holding]:
         add_processor(provider, processor)
@@ -216,10 +225,10 @@ def setup(
     for feed in feeds:
         watch(feed.preset.name, feed.processor.counts)
     default = _policy(content, redact, blob, "types")
-    made = Setup(provider, feeds, holding, default.redact)
+    made = Setup(provider, feeds, holding, default.redact, options)
     _active[made] = None
     _feed_each_place_once(provider)
-    policy = _draw_for_all(provider, settings, default)
+    policy = _draw_for_all(provider, default)
     shown = ", ".join(map(_shown, presets))
     for feed in feeds:
         feed.processor.look()
@@ -239,7 +248,6 @@ def _feed(
     preset: Preset,
     policy: ContentPolicy,
     exporter: SpanExporter,
-    rate: float | None,
     provider: TracerProvider,
     *,
     debug: bool,
@@ -251,7 +259,6 @@ def _feed(
         about=preset.about,
         skip=frozenset() if preset.start_marker else frozenset((START_MARKER,)),
         renew=preset.make_exporter,
-        rate=rate,
     )
     own = DirectProcessor(shown) if debug else BatchProcessor(shown)
     return _Feed(preset, policy, Feeding(preset, own, shown, provider, drawn_providers, _hand_over))
@@ -272,6 +279,7 @@ def _feed_each_place_once(provider: TracerProvider) -> None:
         if still and not feed.processor.is_still:
             made.release()
         feed.processor.keep_still(still)
+    draw_what_is_wanted(provider, [(feed.preset, feed.processor) for feed in _feeding(provider)])
 
 
 def _in_place_of(feeds: Sequence[_Feed]) -> list[_Feed]:
@@ -304,13 +312,15 @@ def _exit(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _draw_for_all(provider: TracerProvider, settings: Settings, default: ContentPolicy) -> ContentPolicy:
+def _draw_for_all(provider: TracerProvider, default: ContentPolicy) -> ContentPolicy:
     """Draw runs so that every back end of a provider finds what it needs; each gets no more than is meant for it."""
     feeds = _feeding(provider)
     presets = [feed.preset for feed in feeds]
     policy = max((feed.policy for feed in feeds), key=lambda policy: MODES.index(policy.mode), default=default)
     for feed in feeds:
         feed.processor.show(policy.mode)
+    said = {name: value for made in _used(provider) for name, value in made.options.items()}  # the last call wins
+    settings = Settings(**said)
     drawn = replace(
         settings,
         content=replace(policy, redact=_asked(provider), blob=policy.blob or default.blob),
@@ -323,11 +333,15 @@ def _draw_for_all(provider: TracerProvider, settings: Settings, default: Content
     return policy
 
 
+def _used(provider: TracerProvider) -> list[Setup]:
+    return [made for made in _active if made.provider is provider and made.is_used]
+
+
 def _asked(provider: TracerProvider) -> Redact | None:
     """The callbacks of every `setup()` that feeds something, and those that `instrument()` was given."""
     before = settings_of(provider)
     given = () if before is None else apart(before.content.redact)
-    used = [made for made in _active if made.provider is provider and made.is_used]
+    used = _used(provider)
     _told.update(dict.fromkeys(made.redact for made in used if made.redact is not None))
     return together([*(made.redact for made in used), *(callback for callback in given if callback not in _told)])
 
@@ -364,7 +378,7 @@ def _provider(presets: Sequence[Preset], sampler: Sampler | None) -> TracerProvi
         resource.update(preset.resource)
     # Not shut down by the SDK at exit: `Setup` does that, with a cap on the time it takes.
     provider = TracerProvider(
-        sampler=sampler or _sampler(presets),
+        sampler=sampler or thinning(),
         resource=Resource.create(resource),
         span_limits=_span_limits(presets),
         shutdown_on_exit=False,
@@ -373,26 +387,6 @@ def _provider(presets: Sequence[Preset], sampler: Sampler | None) -> TracerProvi
     trace.set_tracer_provider(provider)
     tell_of_refused_providers(provider)
     return provider
-
-
-def _rates(presets: Sequence[Preset], sampler: Sampler | None) -> list[float | None]:
-    """The part of the traces that each back end gets, where another one gets more of them."""
-    said = sampler is not None or isinstance(trace.get_tracer_provider(), TracerProvider) or _says_sampler()
-    rates = [None if said else preset.sample_rate for preset in presets]
-    return [None if rate == _highest_rate(presets) else rate for rate in rates]
-
-
-def _highest_rate(presets: Sequence[Preset]) -> float:
-    return max((1.0 if preset.sample_rate is None else preset.sample_rate for preset in presets), default=1.0)
-
-
-def _says_sampler() -> bool:
-    return bool(os.environ.get("OTEL_TRACES_SAMPLER", "").strip())
-
-
-def _sampler(presets: Sequence[Preset]) -> Sampler | None:
-    rate = _highest_rate(presets)
-    return None if rate == 1.0 or _says_sampler() else ParentBased(TraceIdRatioBased(rate))
 
 
 def _span_limits(presets: Sequence[Preset]) -> SpanLimits | None:

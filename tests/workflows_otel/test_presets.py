@@ -199,6 +199,32 @@ async def test_the_rate_of_langfuse_is_for_langfuse_alone(sink: OtlpSink, monkey
     }
 
 
+@pytest.mark.parametrize("first", ["langfuse", "otlp"])
+async def test_the_rate_of_langfuse_is_for_langfuse_alone_whichever_comes_first(
+    sink: OtlpSink, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    monkeypatch.setenv("LANGFUSE_SAMPLE_RATE", "0")
+    with http_sink() as other:
+        presets = [langfuse(**KEYS, base_url=sink.endpoint), otlp(other.endpoint)]
+        handles = [workflows_otel.setup(one) for one in (presets if first == "langfuse" else reversed(presets))]
+        await Echo().run()
+        for handle in handles:
+            handle.shutdown()
+    assert sink.spans == []
+    assert {span.name for span in other.spans} == {"workflow.started", "invoke_workflow Echo", "run_step reply"}
+
+
+async def test_langfuse_alone_draws_no_more_than_it_sends(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGFUSE_SAMPLE_RATE", "0")
+    with http_sink() as other:
+        telemetry = workflows_otel.setup(langfuse(**KEYS, base_url=sink.endpoint))
+        added = workflows_otel.setup(otlp(other.endpoint))
+        added.shutdown()
+        with trace.get_tracer("app").start_as_current_span("call") as span:
+            assert not span.is_recording()
+        telemetry.shutdown()
+
+
 async def test_langfuse_can_be_switched_off(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANGFUSE_TRACING_ENABLED", "false")
     await one_run(langfuse(base_url=sink.endpoint))

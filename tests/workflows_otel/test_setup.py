@@ -17,7 +17,7 @@ from opentelemetry.trace import NoOpTracerProvider
 
 import workflows_otel
 from tests.workflows_otel.flows import Echo, Flaky
-from tests.workflows_otel.otlp_sink import OtlpSink
+from tests.workflows_otel.otlp_sink import OtlpSink, http_sink
 from tests.workflows_otel.span_log import SpanLog
 from workflows.errors import WorkflowError, WorkflowValidationError
 from workflows.instrumentation import add_handler
@@ -118,6 +118,22 @@ async def test_the_last_setup_of_a_place_says_what_it_gets(sink: OtlpSink) -> No
     for made in setups:
         made.shutdown()
     assert "input.value" not in sink.named("run_step reply").attributes
+
+
+async def test_a_back_end_that_is_added_leaves_the_options_of_an_earlier_setup(sink: OtlpSink) -> None:
+    with http_sink() as other:
+        handles = [
+            workflows_otel.setup(otlp(sink.endpoint), run_parent="root", start_marker=False),
+            workflows_otel.setup(otlp(other.endpoint)),
+        ]
+        with trace.get_tracer("app").start_as_current_span("request"):
+            await Echo().run()
+        for handle in handles:
+            handle.shutdown()
+        for place in (sink, other):
+            names = {span.name: span for span in place.spans}
+            assert set(names) == {"request", "invoke_workflow Echo", "run_step reply"}
+            assert names["invoke_workflow Echo"].parent_id == ""
 
 
 async def test_a_callback_of_a_setup_that_was_mended_is_asked_no_more(sink: OtlpSink) -> None:
