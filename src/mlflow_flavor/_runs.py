@@ -42,7 +42,6 @@ from mlflow_flavor._payloads import (
     exception_event,
     preview,
     short_reason,
-    show,
     show_result,
     shown_of,
     span_event,
@@ -50,6 +49,7 @@ from mlflow_flavor._payloads import (
 from mlflow_flavor._recording import RECORDING_SPAN, Recording
 from mlflow_flavor._rows import plain_fields
 from mlflow_flavor._settings import AutologSettings
+from mlflow_flavor._waits import Waits
 from workflows.context.serializers import JsonSerializer
 from workflows.errors import WorkflowTimeoutError
 from workflows.events import Event
@@ -77,7 +77,6 @@ from workflows.instrumentation.scope import current_attempt
 __all__ = ["RunSpans"]
 
 MAX_UNHANDLED = 16
-WAIT_SPAN = "wait_for_event"
 STARTED_SPAN = "workflow.started"
 INPUT_SPAN = "workflow.input"
 
@@ -125,7 +124,7 @@ class RunSpans:
         link_previous_segment(self.root, record)
         self.is_live = isinstance(self.root, LiveSpan)
         self._calls: dict[str, CallSpans] = {}
-        self._asked: dict[str, WaitStarted] = {}
+        self._waits = Waits(settings.content)
         self._unhandled = 0
         # Previews are of a whole trace: only the run that began it sets them. Below a span of somebody else's (a
         # request, a test) the first outermost run of the trace gives it what nobody else did.
@@ -347,7 +346,7 @@ class RunSpans:
 
     def _is_busy(self) -> bool:
         """Whether an attempt is open that does more than wait for an event from outside."""
-        waiting = {asked.exec_id for asked in self._asked.values()}
+        waiting = self._waits.exec_ids()
         return any(call.span is not None and exec_id not in waiting for exec_id, call in self._calls.items())
 
     def _cut(self, at_ns: int) -> None:
@@ -409,41 +408,15 @@ class RunSpans:
     # --- its waits ----------------------------------------------------------------------------------------------------
 
     def _wait_started(self, record: WaitStarted) -> None:
-        self._asked[record.wait_id] = record
+        self._waits.began(record)
         if self._overdue and not self._is_busy():
             self._cut(record.at_ns)
 
     def _wait_ended(self, record: WaitRecord) -> None:
-        # Drawn only now, with the times at which it began and ended: no span is ever open for a wait.
-        policy = self._settings.content
-        asked = self._asked.pop(record.wait_id, None)
-        question = asked.asked if asked is not None else None
-        inputs = Shown({"waiting_for": record.event_type})
-        if question is not None and (asks := show({type(question).__name__: question}, policy.for_inputs())):
-            inputs = Shown({"waiting_for": record.event_type, "request": asks.value}, asks.may_hold_media)
-        facts: dict[str, Any] = {
-            names.WAIT_ID: record.wait_id,
-            names.WAIT_EVENT_TYPE: record.event_type,
-            names.WAIT_DURATION: (record.at_ns - record.started_at_ns) / 1e9,
-        }
         call = self._calls.get(record.exec_id) if record.exec_id is not None else None
         parent = call.span if call is not None and call.span is not None else self.root
         # In a later trace than that in which it began, it begins with that trace.
-        started_ns = max(record.started_at_ns, self.root.start_time_ns)
-        span = start_span(WAIT_SPAN, parent, started_ns, facts, inputs)
-        outputs = None
-        status = None
-        match record:
-            case WaitResolved():
-                facts = {names.WAIT_OUTCOME: "resolved"}
-                answer = record.answer.event
-                outputs = show({type(answer).__name__: answer}, policy.for_outputs())
-            case WaitTimedOut():
-                facts = {names.WAIT_OUTCOME: "timed_out"}
-                status = SpanStatus(SpanStatusCode.ERROR, f"no {record.event_type} came in {record.timeout:g} s")
-            case _:
-                facts = {names.WAIT_OUTCOME: "cancelled"}
-        end_span(span, record.at_ns, facts, outputs, status)
+        self._waits.ended(record, parent, max(record.started_at_ns, self.root.start_time_ns))
 
     _drawn: ClassVar[Mapping[type[Record], Callable[..., None]]] = {
         RunEnded: _ended,

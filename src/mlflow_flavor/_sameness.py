@@ -10,14 +10,12 @@ from __future__ import annotations
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # What is compared here may be anything.
 import _thread
-import copyreg
 import marshal
 import threading
-from collections import defaultdict
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, ContextVar
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from inspect import Parameter, signature
 from logging import Logger
@@ -40,11 +38,24 @@ from pydantic import BaseModel
 
 from mlflow_flavor._code import same_code
 from mlflow_flavor._model_imports import MODULE_PREFIX
+from mlflow_flavor._pairs import (
+    Attributes,
+    DifferenceError,
+    IdentifierError,
+    Pair,
+    attributes_of_both,
+    differ,
+    expect,
+    is_of_source,
+    is_one_class,
+    items_of_both,
+    plain_name,
+    rows_of_both,
+)
+from mlflow_flavor._reductions import reduced_parts
 from workflows import Workflow
 
 __all__ = ["difference", "places_of_new_identifiers"]
-
-Attributes = Mapping[str, object]
 
 # They hold nothing that a source could set: each is as good as another.
 EMPTY = (
@@ -59,48 +70,8 @@ WRITTEN_BY_PYTHON = frozenset(
 )
 WRITTEN_BY_ENUM = frozenset({"__objclass__", "_sort_order_", "_inverted_"})
 STEP = "_step_config"
-# What the engine keeps with a resource until, and after, its annotations can be read.
-READ_ANNOTATIONS = frozenset({"_localns", "_needs"})
 WITHOUT_REFERENCES = 2  # the last format of `marshal` in which a value's bytes do not depend on who else holds it
 PLAIN = (str, bytes, int, float, complex, bool, type(None))
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two values that should be alike, and where they are.
-
-    Attributes:
-        place: What the first one is called.
-        one: What the user holds.
-        other: What the source makes.
-        path: The same, and which of a list's items or an object's parts they are.
-        held: An object of a library holds them.
-        private: It keeps them for itself.
-    """
-
-    place: str
-    one: object
-    other: object
-    path: str
-    held: bool = False
-    private: bool = False
-
-    @classmethod
-    def of(cls, place: str, one: object, other: object) -> Pair:
-        """Two values by a name of their own."""
-        return cls(place, one, other, place)
-
-    def at(self, place: str, one: object, other: object) -> Pair:
-        """Two parts of these two."""
-        return replace(self, place=f"{self.place}{place}", one=one, other=other, path=f"{self.path}{place}")
-
-
-class DifferenceError(Exception):
-    """Two values are not alike, or nobody can know; its text says so."""
-
-
-class IdentifierError(DifferenceError):
-    """Two values are not alike, and both are what `uuid4()` gives, which is another one each time."""
 
 
 def difference(place: str, one: object, other: object, new_identifiers: Container[str] = ()) -> str | None:
@@ -150,8 +121,8 @@ def _parts(pair: Pair) -> Iterator[Pair]:
     one, other = pair.one, pair.other
     if pair.private and (_is_nothing(other) or isinstance(other, Enum)):  # a state that use changes, as a client's
         return
-    _expect(pair, _one_class(type(one), type(other)))
-    if _of_source(other):
+    expect(pair, is_one_class(type(one), type(other)))
+    if is_of_source(other):
         pair = replace(pair, held=False, private=False)
     yield from _parts_of_kind(pair)
 
@@ -160,26 +131,26 @@ def _parts_of_kind(pair: Pair) -> Iterator[Pair]:
     one, other = cast("Any", pair.one), cast("Any", pair.other)
     match one:
         case Enum():
-            _expect(pair, one.name == other.name)
+            expect(pair, one.name == other.name)
             named = Pair.of(f"{type(one).__qualname__}.{one.name}", one, other)
-            yield from _attributes(named, _of_member(one), _of_member(other))
+            yield from attributes_of_both(named, _of_member(one), _of_member(other))
         case str() | bytes() | int() | float() | complex() | UUID():
             if one != other and _is_uuid(one) and _is_uuid(other):
-                raise IdentifierError(_differ(pair))
-            _expect(pair, one == other or (one != one and other != other))
-            yield from _attributes(pair, _variables(one), _variables(other))
+                raise IdentifierError(differ(pair))
+            expect(pair, one == other or (one != one and other != other))
+            yield from attributes_of_both(pair, _variables(one), _variables(other))
         case dict() | MappingProxyType() | list() | tuple() | set() | frozenset():
             yield from _parts_of_collection(pair)
-            yield from _attributes(pair, _variables(one), _variables(other))
+            yield from attributes_of_both(pair, _variables(one), _variables(other))
         case GetSetDescriptorType() | MemberDescriptorType():
             return
         case type():
-            _expect(pair, _one_class(one, other))
+            expect(pair, is_one_class(one, other))
             named = Pair.of(one.__qualname__, one, other)
-            yield from _attributes(named, _members(one), _members(other))
-            yield from _rows(named, one.__bases__, other.__bases__)
+            yield from attributes_of_both(named, _members(one), _members(other))
+            yield from rows_of_both(named, one.__bases__, other.__bases__)
         case ModuleType():
-            _expect(pair, _plain_name(one.__name__) == _plain_name(other.__name__))
+            expect(pair, plain_name(one.__name__) == plain_name(other.__name__))
         case _:
             yield from _parts_of_callable(pair)
 
@@ -190,9 +161,9 @@ def _parts_of_collection(pair: Pair) -> Iterator[Pair]:
         case dict() | list() | tuple() if _is_same_data(one, other):
             return
         case dict() | MappingProxyType():
-            yield from _items(pair)
+            yield from items_of_both(pair)
         case list() | tuple():
-            yield from _rows(pair, one, other)
+            yield from rows_of_both(pair, one, other)
         case _:
             yield from _members_of_set(pair, one, other)
 
@@ -203,18 +174,18 @@ def _parts_of_callable(pair: Pair) -> Iterator[Pair]:
         case FunctionType():
             yield from _of_function(pair, one, other)
         case CodeType():
-            _expect(pair, same_code(one, other))
+            expect(pair, same_code(one, other))
         case MethodType():
-            yield from _rows(pair, [one.__func__, one.__self__], [other.__func__, other.__self__])
+            yield from rows_of_both(pair, [one.__func__, one.__self__], [other.__func__, other.__self__])
         case BuiltinFunctionType():
-            _expect(pair, one.__name__ == other.__name__)
+            expect(pair, one.__name__ == other.__name__)
             yield pair.at("", one.__self__, other.__self__)
         case property():
-            yield from _rows(pair, [one.fget, one.fset, one.fdel], [other.fget, other.fset, other.fdel])
+            yield from rows_of_both(pair, [one.fget, one.fset, one.fdel], [other.fget, other.fset, other.fdel])
         case classmethod() | staticmethod():
             yield pair.at("", one.__func__, other.__func__)
         case CellType():
-            yield from _rows(pair, _contents(one), _contents(other))
+            yield from rows_of_both(pair, _contents(one), _contents(other))
         case ReferenceType():
             yield pair.at("", one(), other())
         case _:
@@ -226,64 +197,26 @@ def _parts_of_object(pair: Pair) -> Iterator[Pair]:
     yield pair.at("", type(one), type(other))
     match one:
         case Workflow():
-            yield from _attributes(pair, _state(one), _state(other))
+            yield from attributes_of_both(pair, _state(one), _state(other))
         case BaseModel():
             yield from _of_model(pair, one, other)
         case ThreadPoolExecutor():
             yield pair.at("", vars(one)["_max_workers"], vars(other)["_max_workers"])
         case Logger():
-            _expect(pair, _same_logger(one.name, other.name))
+            expect(pair, _same_logger(one.name, other.name))
         case ContextVar():
-            _expect(pair, one.name == other.name)
+            expect(pair, one.name == other.name)
             yield pair.at("", _default(one), _default(other))
         case TypeVar() | ParamSpec():
-            _expect(pair, getattr(one, "__name__", "") == getattr(other, "__name__", ""))
+            expect(pair, getattr(one, "__name__", "") == getattr(other, "__name__", ""))
         case _ if type(one) in EMPTY:
             return
         case _ if get_origin(one) is not None:
-            yield from _rows(pair, [get_origin(one), *get_args(one)], [get_origin(other), *get_args(other)])
+            yield from rows_of_both(pair, [get_origin(one), *get_args(one)], [get_origin(other), *get_args(other)])
         case _ if is_dataclass(one) and not isinstance(one, type):
-            yield from _attributes(pair, _of_dataclass(one), _of_dataclass(other))
+            yield from attributes_of_both(pair, _of_dataclass(one), _of_dataclass(other))
         case _:
-            yield from _reduced_parts(pair)
-
-
-def _reduced_parts(pair: Pair) -> Iterator[Pair]:
-    """The parts of an object by its own word: what `pickle` and `copy` would make it anew from."""
-    one, other = _reduced(pair, pair.one), _reduced(pair, pair.other)
-    if one is None or other is None:
-        return
-    if isinstance(one, str) or isinstance(other, str):
-        _expect(pair, one == other)
-        return
-    yield from _rows(pair, one[:2], other[:2])
-    state, theirs = _named(one[2]), _named(other[2])
-    if state is not None and theirs is not None:
-        yield from _attributes(pair, state, theirs)
-    else:
-        yield pair.at("", one[2], other[2])
-    yield pair.at("", list(one[3]), list(other[3]))
-    yield pair.at("", dict(one[4]), dict(other[4]))
-
-
-def _reduced(pair: Pair, value: object) -> str | tuple[Any, Any, Any, Iterable[Any], Iterable[Any]] | None:
-    """Callable, arguments, state, items and named items of an object; a name if it is a global.
-
-    Nothing of what a library's object holds and cannot say itself: that object has said what it is.
-    """
-    reduce = copyreg.dispatch_table.get(type(value))
-    try:
-        found: Any = reduce(value) if reduce is not None else value.__reduce_ex__(4)
-    except Exception as error:  # whatever a class raises that does not want to be copied
-        if pair.held:
-            return None
-        cls = type(value)
-        name = cls.__qualname__ if cls.__module__ == "builtins" else f"{_plain_name(cls.__module__)}.{cls.__qualname__}"
-        raise DifferenceError(f"{pair.place}, a {name}, cannot be compared with what its source makes") from error
-    if isinstance(found, str):
-        return found
-    made, arguments, state, items, named, *_ = (*found, None, None, None)
-    return made, arguments, state, items or (), named or ()
+            yield from reduced_parts(pair)
 
 
 def _variables(value: object) -> Attributes:
@@ -303,42 +236,6 @@ def _default(variable: ContextVar[Any]) -> object:
         return None
 
 
-def _named(state: object) -> Attributes | None:
-    """The attributes of an object, if its state is a dict of them, or one for those in slots too."""
-    match state:
-        case None:
-            return {}
-        case dict():
-            return cast("dict[str, object]", state)
-        case (dict() | None, dict()):
-            own, slots = cast("tuple[dict[str, object] | None, dict[str, object]]", state)
-            return {**(own or {}), **slots}
-        case _:
-            return None
-
-
-def _attributes(pair: Pair, one: Attributes, other: Attributes) -> Iterator[Pair]:
-    library = not _of_source(pair.other)
-    for name in dict.fromkeys((*one, *other)):
-        once = (name not in one or name not in other) and _is_cache(type(pair.one), name)
-        if once or (library and name in READ_ANNOTATIONS):
-            continue
-        private = pair.private or (library and name.startswith("_"))
-        found = replace(pair.at(f".{name}", one.get(name), other.get(name)), held=library, private=private)
-        if name in one and name in other:
-            yield found
-        elif not private:
-            raise _differ(found)
-
-
-def _is_cache(cls: type, name: str) -> bool:
-    """Whether the class itself fills an attribute when it is first read, as `functools.cached_property` does."""
-    kind: type[Any] = type(next((vars(c)[name] for c in cls.__mro__ if name in vars(c)), None))
-    if hasattr(kind, "__set__") or issubclass(kind, FunctionType | staticmethod | classmethod):
-        return False
-    return hasattr(kind, "__get__")
-
-
 def _is_same_data(one: Any, other: Any) -> bool:
     """Whether both are plain data and alike: of a million numbers, there need not be a million pairs."""
     try:
@@ -348,32 +245,14 @@ def _is_same_data(one: Any, other: Any) -> bool:
         return False
 
 
-def _items(pair: Pair) -> Iterator[Pair]:
-    one, other = cast("dict[Any, Any]", pair.one), cast("dict[Any, Any]", pair.other)
-    if isinstance(one, defaultdict) and isinstance(other, defaultdict):
-        yield pair.at("", one.default_factory, other.default_factory)
-    if one.keys() == other.keys():
-        _expect(pair, pair.held or list(one) == list(other))
-        yield from (pair.at(f"[{key!r}]", value, other[key]) for key, value in one.items())
-        return
-    yield from _rows(pair, list(one), list(other))  # keys of two loads are not equal, but come in one order
-    yield from _rows(pair, list(one.values()), list(other.values()))
-
-
-def _rows(pair: Pair, one: Collection[object], other: Collection[object]) -> Iterator[Pair]:
-    _expect(pair, len(one) == len(other))
-    for number, both in enumerate(zip(one, other, strict=True)):
-        yield replace(pair.at("", *both), path=f"{pair.path}[{number}]")
-
-
 def _members_of_set(pair: Pair, one: Collection[object], other: Collection[object]) -> Iterator[Pair]:
     rest = [value for value in other if value not in one]
     own = [value for value in one if value not in other]
     identifiers = [[value for value in values if _is_uuid(value)] for values in (own, rest)]
-    yield from _rows(pair, *identifiers)
+    yield from rows_of_both(pair, *identifiers)
     own, rest = ([value for value in values if not _is_uuid(value)] for values in (own, rest))
-    _expect(pair, len(own) == len(rest) and not any(isinstance(value, PLAIN) for value in own))
-    _expect(pair, all(any(difference("", value, another) is None for another in rest) for value in own))
+    expect(pair, len(own) == len(rest) and not any(isinstance(value, PLAIN) for value in own))
+    expect(pair, all(any(difference("", value, another) is None for another in rest) for value in own))
 
 
 def _members(cls: type) -> dict[str, object]:
@@ -388,10 +267,10 @@ def _is_written_by_python(name: str, member: object) -> bool:
 
 
 def _of_function(pair: Pair, one: FunctionType, other: FunctionType) -> Iterator[Pair]:
-    _expect(pair, same_code(one.__code__, other.__code__))
-    inside = pair if _of_source(other) else replace(pair, held=True, private=True)
+    expect(pair, same_code(one.__code__, other.__code__))
+    inside = pair if is_of_source(other) else replace(pair, held=True, private=True)
     given = (one.__defaults__, one.__kwdefaults__, one.__closure__)
-    yield from _rows(inside, given, (other.__defaults__, other.__kwdefaults__, other.__closure__))
+    yield from rows_of_both(inside, given, (other.__defaults__, other.__kwdefaults__, other.__closure__))
     own, theirs = vars(one), vars(other)
     for name in dict.fromkeys((*own, *theirs)):
         # A step whose annotations name something that is defined later is compiled when it is first used.
@@ -407,10 +286,10 @@ def _contents(cell: CellType) -> list[object]:
 
 
 def _of_model(pair: Pair, one: BaseModel, other: BaseModel) -> Iterator[Pair]:
-    yield from _attributes(pair, vars(one), vars(other))
-    yield from _attributes(pair, one.__pydantic_extra__ or {}, other.__pydantic_extra__ or {})
+    yield from attributes_of_both(pair, vars(one), vars(other))
+    yield from attributes_of_both(pair, one.__pydantic_extra__ or {}, other.__pydantic_extra__ or {})
     own, theirs = one.__pydantic_private__ or {}, other.__pydantic_private__ or {}
-    yield from _attributes(pair, own, theirs)
+    yield from attributes_of_both(pair, own, theirs)
 
 
 def _of_dataclass(value: Any) -> Attributes:
@@ -433,29 +312,9 @@ def _state(workflow: Workflow) -> Attributes:
     return {**settings, **own, "steps": workflow._get_steps()}  # pyright: ignore[reportPrivateUsage]  # attached ones too
 
 
-def _one_class(one: type, other: type) -> bool:
-    """Whether two classes are the same, or two loads of the same."""
-    if one is other:
-        return True
-    return one.__qualname__ == other.__qualname__ and (
-        one.__module__ == other.__module__ or other.__module__.startswith(MODULE_PREFIX)
-    )
-
-
-def _of_source(value: object) -> bool:
-    """Whether a class, a function, or an object's class is of the model's own source."""
-    named: Any = value if isinstance(value, type | FunctionType) else type(value)
-    return str(named.__module__).startswith(MODULE_PREFIX)
-
-
-def _plain_name(module: str) -> str:
-    """A module's name without what a loaded model puts before it."""
-    return module.partition(".")[2] if module.startswith(MODULE_PREFIX) else module
-
-
 def _same_logger(one: str, other: str) -> bool:
     """Whether two loggers have one name, or each has that of its module, `getLogger(__name__)`."""
-    below = _plain_name(other)
+    below = plain_name(other)
     return one == other or (other.startswith(MODULE_PREFIX) and (not below or f".{one}".endswith(f".{below}")))
 
 
@@ -476,12 +335,3 @@ def _is_uuid(value: object) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _expect(pair: Pair, alike: bool) -> None:
-    if not alike:
-        raise _differ(pair)
-
-
-def _differ(pair: Pair) -> DifferenceError:
-    return DifferenceError(f"{pair.place} is not what its source makes")

@@ -68,6 +68,7 @@ class RedactingExporter(SpanExporter):
         about: Attributes to add to a span for this back end.
         skip: Names of spans of ours that this back end has no use for.
         renew: Makes the exporter anew in a forked child, which must not write into its parent's open connections.
+        rate: The part of traces that it gets, from 0 to 1, chosen by trace id; all by default.
 
     Attributes:
         drawn: How much of payloads our spans show, where `setup()` knows; what is more than `policy.mode` is withheld.
@@ -86,6 +87,7 @@ class RedactingExporter(SpanExporter):
         about: Callable[[ReadableSpan], Mapping[str, AttributeValue]] | None = None,
         skip: frozenset[str] = frozenset(),
         renew: Callable[[], SpanExporter] | None = None,
+        rate: float | None = None,
     ) -> None:
         self.exporter = exporter
         self.drawn: Mode | None = None
@@ -98,7 +100,7 @@ class RedactingExporter(SpanExporter):
         self._resources: dict[int, tuple[Resource, Resource]] = {}
         self._about = about
         self._skip = skip
-        self._below: int | None = None
+        self._below = None if rate is None else TraceIdRatioBased.get_bound_for_rate(rate)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export the spans, masked; success where none is left to be exported."""
@@ -120,10 +122,6 @@ class RedactingExporter(SpanExporter):
             return False
         context = span.context
         return self._below is None or context is None or context.trace_id & TRACE_ID_LIMIT < self._below
-
-    def thin_out(self, rate: float) -> None:
-        """From now on, export this part of the traces only, from 0 to 1, chosen by their ids."""
-        self._below = TraceIdRatioBased.get_bound_for_rate(rate)
 
     def before(self, exporter: SpanExporter) -> RedactingExporter:
         """Another one, which shows the same to another exporter of the same back end."""

@@ -118,10 +118,6 @@ class Feeding(SpanProcessor):
             )
         self._yielded(self._provider)
 
-    def thin_out(self, rate: float) -> None:
-        """From now on, send this part of the traces only, from 0 to 1."""
-        self._exporter.thin_out(rate)
-
     def show(self, drawn: Mode) -> None:
         """Withhold what is more than the back end may see, of spans that show as much."""
         self._exporter.drawn = drawn

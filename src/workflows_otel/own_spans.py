@@ -37,6 +37,8 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import Attributes, AttributeValue
 
+from workflows_otel.thinning import Thinning
+
 __all__ = ["OwnSpan", "SpanStarter", "longest_attribute", "write"]
 
 FEWEST = 64  # limits below this could cut what we write ourselves: then the SDK's spans are used, which look
@@ -223,7 +225,9 @@ class SpanStarter:
         flags = parent.trace_flags
         state = parent.trace_state
         sampler = tracer.sampler
-        if not flags & TraceFlags.SAMPLED or (sampler is not DEFAULT_ON and sampler is not ALWAYS_ON):
+        if not flags & TraceFlags.SAMPLED or not (
+            sampler is DEFAULT_ON or type(sampler) is Thinning or sampler is ALWAYS_ON
+        ):
             found: Any = sampler.should_sample(context, parent.trace_id, name, SpanKind.INTERNAL, attributes, links)
             sampled = TraceFlags.SAMPLED if found.decision.is_sampled() else TraceFlags.DEFAULT
             flags, state = TraceFlags(sampled | flags & RANDOM_TRACE_ID), found.trace_state

@@ -34,7 +34,7 @@ from workflows_otel.presets import Preset
 from workflows_otel.sampling import KeepErrorsAndSlow, TailProcessor
 from workflows_otel.settings import ResumeTrace, RunParent, Settings, Streams
 from workflows_otel.stamping import add_processor, stamp_if_set
-from workflows_otel.thinning import draw_what_is_wanted, thinning
+from workflows_otel.thinning import Thinning
 from workflows_otel.traces import forget_pages, show_pages
 from workflows_otel.withholding import MODES, Redact, apart, together
 
@@ -128,6 +128,7 @@ class Setup:
             forget_pages(self.pages)
             _active.pop(self, None)
             _feed_each_place_once(self.provider)
+            _draw_what_is_sent(self.provider)
             if not any(other.provider is self.provider for other in _active):
                 uninstrument(self.provider)
             self.release()
@@ -228,6 +229,7 @@ def setup(
     made = Setup(provider, feeds, holding, default.redact, options)
     _active[made] = None
     _feed_each_place_once(provider)
+    _draw_what_is_sent(provider)
     policy = _draw_for_all(provider, default)
     shown = ", ".join(map(_shown, presets))
     for feed in feeds:
@@ -259,6 +261,7 @@ def _feed(
         about=preset.about,
         skip=frozenset() if preset.start_marker else frozenset((START_MARKER,)),
         renew=preset.make_exporter,
+        rate=preset.sample_rate,
     )
     own = DirectProcessor(shown) if debug else BatchProcessor(shown)
     return _Feed(preset, policy, Feeding(preset, own, shown, provider, drawn_providers, _hand_over))
@@ -279,7 +282,13 @@ def _feed_each_place_once(provider: TracerProvider) -> None:
         if still and not feed.processor.is_still:
             made.release()
         feed.processor.keep_still(still)
-    draw_what_is_wanted(provider, [(feed.preset, feed.processor) for feed in _feeding(provider)])
+
+
+def _draw_what_is_sent(provider: TracerProvider) -> None:
+    """Draw as many traces as the back end gets that gets most, where no other sampler decides."""
+    if isinstance(provider.sampler, Thinning):
+        rates = [feed.preset.sample_rate for feed in _feeding(provider)]
+        provider.sampler.draw(max((1.0 if rate is None else rate for rate in rates), default=1.0))
 
 
 def _in_place_of(feeds: Sequence[_Feed]) -> list[_Feed]:
@@ -378,7 +387,7 @@ def _provider(presets: Sequence[Preset], sampler: Sampler | None) -> TracerProvi
         resource.update(preset.resource)
     # Not shut down by the SDK at exit: `Setup` does that, with a cap on the time it takes.
     provider = TracerProvider(
-        sampler=sampler or thinning(),
+        sampler=sampler or (None if os.environ.get("OTEL_TRACES_SAMPLER", "").strip() else Thinning()),
         resource=Resource.create(resource),
         span_limits=_span_limits(presets),
         shutdown_on_exit=False,

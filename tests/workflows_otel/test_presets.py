@@ -214,6 +214,15 @@ async def test_the_rate_of_langfuse_is_for_langfuse_alone_whichever_comes_first(
     assert {span.name for span in other.spans} == {"workflow.started", "invoke_workflow Echo", "run_step reply"}
 
 
+async def test_the_rate_of_langfuse_holds_with_a_provider_of_the_applications(
+    sink: OtlpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANGFUSE_SAMPLE_RATE", "0")
+    trace.set_tracer_provider(TracerProvider(shutdown_on_exit=False))
+    await one_run(langfuse(**KEYS, base_url=sink.endpoint))
+    assert sink.spans == []
+
+
 async def test_langfuse_alone_draws_no_more_than_it_sends(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANGFUSE_SAMPLE_RATE", "0")
     with http_sink() as other:

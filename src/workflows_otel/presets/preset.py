@@ -57,7 +57,7 @@ class Preset:
         names_traces: It reads the name and the tags of a trace from each span (`langfuse.trace.*`).
         about: Attributes that it needs besides, made of an ended span.
         span_attributes: How many attributes a span may have, where `setup()` makes the provider; default: the SDK's.
-        sample_rate: The part of traces that it gets, where `setup()` makes the provider and nothing else says it.
+        sample_rate: The part of the traces that are drawn which it gets, from 0 to 1, chosen by their ids.
         enabled: False: switched off by its own environment variable; `setup()` leaves it out.
     """
 
