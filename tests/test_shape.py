@@ -42,7 +42,7 @@ _engine.child_waits _engine.only_waiting _engine.attempt _engine.internal_events
 _engine.telling _engine.closing _engine.step_attempt _engine.stepper _engine.loop runtime.runtime plugins.journal
 plugins.runs_of_loop plugins.basic runtime.types.plugin
 
-representation.levels context.context_types context.version_two context.snapshots context.context handler
+representation.levels context.context_types context.version_two context.snapshots context.context handler _checkpoints
 representation.validation representation.graph representation.schema representation.compiling
 representation.children representation.resources representation.build workflow checkpointer
 

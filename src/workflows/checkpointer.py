@@ -8,12 +8,13 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
+from workflows._checkpoints import CheckpointCallback
 from workflows.context.context import Context
 from workflows.context.serializers import BaseSerializer, JsonSerializer
 from workflows.errors import WorkflowStepDoesNotExistError
 from workflows.events import Event
 from workflows.handler import WorkflowHandler
-from workflows.workflow import CheckpointCallback, Workflow
+from workflows.workflow import Workflow
 
 __all__ = ["Checkpoint", "WorkflowCheckpointer"]
 

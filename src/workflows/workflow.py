@@ -6,12 +6,13 @@ import asyncio
 import logging
 import secrets
 import string
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
+from workflows._checkpoints import CheckpointCallback, HasSnapshot, awaited_checkpoint
 from workflows._option_checks import check_count, check_seconds
 from workflows._run_resources import RunResources, check_resources
 from workflows._spec import StepSpec, WorkflowSpec
@@ -24,7 +25,7 @@ from workflows.events import Event, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 from workflows.instrumentation.dispatcher import Dispatcher, process_dispatcher
 from workflows.instrumentation.log_handler import LogHandler
-from workflows.instrumentation.scope import AttemptScope, current_identity
+from workflows.instrumentation.scope import current_identity
 from workflows.plugins.basic import get_current_runtime
 from workflows.representation.compiling import compiled
 from workflows.representation.validation import (
@@ -35,7 +36,7 @@ from workflows.resource import ResourceManager
 from workflows.runtime.runtime import Runtime
 
 if TYPE_CHECKING:  # see Context
-    from workflows._engine.live import Checkpoint, RunPlan
+    from workflows._engine.live import RunPlan
     from workflows._engine.state import RunState
 
 __all__ = ["Workflow", "WorkflowMeta"]
@@ -44,18 +45,6 @@ _LETTER_OF_BYTE = bytes((string.ascii_letters + string.digits).encode()[byte % 6
 _GRAPH_CHECKS = frozenset({"reachability", "terminal_event", "dead_end"})
 
 logger = logging.getLogger("workflows.run")
-
-
-CheckpointCallback = Callable[
-    [str, str | None, Event | None, Event | list[Event] | None, Context[Any]], Awaitable[None]
-]
-
-
-class HasSnapshot(Protocol):
-    """A checkpoint, as `run_from` needs it."""
-
-    @property
-    def ctx_state(self) -> dict[str, Any]: ...
 
 
 class Workflow(metaclass=WorkflowMeta):
@@ -338,7 +327,7 @@ class Workflow(metaclass=WorkflowMeta):
                 gate=self._gate(),
                 resume=resume,
                 stepwise=stepwise,
-                checkpoint=_checkpoint(context, checkpoint_callback),
+                checkpoint=awaited_checkpoint(context, checkpoint_callback),
                 resolve=resources.resolve if resources else None,
                 teardown=resources.aclose if resources else None,
                 grace=self._grace,
@@ -442,16 +431,6 @@ def _plan_class() -> type[RunPlan]:
     from workflows._engine.live import RunPlan  # the engine is loaded with the first run
 
     return RunPlan
-
-
-def _checkpoint(context: Context[Any], callback: CheckpointCallback | None) -> Checkpoint | None:
-    if callback is None:
-        return None
-
-    async def checkpoint(attempt: AttemptScope, input_event: Event | None, output: Event | list[Event] | None) -> None:
-        await callback(attempt.run_id, attempt.step, input_event, output, context)
-
-    return checkpoint
 
 
 def _checked(checks: Iterable[str] | None) -> frozenset[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import Any, ClassVar
 
 import pytest
@@ -308,3 +309,88 @@ async def test_a_stop_event_in_a_list_is_in_the_checkpoint() -> None:
     assert await handler == "found"
     made = checkpointer.checkpoints[handler.run_id][0]
     assert await checkpointer.run_from(made) == "found"
+
+
+class Chat(Event):
+    messages: list[str]
+
+
+class Answered(Event):
+    messages: list[str]
+
+
+class Chatting(Workflow):
+    @step
+    async def ask(self, ev: StartEvent) -> Chat:
+        return Chat(messages=["user: hi"])
+
+    @step
+    async def answer(self, ev: Chat) -> Answered:
+        ev.messages.append("assistant: hello")
+        return Answered(messages=ev.messages)
+
+    @step
+    async def end(self, ev: Answered) -> StopEvent:
+        ev.messages.append("over")
+        return StopEvent(result=ev.messages)
+
+
+@pytest.mark.parametrize("place", range(3))
+async def test_what_a_later_step_does_to_an_event_is_not_in_the_checkpoint(place: int) -> None:
+    checkpointer = WorkflowCheckpointer(Chatting())
+    handler = checkpointer.run()
+    result = await handler
+    made = checkpointer.checkpoints[handler.run_id]
+    assert made[0].output_event == Chat(messages=["user: hi"])
+    assert made[1].output_event == Answered(messages=["user: hi", "assistant: hello"])
+    assert await checkpointer.run_from(made[place]) == result == ["user: hi", "assistant: hello", "over"]
+
+
+async def test_an_event_that_cannot_be_copied_is_in_the_checkpoint_as_it_is() -> None:
+    lock = threading.Lock()
+
+    class Locked(Workflow):
+        @step
+        async def end(self, ev: StartEvent) -> StopEvent:
+            return StopEvent(result=lock)
+
+    told: list[Any] = []
+
+    async def note(run_id: str, name: str | None, given: object, returned: object, ctx: Context) -> None:
+        told.append(returned)
+
+    assert await Locked().run(checkpoint_callback=note) is lock
+    assert [stop.result for stop in told] == [lock]
+
+
+@pytest.mark.parametrize("branch", range(4))
+async def test_another_output_replaces_that_of_its_own_branch(clock: VirtualClockLoop, branch: int) -> None:
+    class Branches(Workflow):
+        @step
+        async def split(self, ev: StartEvent) -> list[Part]:
+            return [Part(n=n) for n in range(4)]
+
+        @step
+        async def same(self, ev: Part) -> A:
+            return A(n=ev.n)
+
+        @step
+        async def join(self, evs: list[A]) -> StopEvent:
+            return StopEvent(result=[ev.n for ev in evs])
+
+    made: dict[int, Checkpoint] = {}
+
+    async def note(run_id: str, name: str | None, given: Event | None, returned: object, ctx: Context) -> None:
+        await asyncio.sleep(1)  # written to a database
+        if isinstance(returned, A):
+            state = ctx.to_dict()
+            made[returned.n] = Checkpoint(
+                last_completed_step=name, input_event=given, output_event=returned, ctx_state=state
+            )
+
+    workflow = Branches()
+    await workflow.run(checkpoint_callback=note)
+    kept = made[branch]
+    assert sorted(await workflow.run_from(kept)) == [0, 1, 2, 3]
+    edited = kept.model_copy(update={"output_event": A(n=3 - branch)})
+    assert sorted(await workflow.run_from(edited)) == sorted({**dict(enumerate(range(4))), branch: 3 - branch}.values())

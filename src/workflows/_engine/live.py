@@ -41,7 +41,8 @@ Checkpoint = Callable[[AttemptScope, Event | None, Event | list[Event] | None], 
 class ResumePoint:
     """Where an unfinished run goes on: its state, the number of its new segment, and what its handlers carry over.
 
-    `streamed` are events that no reader had got yet, `returned` what bodies had returned by then, by exec_id.
+    `streamed` are events that no reader had got yet, `returned` what bodies had returned by then, by exec_id;
+    `checkpoint` is the one of these whose checkpoint the snapshot was taken for.
     """
 
     state: RunState
@@ -49,6 +50,7 @@ class ResumePoint:
     carriers: Carriers
     streamed: Sequence[Event] = ()
     returned: dict[str, AttemptCompleted] = field(default_factory=lambda: NONE_RETURNED)
+    checkpoint: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)

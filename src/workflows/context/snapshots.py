@@ -21,6 +21,7 @@ from workflows.context.state_store import DictState, InMemoryStateStore
 from workflows.errors import ContextSerdeError, WorkflowRuntimeError
 from workflows.events import Event, InternalDispatchEvent, StopEvent
 from workflows.instrumentation.records import Carriers, ContextSaved, Envelope
+from workflows.instrumentation.scope import current_attempt
 
 __all__ = ["carriers_of", "dump_context", "load_context", "with_output"]
 
@@ -51,6 +52,7 @@ def _unfinished(run: Run | None, resume: ResumePoint | None, serializer: BaseSer
         "is_running": True,
         "run": dump_run(live, serializer),
         "returned": dump_returned(returned, serializer),
+        "checkpoint": _checkpointed(run) if run else before.checkpoint if before else None,
         "stream": [serializer.serialize(e) for e in streamed if not isinstance(e, InternalDispatchEvent)],
         "telemetry": {
             "v": 1,
@@ -61,6 +63,12 @@ def _unfinished(run: Run | None, resume: ResumePoint | None, serializer: BaseSer
             "carriers": carriers_of(run) if run else dict(before.carriers if before else {}),
         },
     }
+
+
+def _checkpointed(run: Run) -> str | None:
+    """The call at whose checkpoint this happens, if any."""
+    scope = current_attempt.get()
+    return scope.exec_id if scope is not None and scope.run_id == run.run_id and scope.exec_id in run.returned else None
 
 
 def _waits_of(state: RunState, returned: Container[str]) -> list[dict[str, Any]]:
@@ -132,7 +140,7 @@ def _load_ours(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSeri
     told = data["telemetry"]
     streamed = cast("list[Event]", [serializer.deserialize(text) for text in data["stream"]])
     returned = load_returned(data.get("returned", ()), state, serializer)
-    return ResumePoint(state, int(told["segment"]) + 1, told["carriers"], streamed, returned)
+    return ResumePoint(state, int(told["segment"]) + 1, told["carriers"], streamed, returned, data.get("checkpoint"))
 
 
 def _load_older(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerializer) -> ResumePoint | None:
@@ -170,6 +178,8 @@ def with_output(resume: ResumePoint, step: str | None, output: Sequence[Event]) 
         state.undelivered = (Undelivered("", 1, (), False, deque(sent)),)
         return resume
     made = [one for one in resume.returned.values() if state.calls[one.exec_id].step.name == step]
+    if resume.checkpoint in resume.returned:
+        made = [resume.returned[resume.checkpoint]]
     if not made or any(_gave(one, output) for one in made):
         return resume
     last = made[-1]

@@ -1,0 +1,49 @@
+"""What a run tells its `checkpoint_callback`, and what `run_from` needs of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from workflows.context.context import Context
+from workflows.events import Event
+from workflows.instrumentation.scope import AttemptScope
+
+if TYPE_CHECKING:  # see Context
+    from workflows._engine.live import Checkpoint
+
+__all__ = ["CheckpointCallback", "HasSnapshot", "awaited_checkpoint"]
+
+CheckpointCallback = Callable[
+    [str, str | None, Event | None, Event | list[Event] | None, Context[Any]], Awaitable[None]
+]
+"""Run id, step, what the step ran for, what it returned, the run's context. The events are copies."""
+
+T = TypeVar("T")
+
+
+class HasSnapshot(Protocol):
+    """A checkpoint, as `run_from` needs it."""
+
+    @property
+    def ctx_state(self) -> dict[str, Any]: ...
+
+
+def awaited_checkpoint(context: Context[Any], callback: CheckpointCallback | None) -> Checkpoint | None:
+    """What a run awaits when a step has returned, if anything."""
+    if callback is None:
+        return None
+
+    async def checkpoint(attempt: AttemptScope, input_event: Event | None, output: Event | list[Event] | None) -> None:
+        # Later steps get the events themselves and may change them: a checkpoint says what was when it was made.
+        await callback(attempt.run_id, attempt.step, _copied(input_event), _copied(output), context)
+
+    return checkpoint
+
+
+def _copied(events: T) -> T:
+    try:
+        return deepcopy(events)
+    except Exception:  # noqa: BLE001  # an event that holds what cannot be copied, as a lock, is kept as it is
+        return events
