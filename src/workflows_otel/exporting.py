@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from opentelemetry.sdk.resources import Resource
@@ -122,6 +123,11 @@ class RedactingExporter(SpanExporter):
             return False
         context = span.context
         return self._below is None or context is None or context.trace_id & TRACE_ID_LIMIT < self._below
+
+    def follow(self, drawn: ContentPolicy) -> None:
+        """Know how our spans are drawn from now on; of others, the same callback is asked."""
+        self.drawn = drawn.mode
+        self._policy = replace(self._policy, redact=drawn.redact)
 
     def before(self, exporter: SpanExporter) -> RedactingExporter:
         """Another one, which shows the same to another exporter of the same back end."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import Any
 
@@ -25,7 +25,7 @@ from workflows_otel.own_scope import SCHEMA_URL, SCOPE, VERSION
 from workflows_otel.own_spans import longest_attribute
 from workflows_otel.propagation import HANDLER_NAME
 from workflows_otel.runs import current_run
-from workflows_otel.settings import ResumeTrace, RunParent, Settings, Streams
+from workflows_otel.settings import ResumeTrace, RunParent, Said, Settings, Streams, policy_of
 from workflows_otel.signals import Signals
 from workflows_otel.stamping import stamp_if_set
 
@@ -35,6 +35,7 @@ __all__ = [
     "drawn_providers",
     "instrument",
     "instrumented",
+    "said_to_instrument",
     "settings_of",
     "stand_in",
     "uninstrument",
@@ -43,11 +44,12 @@ __all__ = [
 
 @dataclass(slots=True)
 class _Drawn:
-    """A tracer provider on which runs are drawn; `remove` ends that."""
+    """A tracer provider on which runs are drawn; `remove` ends that. `said`: to `instrument()`."""
 
     provider: trace.TracerProvider
     handler: OtelHandler
     remove: Callable[[], None]
+    said: Said = field(default_factory=Said)
 
 
 _drawn: dict[int, _Drawn] = {}  # in the order in which they came
@@ -76,22 +78,24 @@ def instrument(
     content: Mode | ContentPolicy | None = None,
     redact: Callable[[str, Any], Any] | None = None,
     blob: Callable[[str, str], str | None] | None = None,
-    run_parent: RunParent = "auto",
-    resume_trace: ResumeTrace = "auto",
-    start_marker: bool = True,
-    streams: Streams = "summary",
-    llama_index: bool = False,
+    run_parent: RunParent | None = None,
+    resume_trace: ResumeTrace | None = None,
+    start_marker: bool | None = None,
+    streams: Streams | None = None,
+    llama_index: bool | None = None,
     meter_provider: MeterProvider | None = None,
     logger_provider: LoggerProvider | None = None,
 ) -> None:
     """Draw every run of this process as spans of an application's own tracer provider.
 
     Nothing else is set up but a processor that says on other libraries' spans below a step whose run they belong to:
-    exporters and sampling are the application's. Calling it again for the same provider only changes the options.
+    exporters and sampling are the application's. Calling it again for the same provider only changes the options that
+    it names.
 
     Args:
         tracer_provider: Default: the process's own, also when it is set after this call.
-        content: As for `setup()`; default "types".
+        content: As for `setup()`; default "types". A back end that `setup()` adds later gets no more than is said here,
+            unless that call says its own.
         redact: As for `setup()`.
         blob: As for `setup()`.
         run_parent: As for `setup()`.
@@ -103,19 +107,14 @@ def instrument(
         logger_provider: Where log events of runs go; default as for `meter_provider`.
     """
     warn_if_mixed()
-    policy = (
-        content
-        if isinstance(content, ContentPolicy)
-        else ContentPolicy.from_environment(content or "types", redact=redact)
-    )
-    if blob is not None:
-        policy = replace(policy, blob=blob)
-    settings = Settings(policy, run_parent, resume_trace, start_marker, streams, llama_index=llama_index)
     provider = tracer_provider or trace.get_tracer_provider()
-    known = _found(provider)
-    if known is not None and settings == Settings(ContentPolicy.from_environment()):
-        settings = known.handler.settings  # who asks for nothing in particular changes nothing: auto-instrumentation
-    instrumented(provider, settings, meter_provider, logger_provider)
+    settings = settings_of(provider) or Settings(ContentPolicy.from_environment())
+    policy = None if content is redact is blob is None else policy_of(content, redact, blob, settings.content)
+    said = Said(policy, run_parent, resume_trace, start_marker, streams, llama_index)
+    instrumented(provider, said.over(settings), meter_provider, logger_provider)
+    with _lock:
+        if (drawn := _found(provider)) is not None:
+            drawn.said = said.after(drawn.said)
 
 
 def instrumented(
@@ -227,6 +226,12 @@ def settings_of(provider: trace.TracerProvider) -> Settings | None:
     """How runs are drawn on a provider now; None where they are not."""
     known = _found(provider)
     return None if known is None else known.handler.settings
+
+
+def said_to_instrument(provider: trace.TracerProvider) -> Said:
+    """What the application said to `instrument()` of this provider."""
+    known = _found(provider)
+    return Said() if known is None else known.said
 
 
 def drawn_providers() -> list[trace.TracerProvider]:

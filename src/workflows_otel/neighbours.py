@@ -21,18 +21,23 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON
 
 from workflows.instrumentation import attributes as at
-from workflows.instrumentation.content import Mode
+from workflows.instrumentation.content import ContentPolicy, Mode
 from workflows_otel.batching import BatchProcessor, DirectProcessor, FlushResult
 from workflows_otel.exporting import RedactingExporter
 from workflows_otel.own_scope import SCOPE
 from workflows_otel.presets import Preset
+from workflows_otel.withholding import MODES
 
-__all__ = ["Feeding", "same_place", "tell_of_refused_providers"]
+__all__ = ["Feeding", "same_place", "tell_of_refused_providers", "warn_of_strangers"]
 
 PROJECT_HEADER = "x-project-name"
 NOT_ABOUT_THE_PLACE = frozenset(("x-langfuse-ingestion-version", "user-agent", "content-type", "content-encoding"))
 NOT_TOLD = frozenset((PROJECT_HEADER, "authorization"))
 DEEPEST_WRAPPING = 5
+# Whose processors are there to show payloads, or are ours.
+SHOWING_PAYLOADS = ("workflows_otel.", "mlflow.", "phoenix.", "langfuse.", "openinference.")
+
+_warned_of_strangers: weakref.WeakSet[TracerProvider] = weakref.WeakSet()
 
 logger = logging.getLogger("workflows.otel")
 
@@ -118,11 +123,15 @@ class Feeding(SpanProcessor):
             )
         self._yielded(self._provider)
 
-    def show(self, drawn: Mode) -> None:
-        """Withhold what is more than the back end may see, of spans that show as much."""
-        self._exporter.drawn = drawn
+    def show(self, drawn: ContentPolicy) -> None:
+        """Withhold what is more than the back end may see, of spans that are drawn so."""
+        self._exporter.follow(drawn)
         if self._other is not None:
-            self._other.exporter.drawn = drawn
+            self._other.exporter.follow(drawn)
+
+    def is_by(self, processor: SpanProcessor) -> bool:
+        """Whether this processor of the application's feeds the back end in our place."""
+        return self._other is not None and self._other.processor is processor
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Look around when a trace begins."""
@@ -293,6 +302,23 @@ def _is(one: object, other: object) -> bool:
 def _processors_of(provider: TracerProvider) -> tuple[SpanProcessor, ...]:
     """A tuple that the SDK replaces when a processor is added."""
     return getattr(getattr(provider, "_active_span_processor", None), "_span_processors", ())
+
+
+def warn_of_strangers(provider: TracerProvider, feeds: Iterable[Feeding], drawn: Mode, meant: Mode) -> None:
+    """Tell, once, that processors of the application's own get more of payloads than was meant for them."""
+    ways = list(feeds)
+    names = [
+        type(processor).__name__
+        for processor in _processors_of(provider)
+        if not type(processor).__module__.startswith(SHOWING_PAYLOADS) and not any(way.is_by(processor) for way in ways)
+    ]
+    if names and MODES.index(drawn) > MODES.index(meant) and provider not in _warned_of_strangers:
+        _warned_of_strangers.add(provider)
+        logger.warning(
+            "runs are drawn with payloads now, since a back end of setup() gets them, and this provider's own %s sends "
+            'those too. Say content="types" to setup(), or send to that back end by a provider of its own',
+            ", ".join(names),
+        )
 
 
 def _feeds(processor: SpanProcessor, preset: Preset, resource: Mapping[str, Any]) -> bool:

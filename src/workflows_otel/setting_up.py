@@ -10,9 +10,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from types import FrameType, MappingProxyType
+from types import FrameType
 from typing import Any
 
 from opentelemetry import trace
@@ -28,11 +28,18 @@ from workflows_otel.choosing import BackEnd, chosen, is_configured_by_file
 from workflows_otel.dropped import watch
 from workflows_otel.errors import TelemetrySetupError
 from workflows_otel.exporting import RedactingExporter
-from workflows_otel.instrumenting import drawn_providers, instrumented, settings_of, stand_in, uninstrument
-from workflows_otel.neighbours import Feeding, same_place, tell_of_refused_providers
+from workflows_otel.instrumenting import (
+    drawn_providers,
+    instrumented,
+    said_to_instrument,
+    settings_of,
+    stand_in,
+    uninstrument,
+)
+from workflows_otel.neighbours import Feeding, same_place, tell_of_refused_providers, warn_of_strangers
 from workflows_otel.presets import Preset
 from workflows_otel.sampling import KeepErrorsAndSlow, TailProcessor
-from workflows_otel.settings import ResumeTrace, RunParent, Settings, Streams
+from workflows_otel.settings import ResumeTrace, RunParent, Said, Settings, Streams, policy_of
 from workflows_otel.stamping import add_processor, stamp_if_set
 from workflows_otel.thinning import Thinning
 from workflows_otel.traces import forget_pages, show_pages
@@ -60,7 +67,7 @@ class Setup:
     Attributes:
         provider: The tracer provider in use; the application's own where there was one.
         redact: The callback that it was given.
-        options: How spans are to be drawn, as far as it was said.
+        said: How spans are to be drawn, as far as it was told.
     """
 
     def __init__(
@@ -69,11 +76,11 @@ class Setup:
         feeds: Sequence[_Feed],
         holding: TailProcessor | None = None,
         redact: Redact | None = None,
-        options: Mapping[str, Any] = MappingProxyType({}),
+        said: Said | None = None,
     ) -> None:
         self.provider = provider
         self.redact = redact
-        self.options = options
+        self.said = said or Said()
         self._holding = holding
         self._feeds = tuple(feeds)
         self._shut_down = False
@@ -166,9 +173,12 @@ def setup(
     """Send spans of every run in this process to one or several back ends.
 
     Where the application has set a tracer provider, the back ends are added to it; else one is made and set. Spans
-    leave from a background thread; a back end that is down costs a run nothing. Call it again to add a back end: what
-    that call says nothing about is as an earlier one said. A back end that is there already gets each span once, as the
-    last call says, until that is shut down.
+    leave from a background thread; a back end that is down costs a run nothing.
+
+    Call it again to add a back end. Runs are drawn once for all of them: what the last call says nothing about, of
+    `run_parent` to `llama_index`, is as the calls for the others said, and every `redact=` is asked about what goes to
+    any of them; `content=` and `blob=` are each call's own. A back end that is there already gets each span once, as
+    the last call for it says, until that is shut down.
 
     Args:
         backend: "otlp", "jaeger", "phoenix", "langfuse", "console", a preset such as `otlp("http://collector:4318")`,
@@ -203,16 +213,10 @@ def setup(
     """
     warn_if_mixed()
     presets = [] if backend is None and is_configured_by_file() else chosen(backend)
-    wanted: dict[str, Any] = {
-        "run_parent": run_parent,
-        "resume_trace": resume_trace,
-        "start_marker": start_marker,
-        "streams": streams,
-        "llama_index": llama_index,
-    }
-    options = {name: value for name, value in wanted.items() if value is not None}
-    Settings(**options)  # before anything is changed: this may raise
-    policies = [_policy(content, redact, blob, preset.content) for preset in presets]
+    said = Said(None, run_parent, resume_trace, start_marker, streams, llama_index)
+    said.over(Settings())  # before anything is changed: this may raise
+    told = said_to_instrument(trace.get_tracer_provider()).content
+    policies = [policy_of(content, redact, blob, _least(preset.content, told)) for preset in presets]
     exporters = [preset.make_exporter() for preset in presets]  # before anything is changed: this may raise
     tail = sampler if isinstance(sampler, KeepErrorsAndSlow) else None
     head = None if isinstance(sampler, KeepErrorsAndSlow) else sampler
@@ -225,8 +229,8 @@ def setup(
         _exit_on_sigterm()
     for feed in feeds:
         watch(feed.preset.name, feed.processor.counts)
-    default = _policy(content, redact, blob, "types")
-    made = Setup(provider, feeds, holding, default.redact, options)
+    default = policy_of(content, redact, blob, "types")
+    made = Setup(provider, feeds, holding, default.redact, said)
     _active[made] = None
     _feed_each_place_once(provider)
     _draw_what_is_sent(provider)
@@ -321,18 +325,31 @@ def _exit(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
+def _least(mode: Mode, told: ContentPolicy | None) -> Mode:
+    """What a back end gets by default: no more than the application said to `instrument()`."""
+    return mode if told is None or MODES.index(mode) < MODES.index(told.mode) else told.mode
+
+
 def _draw_for_all(provider: TracerProvider, default: ContentPolicy) -> ContentPolicy:
     """Draw runs so that every back end of a provider finds what it needs; each gets no more than is meant for it."""
     feeds = _feeding(provider)
     presets = [feed.preset for feed in feeds]
-    policy = max((feed.policy for feed in feeds), key=lambda policy: MODES.index(policy.mode), default=default)
+    told = said_to_instrument(provider)
+    meant = [feed.policy for feed in feeds] or [default]
+    if told.content is not None:
+        meant.append(told.content)
+    policy = max(meant, key=lambda policy: MODES.index(policy.mode))
+    policy = replace(policy, redact=_asked(provider), blob=policy.blob or default.blob)
     for feed in feeds:
-        feed.processor.show(policy.mode)
-    said = {name: value for made in _used(provider) for name, value in made.options.items()}  # the last call wins
-    settings = Settings(**said)
+        feed.processor.show(policy)
+    expected = told.content or ContentPolicy.from_environment()
+    warn_of_strangers(provider, (feed.processor for feed in feeds), policy.mode, expected.mode)
+    settings = Settings()
+    for said in (told, *(made.said for made in _used(provider))):
+        settings = said.over(settings)
     drawn = replace(
         settings,
-        content=replace(policy, redact=_asked(provider), blob=policy.blob or default.blob),
+        content=policy,
         start_marker=settings.start_marker and (not presets or any(preset.start_marker for preset in presets)),
         roots=any(preset.roots for preset in presets),
         conversation_id=any(preset.conversation_id for preset in presets),
@@ -353,17 +370,6 @@ def _asked(provider: TracerProvider) -> Redact | None:
     used = _used(provider)
     _told.update(dict.fromkeys(made.redact for made in used if made.redact is not None))
     return together([*(made.redact for made in used), *(callback for callback in given if callback not in _told)])
-
-
-def _policy(
-    content: Mode | ContentPolicy | None,
-    redact: Callable[[str, Any], Any] | None,
-    blob: Callable[[str, str], str | None] | None,
-    default: Mode,
-) -> ContentPolicy:
-    if isinstance(content, ContentPolicy):
-        return replace(content, redact=redact or content.redact, blob=blob or content.blob)
-    return replace(ContentPolicy.from_environment(content or default, redact=redact), blob=blob)
 
 
 def _provider(presets: Sequence[Preset], sampler: Sampler | None) -> TracerProvider:

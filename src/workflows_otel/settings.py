@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, get_args
 
-from workflows.instrumentation.content import ContentPolicy
+from workflows.instrumentation.content import ContentPolicy, Mode
 from workflows_otel.errors import TelemetrySetupError
 
-__all__ = ["ResumeTrace", "RunParent", "Settings", "Streams"]
+__all__ = ["ResumeTrace", "RunParent", "Said", "Settings", "Streams", "policy_of"]
 
 RunParent = Literal["auto", "child", "link", "root"]
 ResumeTrace = Literal["auto", "continue", "link"]
@@ -58,6 +59,46 @@ class Settings:
         if longest is None:
             return self
         return replace(self, content=replace(self.content, max_attribute_chars=max(longest, SMALLEST_ATTRIBUTE)))
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a caller said of how runs are drawn, by the names of `Settings`; None where it said nothing."""
+
+    content: ContentPolicy | None = None
+    run_parent: RunParent | None = None
+    resume_trace: ResumeTrace | None = None
+    start_marker: bool | None = None
+    streams: Streams | None = None
+    llama_index: bool | None = None
+
+    def over(self, settings: Settings) -> Settings:
+        """The settings, with what was said in place of what they have.
+
+        Raises:
+            TelemetrySetupError: If one of the options is unknown.
+        """
+        return replace(settings, **self._options())
+
+    def after(self, earlier: Said) -> Said:
+        """This, and what an earlier call said that this one says nothing of."""
+        return replace(earlier, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        said = ((option.name, getattr(self, option.name)) for option in fields(self))
+        return {name: value for name, value in said if value is not None}
+
+
+def policy_of(
+    content: Mode | ContentPolicy | None,
+    redact: Callable[[str, Any], Any] | None,
+    blob: Callable[[str, str], str | None] | None,
+    default: Mode | ContentPolicy,
+) -> ContentPolicy:
+    """The policy that a caller's `content`, `redact` and `blob` make, where the default is this one."""
+    found = default if content is None else content
+    policy = found if isinstance(found, ContentPolicy) else ContentPolicy.from_environment(found)
+    return replace(policy, redact=redact or policy.redact, blob=blob or policy.blob)
 
 
 def _check(option: str, value: str, known: tuple[str, ...]) -> None:

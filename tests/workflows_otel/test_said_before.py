@@ -1,0 +1,123 @@
+"""What earlier calls of `instrument()` and `setup()` said holds on where a later one says nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+
+import workflows_otel
+from tests.workflows_otel.flows import Echo
+from tests.workflows_otel.otlp_sink import OtlpSink, http_sink
+from tests.workflows_otel.span_log import SpanLog
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+from workflows_otel import Preset, otlp, phoenix
+
+pytestmark = pytest.mark.usefixtures("no_provider")
+
+LOGGER = "workflows.otel"
+
+
+class Called(Workflow):
+    """A step in which another library draws a span."""
+
+    @step
+    async def call(self, ev: StartEvent) -> StopEvent:
+        with trace.get_tracer("library").start_as_current_span("call", attributes={"said": "by Ada"}):
+            return StopEvent(result="by Ada")
+
+
+@pytest.fixture
+def own() -> SpanLog:
+    """An application's own provider and exporter."""
+    log = SpanLog()
+    trace.set_tracer_provider(log.provider)
+    return log
+
+
+def _without_ada(path: str, value: Any) -> Any:
+    return value.replace("Ada", "[name]") if isinstance(value, str) else value
+
+
+async def test_no_payload_leaves_where_instrument_was_told_so(own: SpanLog, sink: OtlpSink) -> None:
+    workflows_otel.instrument(own.provider, content="off", run_parent="root", start_marker=False)
+    telemetry = workflows_otel.setup(phoenix(endpoint=sink.endpoint))
+    with trace.get_tracer("app").start_as_current_span("request"):
+        await Called().run()
+    telemetry.shutdown()
+    for attributes in (dict(own.named("run_step call").attributes or {}), sink.named("run_step call").attributes):
+        assert "output.value" not in attributes
+    assert own.named("invoke_workflow Called").parent is None
+    assert sink.named("invoke_workflow Called").parent_id == ""
+
+
+async def test_what_a_back_end_is_told_for_itself_is_more_than_what_instrument_was_told(
+    own: SpanLog, sink: OtlpSink
+) -> None:
+    workflows_otel.instrument(own.provider, content="off")
+    telemetry = workflows_otel.setup(phoenix(endpoint=sink.endpoint), content="full")
+    await Called().run()
+    telemetry.shutdown()
+    assert "by Ada" in sink.named("run_step call").attributes["output.value"]
+
+
+async def test_an_applications_exporter_keeps_the_payloads_that_it_asked_for(own: SpanLog, sink: OtlpSink) -> None:
+    workflows_otel.instrument(own.provider, content="full", start_marker=False)
+    telemetry = workflows_otel.setup(otlp(sink.endpoint))
+    await Called().run()
+    telemetry.shutdown()
+    assert "by Ada" in str((own.named("run_step call").attributes or {})["output.value"])
+    assert "by Ada" not in sink.named("run_step call").attributes["output.value"]
+
+
+async def test_what_a_later_instrument_does_not_name_stays(own: SpanLog) -> None:
+    workflows_otel.instrument(own.provider, content="full", start_marker=False)
+    workflows_otel.instrument(own.provider, run_parent="root")
+    workflows_otel.instrument(own.provider, redact=_without_ada)
+    with trace.get_tracer("app").start_as_current_span("request"):
+        await Called().run()
+    assert "workflow.started" not in [span.name for span in own.finished]
+    assert own.named("invoke_workflow Called").parent is None
+    assert "by [name]" in str((own.named("run_step call").attributes or {})["output.value"])
+
+
+async def test_what_a_back_end_needs_stays_after_a_later_instrument(own: SpanLog, sink: OtlpSink) -> None:
+    telemetry = workflows_otel.setup(phoenix(endpoint=sink.endpoint))
+    workflows_otel.instrument(own.provider, start_marker=False)
+    await Called().run()
+    telemetry.shutdown()
+    assert "by Ada" in sink.named("run_step call").attributes["output.value"]
+
+
+@pytest.mark.parametrize("ours", [0, 1])
+async def test_every_callback_is_asked_about_what_goes_anywhere(sink: OtlpSink, ours: int) -> None:
+    with http_sink() as other:
+        places = [otlp(sink.endpoint), otlp(other.endpoint)]
+        handles = [
+            workflows_otel.setup(place, redact=_without_ada if number == ours else None)
+            for number, place in enumerate(places)
+        ]
+        await Called().run()
+        for handle in handles:
+            handle.shutdown()
+        assert [place.named("call").attributes["said"] for place in (sink, other)] == ["by [name]"] * 2
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [(lambda endpoint: phoenix(endpoint=endpoint), 1), (otlp, 0)],
+    ids=["phoenix", "otlp"],
+)
+async def test_that_an_applications_exporter_gets_payloads_is_told_once(
+    own: SpanLog, sink: OtlpSink, caplog: pytest.LogCaptureFixture, make: Callable[[str], Preset], told: int
+) -> None:
+    with caplog.at_level(logging.WARNING, LOGGER):
+        handles = [workflows_otel.setup(make(sink.endpoint)) for _ in range(2)]
+    await Echo().run()
+    for handle in handles:
+        handle.shutdown()
+    assert sum("this provider's own SimpleSpanProcessor sends" in message for message in caplog.messages) == told
