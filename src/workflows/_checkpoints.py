@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from workflows.context.context import Context
 from workflows.events import Event
@@ -13,14 +13,13 @@ from workflows.instrumentation.scope import AttemptScope
 if TYPE_CHECKING:  # see Context
     from workflows._engine.live import Checkpoint
 
-__all__ = ["CheckpointCallback", "HasSnapshot", "awaited_checkpoint"]
-
-CheckpointCallback = Callable[
-    [str, str | None, Event | None, Event | list[Event] | None, Context[Any]], Awaitable[None]
-]
-"""Run id, step, what the step ran for, what it returned, the run's context. The events are copies."""
+__all__ = ["CheckpointCallback", "HasSnapshot", "awaited_checkpoint", "output_of"]
 
 T = TypeVar("T")
+Output = Event | list[Event] | None
+
+CheckpointCallback = Callable[[str, str | None, Event | None, Output, Context[Any]], Awaitable[None]]
+"""Run id, step, what the step ran for, what it returned, the run's context. The events are copies."""
 
 
 class HasSnapshot(Protocol):
@@ -35,11 +34,21 @@ def awaited_checkpoint(context: Context[Any], callback: CheckpointCallback | Non
     if callback is None:
         return None
 
-    async def checkpoint(attempt: AttemptScope, input_event: Event | None, output: Event | list[Event] | None) -> None:
+    async def checkpoint(attempt: AttemptScope, input_event: Event | None, output: Output) -> None:
         # Later steps get the events themselves and may change them: a checkpoint says what was when it was made.
         await callback(attempt.run_id, attempt.step, _copied(input_event), _copied(output), context)
 
     return checkpoint
+
+
+def output_of(checkpoint: HasSnapshot) -> tuple[str | None, list[Event]]:
+    """The step at whose end a checkpoint was made, and what it says that the step returned; none where it says nothing.
+
+    Copies, again: several runs may start from one checkpoint.
+    """
+    step, output = (getattr(checkpoint, name, None) for name in ("last_completed_step", "output_event"))
+    events = cast("Output", _copied(output))
+    return step, events if isinstance(events, list) else [] if events is None else [events]
 
 
 def _copied(events: T) -> T:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from workflows.errors import WorkflowRuntimeError, WorkflowValidationError
 from workflows.events import StartEvent
 
-__all__ = ["WorkflowMeta", "check_new_step", "start_event_from", "steps_of_class"]
+__all__ = ["WorkflowMeta", "check_new_step", "option_in", "start_event_from", "steps_of_class"]
 
 
 class WorkflowMeta(type):
@@ -45,6 +45,12 @@ def check_new_step(where: str, func: Callable[..., Any], known: Iterable[str]) -
         raise WorkflowValidationError(f"{name} is no step: decorate it with @step before it is added to {where}.")
     if name in known:
         raise WorkflowValidationError(f"{where} has a step named {name} already; give the function another name.")
+
+
+def option_in(start_event: StartEvent | None, name: str) -> Any:
+    """An option of `run()` that a `run()` of the user's own put into the start event, as llama-index's agents do."""
+    extra = getattr(start_event, "__pydantic_extra__", None)
+    return extra.pop(name, None) if extra else None
 
 
 def start_event_from(cls: type[StartEvent], fields: Mapping[str, Any]) -> StartEvent:

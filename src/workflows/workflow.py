@@ -12,11 +12,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
-from workflows._checkpoints import CheckpointCallback, HasSnapshot, awaited_checkpoint
+from workflows._checkpoints import CheckpointCallback, HasSnapshot, awaited_checkpoint, output_of
 from workflows._option_checks import check_count, check_seconds
 from workflows._run_resources import RunResources, check_resources
 from workflows._spec import StepSpec, WorkflowSpec
-from workflows._step_functions import WorkflowMeta, check_new_step, start_event_from, steps_of_class
+from workflows._step_functions import WorkflowMeta, check_new_step, option_in, start_event_from, steps_of_class
 from workflows.context.context import Context, context_inside
 from workflows.context.own_types import own_serializer
 from workflows.context.serializers import BaseSerializer
@@ -203,6 +203,10 @@ class Workflow(metaclass=WorkflowMeta):
         """The StopEvent class that the steps return."""
         return self._spec.stop_event or StopEvent
 
+    # By their old names: hosts of agents read them.
+    _start_event_class = start_event_class
+    _stop_event_class = stop_event_class
+
     @property
     def events(self) -> list[type[Event]]:
         """Every event class that the steps accept or return."""
@@ -283,6 +287,9 @@ class Workflow(metaclass=WorkflowMeta):
         self._locked = True
         named = kwargs.pop("run_id", None)
         stepwise = bool(kwargs.pop("stepwise", False))
+        if type(self).run is not Workflow.run:
+            stepwise = bool(option_in(start_event, "stepwise")) or stepwise
+            checkpoint_callback = option_in(start_event, "checkpoint_callback") or checkpoint_callback
         if stepwise and asks_people(self._spec):
             raise WorkflowRuntimeError(
                 f"Human-in-the-loop is not supported with stepwise execution: {self._spec.name} asks people."
@@ -352,7 +359,7 @@ class Workflow(metaclass=WorkflowMeta):
             WorkflowRuntimeError: If it is another number of events than the step returned.
         """
         context: Context[Any] = Context.from_dict(self, checkpoint.ctx_state, ctx_serializer)
-        context._go_on_with(checkpoint)  # pyright: ignore[reportPrivateUsage]
+        context._go_on_with(*output_of(checkpoint))  # pyright: ignore[reportPrivateUsage]
         kwargs.setdefault("run_id", _new_run_id())
         return self.run(ctx=context, checkpoint_callback=checkpoint_callback, **kwargs)
 

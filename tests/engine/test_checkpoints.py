@@ -12,8 +12,10 @@ import pytest
 from tests.engine.flows import A
 from workflows import Context, Workflow, catch_error, step
 from workflows.checkpointer import Checkpoint, WorkflowCheckpointer
+from workflows.context import PickleSerializer
 from workflows.errors import WorkflowRuntimeError, WorkflowStepDoesNotExistError
 from workflows.events import Event, StartEvent, StepFailedEvent, StopEvent
+from workflows.handler import WorkflowHandler
 from workflows.instrumentation.records import StepStarted
 from workflows.testing import RecordLog, VirtualClockLoop
 
@@ -394,3 +396,74 @@ async def test_another_output_replaces_that_of_its_own_branch(clock: VirtualCloc
     assert sorted(await workflow.run_from(kept)) == [0, 1, 2, 3]
     edited = kept.model_copy(update={"output_event": A(n=3 - branch)})
     assert sorted(await workflow.run_from(edited)) == sorted({**dict(enumerate(range(4))), branch: 3 - branch}.values())
+
+
+class Notes:
+    """Of no value of its own: two are never equal."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+
+class Noted(Event):
+    notes: Notes
+
+
+class Noting(Workflow):
+    @step
+    async def begin(self, ev: StartEvent) -> Noted:
+        return Noted(notes=Notes())
+
+    @step
+    async def end(self, ev: Noted) -> StopEvent:
+        ev.notes.lines.append("end")
+        return StopEvent(result=ev.notes.lines)
+
+
+async def test_runs_from_one_checkpoint_do_not_share_its_events() -> None:
+    checkpointer = WorkflowCheckpointer(Noting(), checkpoint_serializer=PickleSerializer())
+    handler = checkpointer.run()
+    assert await handler == ["end"]
+    made = checkpointer.checkpoints[handler.run_id][0]
+    assert [await checkpointer.run_from(made) for _ in range(3)] == [["end"]] * 3
+
+
+class OwnRun(Workflow):
+    """As an agent of llama-index: its `run()` puts all keywords into the start event."""
+
+    def run(self, **fields: Any) -> WorkflowHandler:  # pyright: ignore[reportIncompatibleMethodOverride]  # as theirs
+        return super().run(start_event=StartEvent(**fields))
+
+    @step
+    async def begin(self, ev: StartEvent) -> Joke:
+        return Joke(text=f"{sorted(ev.keys())}")
+
+    @step
+    async def end(self, ev: Joke) -> StopEvent:
+        return StopEvent(result=ev.text)
+
+
+async def test_a_workflow_with_a_run_of_its_own_has_checkpoints() -> None:
+    checkpointer = WorkflowCheckpointer(OwnRun())
+    handler = checkpointer.run(topic="bees")
+    assert await handler == "['topic']"
+    assert [made.last_completed_step for made in checkpointer.checkpoints[handler.run_id]] == ["begin", "end"]
+
+
+async def test_a_workflow_with_a_run_of_its_own_runs_by_hand() -> None:
+    handler = OwnRun().run(topic="bees", stepwise=True)
+    produced = await handler.run_step()
+    assert produced is not None
+    assert produced == [Joke(text="['topic']")]
+    handler.ctx.send_event(produced[0])
+    assert await handler.run_step() is None
+    assert await handler == "['topic']"
+
+
+async def test_a_plain_start_event_keeps_fields_that_are_called_like_options() -> None:
+    class Plain(Workflow):
+        @step
+        async def only(self, ev: StartEvent) -> StopEvent:
+            return StopEvent(result=ev.stepwise)
+
+    assert await Plain().run(start_event=StartEvent(stepwise="yes")) == "yes"

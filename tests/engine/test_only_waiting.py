@@ -10,7 +10,7 @@ import pytest
 from tests.engine.flows import A, B, Reply
 from workflows import Context, Workflow, step
 from workflows.errors import StepTimeoutError, WorkflowTimeoutError
-from workflows.events import StartEvent, StopEvent
+from workflows.events import InputRequiredEvent, StartEvent, StopEvent
 from workflows.testing import VirtualClockLoop
 
 Way = Callable[[Context], Awaitable[object]]
@@ -303,3 +303,66 @@ async def test_a_step_that_works_again_has_its_worker_back(clock: VirtualClockLo
 
     await Polls(timeout=None).run()
     assert spans == [(3, 13), (23, 33)]
+
+
+class Asks(Workflow):
+    """Its join misses an event: nobody is asked for it."""
+
+    @step
+    async def ask(self, ev: StartEvent) -> InputRequiredEvent:
+        return InputRequiredEvent()
+
+    @step
+    async def send(self, ctx: Context, ev: Reply) -> A | B | None:
+        ctx.send_event(A())
+        ctx.send_event(A())
+
+    @step
+    async def join(self, ctx: Context, ev: A | B) -> StopEvent | None:
+        return None if ctx.collect_events(ev, [A, B]) is None else StopEvent()
+
+
+class AsksNobody(Workflow):
+    @step
+    async def send(self, ctx: Context, ev: StartEvent) -> A | B | None:
+        ctx.send_event(A())
+        ctx.send_event(A())
+
+    @step
+    async def join(self, ctx: Context, ev: A | B) -> StopEvent | None:
+        return None if ctx.collect_events(ev, [A, B]) is None else StopEvent()
+
+
+async def test_a_run_that_waits_for_nobody_any_more_times_out(clock: VirtualClockLoop) -> None:
+    handler = Asks(timeout=5, idle_counts=False).run()
+    clock.call_at(100, handler.ctx.send_event, Reply())
+    with pytest.raises(WorkflowTimeoutError):
+        await handler
+    assert clock.time() == pytest.approx(105)
+
+
+async def test_a_run_that_waits_for_nobody_times_out(clock: VirtualClockLoop) -> None:
+    handler = AsksNobody(timeout=5, idle_counts=False).run()
+    held = handler.ctx  # somebody may send an event, so it is no deadlock
+    with pytest.raises(WorkflowTimeoutError):
+        await handler
+    assert clock.time() == pytest.approx(5)
+    del held
+
+
+class AsksUnseen(Workflow):
+    """It asks by an event of its own, which says to nobody that it is a question."""
+
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> None:
+        ctx.write_event_to_stream(A())
+
+    @step
+    async def end(self, ev: Reply) -> StopEvent:
+        return StopEvent(result="done")
+
+
+async def test_a_run_that_asks_by_an_event_of_its_own_only_waits(clock: VirtualClockLoop) -> None:
+    handler = AsksUnseen(timeout=5, idle_counts=False).run()
+    clock.call_at(100, handler.ctx.send_event, Reply())
+    assert await handler == "done"

@@ -53,6 +53,53 @@ async def test_an_early_answer_is_told_as_unhandled_at_once(clock: VirtualClockL
     assert await handler == [7]
 
 
+class Patient(Workflow):
+    @step
+    async def wait(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        reply = await ctx.wait_for_event(Reply, waiter_event=Ask(n=1))
+        return StopEvent(result=reply.n)
+
+
+async def test_an_answer_to_a_run_that_was_just_taken_up_is_not_called_unhandled(
+    clock: VirtualClockLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    workflow = Patient()
+    handler = workflow.run()
+    await asyncio.sleep(1)
+    resumed = workflow.run(ctx=Context.from_dict(workflow, await handler.suspend()))
+    stream = resumed.stream_events(expose_internal=True)
+    resumed.ctx.send_event(Reply(n=7))
+    told = [type(event).__name__ async for event in stream]
+    assert await resumed == 7
+    assert "UnhandledEvent" not in told
+    assert "no step of" not in caplog.text
+
+
+async def test_what_no_wait_of_a_run_that_was_just_taken_up_takes_is_called_unhandled(
+    clock: VirtualClockLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    workflow = Patient()
+    handler = workflow.run()
+    await asyncio.sleep(1)
+    resumed = workflow.run(ctx=Context.from_dict(workflow, await handler.suspend()))
+    resumed.ctx.send_event(A(n=7))
+    resumed.ctx.send_event(Reply(n=7))
+    assert await resumed == 7
+    assert "no step of Patient accepts A" in caplog.text
+
+
+@pytest.mark.parametrize("end", ["cancel_run", "suspend"])
+async def test_a_run_that_goes_on_does_not_stream_the_end_that_it_had(clock: VirtualClockLoop, end: str) -> None:
+    workflow = Patient()
+    handler = workflow.run()
+    await asyncio.sleep(1)
+    await getattr(handler, end)()
+    resumed = workflow.run(ctx=Context.from_dict(workflow, handler.ctx.to_dict()))
+    resumed.ctx.send_event(Reply(n=7))
+    assert {type(event) async for event in resumed.stream_events()} == {Ask, StopEvent}
+    assert await resumed == 7
+
+
 class Askers(Workflow):
     """Two calls of one step wait for the same answer."""
 

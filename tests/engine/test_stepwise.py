@@ -80,7 +80,7 @@ async def test_a_workflow_that_asks_people_is_refused() -> None:
         Asks().run(stepwise=True)
 
 
-async def test_a_handled_failure_hands_nothing_over() -> None:
+async def test_a_handled_failure_goes_to_its_handler_in_the_same_step() -> None:
     class Mended(Workflow):
         @step
         async def start(self, ev: StartEvent) -> StopEvent:
@@ -91,9 +91,49 @@ async def test_a_handled_failure_hands_nothing_over() -> None:
             return StopEvent(result=str(ev.exception))
 
     handler = Mended().run(stepwise=True)
-    assert await handler.run_step() == []
-    await handler.run_step()
+    assert await handler.run_step() is None
     assert await handler == "broken"
+
+
+class Sends(Workflow):
+    """A fan-out by `send_event`: its first step returns nothing."""
+
+    @step
+    async def split(self, ctx: Context, ev: StartEvent) -> Part | None:
+        for n in range(3):
+            ctx.send_event(Part(n=n))
+
+    @step
+    async def work(self, ev: Part) -> Piece:
+        return Piece(n=ev.n * 10)
+
+    @step
+    async def join(self, ctx: Context, ev: Piece) -> StopEvent | None:
+        found = ctx.collect_events(ev, [Piece] * 3)
+        return None if found is None else StopEvent(result=sorted(e.n for e in found))
+
+
+class Empty(Workflow):
+    @step
+    async def split(self, ev: StartEvent) -> list[Part]:
+        return []
+
+    @step
+    async def work(self, ev: Part) -> Piece:
+        return Piece(n=ev.n)
+
+    @step
+    async def join(self, evs: list[Piece]) -> StopEvent:
+        return StopEvent(result=len(evs))
+
+
+@pytest.mark.parametrize(("flow", "result"), [(Sends, [0, 10, 20]), (Empty, 0)])
+async def test_a_step_that_returns_nothing_is_not_taken_for_the_end(flow: type[Workflow], result: object) -> None:
+    handler = flow().run(stepwise=True)
+    while produced := await handler.run_step():
+        for event in produced:
+            handler.ctx.send_event(event)
+    assert await handler == result
 
 
 class Wide(Workflow):

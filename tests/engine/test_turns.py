@@ -235,3 +235,76 @@ async def test_child_runs_of_steps_that_time_out_together(
 
     assert sum(r.outcome == "cancelled" for r in records.of(RunEnded)) == MANY
     assert turns.most[RunEnded] < AT_ONCE
+
+
+class Gated(Many):
+    """Its steps all end in one turn of the event loop: when the gate is opened."""
+
+    def __init__(self, *, failing: bool = False) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.failing = failing
+        self.ran: Counter[int] = Counter()
+
+    @step(num_workers=MANY, retry_policy=retry_policy(wait=wait_fixed(10), stop=stop_after_attempt(2)))
+    async def pass_gate(self, ev: A) -> B:
+        await self.gate.wait()
+        self.ran[ev.n] += 1
+        if self.failing and self.ran[ev.n] == 1:
+            raise ConnectionError("the service is down")
+        return B(n=ev.n)
+
+
+async def at_the_gate(workflow: Gated) -> WorkflowHandler:
+    handler = workflow.run()
+    await asyncio.sleep(1)
+    workflow.gate.set()
+    return handler
+
+
+async def test_steps_that_end_together(clock: VirtualClockLoop, records: RecordLog, turns: Turns) -> None:
+    assert await (await at_the_gate(Gated())) == MANY
+
+    assert len(records.of(StepEnded)) == MANY + 2
+    assert turns.most[StepEnded] < AT_ONCE
+
+
+async def test_steps_that_fail_together(clock: VirtualClockLoop, records: RecordLog, turns: Turns) -> None:
+    assert await (await at_the_gate(Gated(failing=True))) == MANY
+
+    assert len(records.of(RetryScheduled)) == MANY
+    assert turns.most[RetryScheduled] < AT_ONCE
+    assert turns.most[StepEnded] < AT_ONCE
+
+
+@pytest.mark.parametrize("turns_later", range(1, 6))
+async def test_a_step_that_has_its_turn_before_it_is_not_run_again(clock: VirtualClockLoop, turns_later: int) -> None:
+    workflow = Gated()
+    handler = await at_the_gate(workflow)
+    for _ in range(turns_later):
+        await asyncio.sleep(0)
+    ran = workflow.ran.copy()
+
+    snapshot = await handler.suspend()
+
+    assert workflow.ran == ran
+    assert await workflow.run(ctx=Context.from_dict(workflow, snapshot)) == MANY
+    assert set(workflow.ran.values()) == {1}
+
+
+@pytest.mark.parametrize("failing", [False, True])
+async def test_steps_that_have_their_turn_before_them_end_with_their_run(
+    clock: VirtualClockLoop, records: RecordLog, failing: bool
+) -> None:
+    handler = await at_the_gate(Gated(failing=failing))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    await handler.cancel_run()
+
+    with pytest.raises(WorkflowCancelledByUser):
+        await handler
+    outcomes = Counter(ended.outcome for ended in records.of(StepEnded) if ended.step == "pass_gate")
+    assert outcomes.total() == MANY
+    assert outcomes["cancelled"] > 0
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "pass_gate"]

@@ -14,7 +14,8 @@ __all__ = ["heed_waits", "waits_below"]
 def heed_waits(run: LiveRun) -> None:
     """Stop the clock of a run while it only waits, where such time does not count, and tell the steps that await it."""
     state = run.state
-    only_waits = state.ended is None and (state.idle or 0 < run.resting == state.busy)
+    asked = state.idle and bool(state.waits or state.questions or state.spec.asks_unseen)
+    only_waits = state.ended is None and (asked or 0 < run.resting == state.busy)
     if only_waits is run.only_waits:
         return
     run.only_waits = run.stream.only_waits = only_waits

@@ -42,7 +42,7 @@ class StartCall:
 
 @dataclass(slots=True)
 class TellSent:
-    """An event entered the run; `takers` got it, and it may have `answered` waits. Neither: nobody took it.
+    """An event entered the run; `takers` got it, and it `answered` waits, or soon will. Neither: nobody took it.
 
     Made where somebody listens, or where nobody took the event; then it is `kept`, unless it was meant for one wait.
     """

@@ -19,6 +19,7 @@ from workflows._engine.state import RunState
 from workflows._engine.stream import EventStream, OfChild
 from workflows._engine.ticks import AttemptCompleted, EventArrived, EventsCollected, Tick
 from workflows._engine.timers import Timers
+from workflows._engine.turnstile import Turnstile
 from workflows._spec import StepSpec, WorkflowSpec
 from workflows.errors import WorkflowDeadlockError, WorkflowRuntimeError
 from workflows.events import Event
@@ -125,7 +126,7 @@ class LiveRun(ABC):
         awaited: How many await the handler now.
         sender_outside: Somebody outside has got hold of the run's context, and may send events with it.
         inside: Contexts of attempts; one that is alive when nothing runs is held by a task that a step left behind.
-        returned: What bodies have returned whose checkpoints are being made, by exec_id; snapshots have it.
+        returned: What bodies have returned that wait for their checkpoint or their turn, by exec_id; snapshots have it.
         ending_waits: What the end of the run has closed and nobody was told of yet, by exec_id: there may be thousands.
         warned: What the log has been told of: classes of events that nobody took, or that the run seems stuck.
         streamed: How many events were published to the stream.
@@ -176,6 +177,7 @@ class LiveRun(ABC):
         "streamed",
         "timers_made",
         "to_cancel",
+        "turnstile_made",
         "warned",
     )
 
@@ -212,6 +214,7 @@ class LiveRun(ABC):
         self.sender_outside = plan.stepwise
         self.loop = loop
         self.timers_made: Timers | None = None
+        self.turnstile_made: Turnstile | None = None
         self.warned = NONE_WARNED
         self._waiters: list[asyncio.Future[None]] | None = None
         self.let_go: Callable[[Any], None] | None = None
@@ -229,6 +232,13 @@ class LiveRun(ABC):
     def when_over(self, function: Callable[[Any], None]) -> None:
         """Call a function, with the run, when the run is over."""
         self._when_over = (*self._when_over, function)
+
+    @property
+    def turnstile(self) -> Turnstile:
+        """Made when first needed: few runs have that many attempts at once."""
+        if self.turnstile_made is None:
+            self.turnstile_made = Turnstile(self.loop)
+        return self.turnstile_made
 
     @property
     def timers(self) -> Timers:

@@ -15,6 +15,8 @@ __all__ = ["Mailbox"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_NONE: list[Tick] = []  # nothing is ever put into it: most runs never have a tick that waits
+
 
 def _ignore(tick: Tick) -> None:
     """What a closed mailbox does with a tick."""
@@ -33,11 +35,11 @@ class Mailbox:
         self._consuming = True
         self._loop = loop
         self._thread = get_ident()
-        self._ticks: list[Tick] | tuple[()] = ()
+        self._ticks: list[Tick] = _NONE
 
     def open(self, first: Tick) -> None:
         """Let the run take its first tick, then those that came before it was ready."""
-        waiting, self._ticks = self._ticks, ()
+        waiting, self._ticks = self._ticks, _NONE
         self._consuming = False
         self.put(first)
         for tick in waiting:
@@ -51,13 +53,16 @@ class Mailbox:
         """Let the run take a tick; one that comes while another is being taken waits for its turn."""
         if self._consuming:
             if self._consume is not _ignore:
-                self._ticks = [*self._ticks, tick]
+                if self._ticks is _NONE:
+                    self._ticks = [tick]
+                else:
+                    self._ticks.append(tick)
             return
         self._consuming = True
         try:
             self._consume(tick)
             while self._ticks:
-                ticks, self._ticks = self._ticks, ()
+                ticks, self._ticks = self._ticks, _NONE
                 for following in ticks:
                     self._consume(following)
         finally:

@@ -63,6 +63,7 @@ from workflows._engine.waits import (
     cancel_waits,
     end_wait,
     reply,
+    will_be_awaited,
 )
 from workflows._spec import Route
 from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowTimeoutError
@@ -256,8 +257,9 @@ def _deliver(
         calls = [call for call in made if call is not None]
     else:
         calls = [new_call(state, step, envelope) for step in takers]
+    early = not takers and not waits and envelope.sender is None and will_be_awaited(state, envelope.event)
     if state.watched or not takers:
-        effects.append(TellSent(envelope, target, takers, bool(waits)))
+        effects.append(TellSent(envelope, target, takers, bool(waits) or early))
     for call in calls:
         queue_call(state, call, effects)
     if envelope.scope:
@@ -266,7 +268,7 @@ def _deliver(
         answered_by(envelope, waits, state, effects)
     elif not takers and not route.asks:
         state.keep(envelope)
-        state.unhandled += 1
+        state.unhandled += not early
 
 
 def _count_in_scope(state: RunState, envelope: Envelope, calls: list[Call], effects: list[Effect]) -> None:

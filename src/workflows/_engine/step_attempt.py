@@ -7,7 +7,7 @@ import contextvars
 import hashlib
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
@@ -18,8 +18,9 @@ from workflows._engine.child_waits import waits_below
 from workflows._engine.clock import a_turn
 from workflows._engine.closing import end_children
 from workflows._engine.internal_events import show_ended, show_started
-from workflows._engine.live import NONE_RETURNED
+from workflows._engine.live import NONE_RETURNED, LiveRun
 from workflows._engine.ticks import AttemptCompleted, AttemptFailed
+from workflows._engine.turnstile import PASS_AT_ONCE
 from workflows.errors import StepCancelledError, StepTimeoutError, WorkflowRuntimeError
 from workflows.events import CollectionReleaseEvent, Event, StepFailedEvent, StopEvent
 from workflows.instrumentation.history import REFS_KEPT, ChainedFacts, EventRef, HistoryEntry
@@ -54,18 +55,18 @@ async def run_attempt(attempt: Attempt) -> None:
             result = await _call(attempt)
         many = isinstance(result, list)
         returned = await _fanned_out(attempt, cast("list[Event]", result)) if many else _completed(attempt, result)
-        if run.plan.checkpoint is not None:
-            await _make_checkpoint(attempt, returned, result)
+        if run.plan.checkpoint is not None or len(run.attempts) > PASS_AT_ONCE:
+            await _before_routing(attempt, returned, result)
         tick = returned
     except asyncio.CancelledError as error:
         if _was_stopped(attempt):
             _tell_stopped(attempt)
             raise
         leaked = _leaked(attempt, error)
-        await _end_children(attempt, leaked)
+        await _before_failing(attempt, leaked)
         tick = _failed(attempt, leaked)
     except Exception as error:  # noqa: BLE001  # this is where a step's errors are owned
-        await _end_children(attempt, error)
+        await _before_failing(attempt, error)
         tick = _failed(attempt, error)
     finally:
         run.attempts.pop(attempt.exec_id, None)
@@ -78,15 +79,27 @@ async def run_attempt(attempt: Attempt) -> None:
     _hand_in(attempt, tick)
 
 
-async def _make_checkpoint(attempt: Attempt, returned: AttemptCompleted, result: Event | list[Event] | None) -> None:
-    """Await the caller's checkpoint; snapshots taken meanwhile have what the body returned, and not the body again."""
+async def _before_routing(attempt: Attempt, returned: AttemptCompleted, result: Event | list[Event] | None) -> None:
     run = attempt.run
-    assert run.plan.checkpoint is not None, "asked by the caller"
+    if run.plan.checkpoint is not None:
+        await _keep_while(attempt, returned, run.plan.checkpoint(attempt, _input_event(attempt.call), result))
+    if _is_crowded(run):
+        await _keep_while(attempt, returned, run.turnstile.wait())
+
+
+def _is_crowded(run: LiveRun) -> bool:
+    """Whether as many attempts have ended in this turn of the event loop as may."""
+    return len(run.attempts) > PASS_AT_ONCE and not run.turnstile.passes()
+
+
+async def _keep_while(attempt: Attempt, returned: AttemptCompleted, doing: Awaitable[None]) -> None:
+    """Await something; snapshots taken meanwhile have what the body returned, and not the body again."""
+    run = attempt.run
     if run.returned is NONE_RETURNED:
         run.returned = {}
     run.returned[attempt.exec_id] = returned
     try:
-        await run.plan.checkpoint(attempt, _input_event(attempt.call), result)
+        await doing
     finally:
         if run.state.ended is None:  # else the run may go on from here
             del run.returned[attempt.exec_id]
@@ -115,11 +128,14 @@ def _was_stopped(attempt: Attempt) -> bool:
     return attempt.stopped
 
 
-async def _end_children(attempt: Attempt, error: Exception) -> None:
-    if attempt.stopped or not attempt.children:
-        return  # where it was stopped, they were so with it, and its run waits for them
+async def _before_failing(attempt: Attempt, error: Exception) -> None:
+    if attempt.stopped:
+        return  # and so were its child runs, for which its run waits
     try:
-        await end_children(attempt)
+        if attempt.children:
+            await end_children(attempt)
+        if _is_crowded(attempt.run):
+            await attempt.run.turnstile.wait()
     except asyncio.CancelledError:
         if _was_stopped(attempt):
             _tell_stopped(attempt, error)

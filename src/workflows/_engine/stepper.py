@@ -51,16 +51,21 @@ class Stepper:
     async def step(self) -> list[Event] | None:
         """Let every held call run to its end; what they returned, or None when the run is over.
 
-        The first step of a run that goes on also gives what was handed over before and has not come back.
+        Calls that these have led to meanwhile are let go as well where nothing was returned: a step that gives nothing
+        is the last one. The first step of a run that goes on also gives what was handed over before and has not come
+        back.
         """
         while not (self._held or self._again or self._produced) and not self._run.is_over:
             await self._wait()
-        calls, self._held = self._held, []
-        self._running.update((call.exec_id, call) for call in calls)
-        for call in calls:
-            self._start(call)
-        while self._running and not self._run.is_over:
-            await self._wait()
+        while True:
+            calls, self._held = self._held, []
+            self._running.update((call.exec_id, call) for call in calls)
+            for call in calls:
+                self._start(call)
+            while self._running and not self._run.is_over:
+                await self._wait()
+            if self._run.is_over or self._produced or self._again or not self._held:
+                break
         produced, self._produced = self._produced, []
         for envelope in produced:
             self._handed.setdefault(id(envelope.event), []).append(envelope)

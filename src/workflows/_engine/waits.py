@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from workflows._engine.asking import call_wait_over
-from workflows._engine.calls import NO_WAITS, Call, CallPhase, OpenWaits, Wait
+from workflows._engine.calls import NO_WAITS, Call, CallPhase, OpenWaits, Wait, wait_name
 from workflows._engine.effects import Effect, EndWait, ResumeCall, StartWait
 from workflows._engine.routing import give_back_worker, take_worker
 from workflows._engine.state import RunState
 from workflows._engine.ticks import CallOnlyWaits, CallWorks, WaitAbandoned, WaitBegan
+from workflows.events import Event
 from workflows.instrumentation.records import Envelope
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "cancel_waits",
     "end_wait",
     "reply",
+    "will_be_awaited",
 ]
 
 
@@ -88,6 +90,17 @@ def call_works(state: RunState, tick: CallWorks, effects: list[Effect]) -> None:
     call = state.calls.get(tick.exec_id)
     if call is not None:
         _run_on(state, call, effects)
+
+
+def will_be_awaited(state: RunState, event: Event) -> bool:
+    """Whether a call that is done again waited for such an event before, or for what only its name of its own says."""
+    return any(
+        wait_id.startswith(wait_name(call.exec_id, type(event).__name__, {}))
+        or not wait_id.startswith(f"{call.exec_id}.")
+        for call in state.calls.values()
+        for wait_id in call.waiting_since
+        if wait_id not in call.answers
+    )
 
 
 def _pause(state: RunState, call: Call, effects: list[Effect]) -> None:

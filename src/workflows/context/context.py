@@ -126,14 +126,12 @@ class Context(Generic[StateT]):
         self._queue = None
         self._resume = None
 
-    def _go_on_with(self, checkpoint: object) -> None:
-        """Let the run of this snapshot go on with the output of a checkpoint, if that says one."""
-        step, output = (getattr(checkpoint, name, None) for name in ("last_completed_step", "output_event"))
-        if self._resume is not None and output is not None:
+    def _go_on_with(self, step: str | None, output: list[Event]) -> None:
+        """Let the run of this snapshot, taken when a step had returned, go on with this output, if there is any."""
+        if self._resume is not None and output:
             from workflows.context.snapshots import with_output
 
-            events = cast("list[Event]", output if isinstance(output, list) else [output])
-            self._resume = with_output(self._resume, step, events)
+            self._resume = with_output(self._resume, step, output)
 
     def _go_on_from(self, state: RunState) -> None:
         """The next run takes up this state."""

@@ -46,7 +46,8 @@ def _unfinished(run: Run | None, resume: ResumePoint | None, serializer: BaseSer
     live = run.standing() if run else cast("ResumePoint", resume).state
     before = run.plan.resume if run else resume
     segment = before.segment if before else 0
-    streamed = run.stream.unread() if run else before.streamed if before else ()
+    over = run.end.stop_event if run and run.end else None  # it has not come to its end: it is to go on
+    streamed = [e for e in run.stream.unread() if e is not over] if run else before.streamed if before else ()
     returned = run.returned if run else before.returned if before else {}
     return {
         "is_running": True,

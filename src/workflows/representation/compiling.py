@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from workflows._spec import StepSpec, WorkflowSpec, fingerprint
 from workflows.decorators import spec_of
-from workflows.representation.validation import joins_of, takes_from_outside, validate_events
+from workflows.representation.validation import asks, joins_of, takes_from_outside, validate_events
 
 __all__ = ["compiled"]
 
@@ -32,6 +32,7 @@ def compiled(name: str, functions: Mapping[str, Callable[..., Any]]) -> Workflow
         joins_of=joins_of(steps.values()),
         uses_resources=any(step.resources for step in steps.values()),
         takes_from_outside=takes_from_outside(steps.values()),
+        asks_unseen=takes_from_outside(steps.values()) and not asks(steps.values()),
         error_handlers=_error_handlers(steps.values()),
         fingerprint=fingerprint(steps),
     )
