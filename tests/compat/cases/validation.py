@@ -336,6 +336,12 @@ def a_workflow_knows_its_events():
     return sorted(e.__name__ for e in flow.events), flow.start_event_class.__name__, flow.stop_event_class.__name__
 
 
+@case(["StartEvent", "StopEvent"])
+def hosts_read_the_classes_of_a_workflow_by_their_private_names():
+    flow = Closed()
+    return flow._start_event_class.__name__, flow._stop_event_class.__name__
+
+
 @case([["s", "t", "u"], ["s", "t", "u"]])
 def a_workflow_knows_its_steps():
     return sorted(Closed()._get_steps()), sorted(Closed._get_steps_from_class())
