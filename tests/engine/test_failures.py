@@ -230,6 +230,26 @@ def test_run_sync_runs_to_the_end_without_a_loop() -> None:
     assert Adds().run_sync(a=1, b=2) == 3
 
 
+def test_threads_of_sync_steps_end_though_somebody_keeps_their_loop() -> None:
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    class Threaded(Workflow):
+        @step
+        async def note(self, ev: StartEvent) -> Middle:
+            loops.append(asyncio.get_running_loop())
+            return Middle()
+
+        @step
+        def last(self, ev: Middle) -> StopEvent:
+            return StopEvent(result=threading.current_thread())
+
+    flow = Threaded()
+    first: threading.Thread = flow.run_sync()
+    flow.run_sync()
+    first.join(timeout=10)
+    assert not first.is_alive()
+
+
 async def test_run_sync_is_refused_inside_a_loop() -> None:
     with pytest.raises(WorkflowRuntimeError, match=r"run_sync\(\) was called where an event loop runs"):
         Recovers().run_sync()

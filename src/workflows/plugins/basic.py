@@ -173,6 +173,8 @@ class BasicRuntime(Runtime):
         if made is None:
             from concurrent.futures.thread import ThreadPoolExecutor  # few workflows have sync steps
 
+            for left in [loop for loop in self._of_loop if loop.is_closed()]:  # a traceback may keep one alive
+                self._of_loop.pop(left).shutdown(wait=False)
             made = self._of_loop[loop] = ThreadPoolExecutor(thread_name_prefix="workflows-step")
         return made
 
