@@ -152,6 +152,9 @@ class WorkflowHandler(Awaitable[Any]):
     async def run_step(self) -> list[Event] | None:
         """In a run started with `run(stepwise=True)`: let the calls that can start run to their end.
 
+        Where they return nothing, those that they have led to go as well, so that `while produced := await
+        handler.run_step()` ends with the run.
+
         Returns:
             What they returned, for the caller to send on with `handler.ctx.send_event`; None when the run is over.
 
