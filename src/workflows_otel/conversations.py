@@ -17,7 +17,20 @@ from workflows_otel.parts import first_part, is_list, items, part, text_part
 
 __all__ = ["Message", "ToolCall", "messages_of", "model_of"]
 
-ROLES = {"ai": "assistant", "AIMessageChunk": "assistant", "human": "user", "model": "assistant"}  # LangChain, Gemini
+# What others call a party: Gemini, and LangChain, whose messages have it as their type, and pieces of them their class.
+ROLES = {
+    "model": "assistant",
+    "ai": "assistant",
+    "AIMessageChunk": "assistant",
+    "human": "user",
+    "HumanMessageChunk": "user",
+    "system": "system",
+    "SystemMessageChunk": "system",
+    "tool": "tool",
+    "ToolMessageChunk": "tool",
+    "function": "tool",
+    "FunctionMessageChunk": "tool",
+}
 ANSWERS = ("choices", "candidates", "content", "output", "message")  # one of these has who says which model it is
 MODELS = ("model", "model_version", "modelVersion")
 

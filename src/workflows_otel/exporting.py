@@ -121,8 +121,11 @@ class RedactingExporter(SpanExporter):
     def _is_wanted(self, span: ReadableSpan) -> bool:
         if self._skip and span.name in self._skip and _is_ours(span):
             return False
-        context = span.context
-        return self._below is None or context is None or context.trace_id & TRACE_ID_LIMIT < self._below
+        return self._below is None or span.context is None or self.takes(span.context.trace_id)
+
+    def takes(self, trace_id: int) -> bool:
+        """Whether a trace is of the part that the back end gets."""
+        return self._below is None or trace_id & TRACE_ID_LIMIT < self._below
 
     def follow(self, drawn: ContentPolicy) -> None:
         """Know how our spans are drawn from now on; of others, the same callback is asked."""

@@ -64,8 +64,8 @@ def feedback(
         to: Back ends, where this process has no `setup()` for them: `phoenix(...)`, `langfuse(...)`.
 
     Raises:
-        TelemetrySetupError: If the run has no trace here, no back end keeps judgements, or what is said is none. What a
-            back end refuses is the result's exception.
+        TelemetrySetupError: If the run has no trace here, no back end that gets it keeps judgements, or what is said is
+            none. What a back end refuses is the result's exception.
     """
     ref = _ref(run)
     value = _checked(name, value, judge)
@@ -77,11 +77,13 @@ def feedback(
             f"There is nothing to give feedback to: the run {why}. Use the handler of a run that began after setup(), "
             f"or TraceRef(trace_id, span_id) with the ids that trace_of() gave."
         )
-    asked = active_presets() if to is None else [to] if isinstance(to, Preset) else to
-    presets = [preset for preset in asked if preset.judge is not None]
+    presets = _keeping(active_presets(ref.trace_id) if to is None else [to] if isinstance(to, Preset) else to)
     if not presets:
         raise TelemetrySetupError(
-            "No back end of setup() keeps feedback. Use setup('phoenix') or setup('langfuse'); for MLflow use "
+            "There is nothing to give feedback to: the run's trace is not in the part that its back ends get "
+            "(LANGFUSE_SAMPLE_RATE). Ask for it where trace_of(run).urls has that back end."
+            if to is None and _keeping(active_presets())
+            else "No back end of setup() keeps feedback. Use setup('phoenix') or setup('langfuse'); for MLflow use "
             "mlflow_flavor.feedback()."
         )
     key = f"{ref.trace_id}:{ref.span_id}:{name}:{judge}:{by}"
@@ -89,6 +91,11 @@ def feedback(
         hashlib.sha256(key.encode()).hexdigest()[:32], ref.trace_id, ref.span_id, name, value, comment, judge
     )
     return _sender(os.getpid()).submit(_send, judgement, presets)
+
+
+def _keeping(presets: Iterable[Preset]) -> list[Preset]:
+    """Those that keep judgements."""
+    return [preset for preset in presets if preset.judge is not None]
 
 
 def _ref(run: object) -> TraceRef | None:

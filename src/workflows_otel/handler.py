@@ -67,6 +67,7 @@ class OtelHandler:
         self._tracer = tracer
         self._open: dict[str, OpenRun] = {}
         self._awaited: Callable[[], bool] | None = None
+        self._is_closed = False
         self._draw: dict[type[Record], Callable[[Any], None]] = {
             RunStarted: self._run_started,
             RunResumed: self._run_started,
@@ -148,7 +149,8 @@ class OtelHandler:
             run.span.set_attributes({f"llamaindex.{name}": value for name, value in shown.items()})
 
     def close(self) -> None:
-        """Close every open span as interrupted: nobody is going to tell how those runs end."""
+        """Close every open span as interrupted: nobody is going to tell how those runs end. No more runs are drawn."""
+        self._is_closed = True
         for run_id in list(self._open):
             self._interrupt(run_id, time.time_ns())
 
@@ -163,6 +165,8 @@ class OtelHandler:
             self._signals.look(record)
         if self._awaited is not None and self._awaited():
             self._awaited = None
+            if self._is_closed:  # by what it saw: another draws this run
+                return
         parent = self._open.get(record.parent[0]) if record.parent is not None else None
         run = self._runs.started(record, parent)
         remember(record.run_id, run.span.get_span_context())

@@ -25,7 +25,7 @@ from workflows_otel.own_scope import SCHEMA_URL, SCOPE, VERSION
 from workflows_otel.own_spans import longest_attribute
 from workflows_otel.propagation import HANDLER_NAME
 from workflows_otel.runs import current_run
-from workflows_otel.settings import ResumeTrace, RunParent, Said, Settings, Streams, policy_of
+from workflows_otel.settings import ResumeTrace, RunParent, Said, Settings, Streams
 from workflows_otel.signals import Signals
 from workflows_otel.stamping import stamp_if_set
 
@@ -109,8 +109,7 @@ def instrument(
     warn_if_mixed()
     provider = tracer_provider or trace.get_tracer_provider()
     settings = settings_of(provider) or Settings(ContentPolicy.from_environment())
-    policy = None if content is redact is blob is None else policy_of(content, redact, blob, settings.content)
-    said = Said(policy, run_parent, resume_trace, start_marker, streams, llama_index)
+    said = Said(content, redact, blob, run_parent, resume_trace, start_marker, streams, llama_index)
     instrumented(provider, said.over(settings), meter_provider, logger_provider)
     with _lock:
         if (drawn := _found(provider)) is not None:
@@ -125,6 +124,8 @@ def instrumented(
 ) -> OtelHandler:
     """The handler that draws runs on a provider, made when first asked for, with these settings from now on."""
     with _lock:
+        _settle()
+        provider = _real(provider)
         _signals.begin(
             settings.content,
             stream_logs=settings.streams == "log",
@@ -132,7 +133,6 @@ def instrumented(
             logger_provider=logger_provider,
         )
         known = _found(provider)
-        stamp_if_set(provider)
         if known is not None:
             known.handler.configure(settings)
         else:
@@ -148,15 +148,60 @@ def _begun(provider: trace.TracerProvider, settings: Settings) -> _Drawn:
     names = chain((HANDLER_NAME,), (f"{HANDLER_NAME}.{number}" for number in count(2)))
     name = next(name for name in names if name not in taken)
     handler = OtelHandler(tracer, settings, destination=f"opentelemetry:{id(provider):x}", name=name, signals=_signals)
-    if not _met(provider, tracer):
-        handler.at_next_run(lambda: _met(trace.get_tracer_provider(), tracer))
+    _meet(provider, tracer)
     return _Drawn(provider, handler, add_handler(handler))
 
 
-def _met(provider: trace.TracerProvider, tracer: trace.Tracer) -> bool:
-    """Arrange what is to be arranged with a provider; False where it only stands for one that is set later."""
+def _meet(provider: trace.TracerProvider, tracer: trace.Tracer) -> None:
+    """Arrange what is to be arranged with a provider; without effect on what stands for one that is set later."""
     guard(tracer)
-    return stamp_if_set(provider)
+    stamp_if_set(provider)
+
+
+def _is_set() -> bool:
+    """Whether the process has a tracer provider."""
+    return not _stands_in(trace.get_tracer_provider())
+
+
+def _stands_in(provider: trace.TracerProvider) -> bool:
+    """Whether it is what there is before the process has a provider."""
+    return isinstance(provider, trace.ProxyTracerProvider)
+
+
+def _look() -> bool:
+    """When a run starts: whether the process has its provider by now; all is arranged with it before it is drawn."""
+    if not _is_set():
+        return False
+    with _lock:
+        _settle()
+    return True
+
+
+def _settle() -> None:
+    """Begin with the process's provider, once it is set, what was asked for before there was one.
+
+    Runs may be drawn on it already, for who named it: they go on being so, once, as both have said, and what was said
+    of this provider wins.
+    """
+    early = next((drawn for drawn in _drawn.values() if _stands_in(drawn.provider)), None)
+    if early is None or not _is_set():
+        return
+    provider = trace.get_tracer_provider()
+    named = _drawn.get(id(provider))
+    if named is None:
+        _meet(provider, early.handler.tracer)
+        return
+    first = next(drawn for drawn in _drawn.values() if drawn in (early, named))
+    del _drawn[id(early.provider)]
+    early.remove()
+    early.handler.close()
+    if not named.handler.open_runs:  # whose carriers have its name
+        named.handler.name = first.handler.name
+    named.said = named.said.after(early.said)
+    settings = named.said.over(named.handler.settings)
+    named.handler.configure(settings)
+    _signals.begin(settings.content, stream_logs=settings.streams == "log")
+    _arrange()
 
 
 def _found(provider: trace.TracerProvider) -> _Drawn | None:
@@ -167,7 +212,7 @@ def _found(provider: trace.TracerProvider) -> _Drawn | None:
 
 def _real(provider: trace.TracerProvider) -> trace.TracerProvider:
     """A provider; for the stand-in that there is before the process has one, the process's own, once it is set."""
-    return trace.get_tracer_provider() if isinstance(provider, trace.ProxyTracerProvider) else provider
+    return trace.get_tracer_provider() if _stands_in(provider) else provider
 
 
 def uninstrument(tracer_provider: trace.TracerProvider | None = None) -> None:
@@ -177,6 +222,7 @@ def uninstrument(tracer_provider: trace.TracerProvider | None = None) -> None:
         tracer_provider: Default: all of them.
     """
     with _lock:
+        _settle()
         known = list(_drawn.values()) if tracer_provider is None else [_found(tracer_provider)]
         found = [drawn for drawn in known if drawn is not None]
         for drawn in found:
@@ -214,6 +260,9 @@ def _arrange() -> None:
         llama_index_hook.begin()
     else:
         llama_index_hook.end()
+    if not _is_set() and any(_stands_in(drawn.provider) for drawn in _drawn.values()):
+        for drawn in _drawn.values():
+            drawn.handler.at_next_run(_look)
 
 
 def _main() -> _Drawn | None:
@@ -224,19 +273,25 @@ def _main() -> _Drawn | None:
 
 def settings_of(provider: trace.TracerProvider) -> Settings | None:
     """How runs are drawn on a provider now; None where they are not."""
-    known = _found(provider)
+    known = _known(provider)
     return None if known is None else known.handler.settings
 
 
 def said_to_instrument(provider: trace.TracerProvider) -> Said:
     """What the application said to `instrument()` of this provider."""
-    known = _found(provider)
+    known = _known(provider)
     return Said() if known is None else known.said
+
+
+def _known(provider: trace.TracerProvider) -> _Drawn | None:
+    with _lock:
+        _settle()
+        return _found(provider)
 
 
 def drawn_providers() -> list[trace.TracerProvider]:
     """The tracer providers on which runs are drawn."""
-    return [_real(drawn.provider) for drawn in _drawn.copy().values()]
+    return list({_real(drawn.provider): None for drawn in _drawn.copy().values()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,10 @@ class Feeding(SpanProcessor):
         if self._other is not None:
             self._other.exporter.follow(drawn)
 
+    def takes(self, trace_id: int) -> bool:
+        """Whether the back end gets a trace that is drawn; of what another processor leaves out nobody knows."""
+        return self._other is not None or self._exporter.takes(trace_id)
+
     def is_by(self, processor: SpanProcessor) -> bool:
         """Whether this processor of the application's feeds the back end in our place."""
         return self._other is not None and self._other.processor is processor

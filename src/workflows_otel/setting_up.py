@@ -16,8 +16,7 @@ from types import FrameType
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.trace.sampling import Sampler
 
@@ -36,11 +35,12 @@ from workflows_otel.instrumenting import (
     stand_in,
     uninstrument,
 )
-from workflows_otel.neighbours import Feeding, same_place, tell_of_refused_providers, warn_of_strangers
+from workflows_otel.neighbours import Feeding, same_place, warn_of_strangers
 from workflows_otel.presets import Preset
+from workflows_otel.providing import provider_for
 from workflows_otel.sampling import KeepErrorsAndSlow, TailProcessor
 from workflows_otel.settings import ResumeTrace, RunParent, Said, Settings, Streams, policy_of
-from workflows_otel.stamping import add_processor, stamp_if_set
+from workflows_otel.stamping import add_processor
 from workflows_otel.thinning import Thinning
 from workflows_otel.traces import forget_pages, show_pages
 from workflows_otel.withholding import MODES, Redact, apart, together
@@ -95,8 +95,8 @@ class Setup:
         return self._feeds
 
     def pages(self, trace_id: str) -> dict[str, str]:
-        """The URL of a trace in each back end that has one."""
-        made = ((feed.preset.name, feed.preset.trace_url) for feed in self._feeds)
+        """The URL of a trace in each back end that has one, and gets this trace."""
+        made = ((feed.preset.name, feed.preset.trace_url) for feed in self._feeds if _gets(feed, trace_id))
         return {name: trace_url(trace_id) for name, trace_url in made if trace_url is not None}
 
     @property
@@ -184,8 +184,9 @@ def setup(
         backend: "otlp", "jaeger", "phoenix", "langfuse", "console", a preset such as `otlp("http://collector:4318")`,
             or several of them. None reads the environment: `OTEL_CONFIG_FILE`, which then says all,
             `OTEL_TRACES_EXPORTER`, else what Phoenix', Langfuse's and OTLP's own variables set up, else OTLP.
-        content: How much of payloads leaves the process: "off", "types" or "full". Default: what each back end is
-            for, "full" for Phoenix and Langfuse. Environment variables win (`ContentPolicy.from_environment`).
+        content: How much of payloads leaves the process on our spans: "off", "types" or "full"; on other libraries'
+            spans is what those capture. Default: what each back end is for, "full" for Phoenix and Langfuse.
+            Environment variables win (`ContentPolicy.from_environment`).
         redact: Called with the path and the value of everything that is captured, and with the name and the value of
             each text on other libraries' spans (`span.name`, `span.status` and `event.name` are such names); what it
             returns is sent instead.
@@ -213,14 +214,20 @@ def setup(
     """
     warn_if_mixed()
     presets = [] if backend is None and is_configured_by_file() else chosen(backend)
-    said = Said(None, run_parent, resume_trace, start_marker, streams, llama_index)
+    said = Said(
+        run_parent=run_parent,
+        resume_trace=resume_trace,
+        start_marker=start_marker,
+        streams=streams,
+        llama_index=llama_index,
+    )
     said.over(Settings())  # before anything is changed: this may raise
-    told = said_to_instrument(trace.get_tracer_provider()).content
+    told = said_to_instrument(trace.get_tracer_provider()).policy
     policies = [policy_of(content, redact, blob, _least(preset.content, told)) for preset in presets]
     exporters = [preset.make_exporter() for preset in presets]  # before anything is changed: this may raise
     tail = sampler if isinstance(sampler, KeepErrorsAndSlow) else None
     head = None if isinstance(sampler, KeepErrorsAndSlow) else sampler
-    provider = _provider(presets, head)
+    provider = provider_for(presets, head)
     feeds = [_feed(*parts, provider, debug=debug) for parts in zip(presets, policies, exporters, strict=True)]
     holding = TailProcessor(tail, [feed.processor for feed in feeds]) if tail is not None else None
     for processor in [feed.processor for feed in feeds] if holding is None else [holding]:
@@ -307,9 +314,15 @@ def _feeding(provider: TracerProvider | None = None) -> list[_Feed]:
     return [feed for made in mine for feed in made.feeds if not feed.processor.is_still]
 
 
-def active_presets() -> list[Preset]:
-    """The back ends of every `setup()` that is not shut down, each once."""
-    presets = [feed.preset for made in _active for feed in made.feeds]
+def _gets(feed: _Feed, trace_id: str) -> bool:
+    """Whether a back end gets a trace that is drawn, this way or by what feeds it in its place."""
+    return any(way.processor.takes(int(trace_id, 16)) for way in _in_place_of([feed]) or [feed])
+
+
+def active_presets(trace_id: str | None = None) -> list[Preset]:
+    """The back ends of every `setup()` that is not shut down, each once; those that get this trace, or all."""
+    feeds = [feed for made in _active for feed in made.feeds]
+    presets = [feed.preset for feed in feeds if trace_id is None or _gets(feed, trace_id)]
     return list({(preset.name, preset.url or preset.where): preset for preset in presets}.values())
 
 
@@ -336,13 +349,13 @@ def _draw_for_all(provider: TracerProvider, default: ContentPolicy) -> ContentPo
     presets = [feed.preset for feed in feeds]
     told = said_to_instrument(provider)
     meant = [feed.policy for feed in feeds] or [default]
-    if told.content is not None:
-        meant.append(told.content)
+    if told.policy is not None:
+        meant.append(told.policy)
     policy = max(meant, key=lambda policy: MODES.index(policy.mode))
-    policy = replace(policy, redact=_asked(provider), blob=policy.blob or default.blob)
+    policy = replace(policy, redact=_asked(provider), blob=policy.blob or default.blob or told.blob)
     for feed in feeds:
         feed.processor.show(policy)
-    expected = told.content or ContentPolicy.from_environment()
+    expected = told.policy or ContentPolicy.from_environment()
     warn_of_strangers(provider, (feed.processor for feed in feeds), policy.mode, expected.mode)
     settings = Settings()
     for said in (told, *(made.said for made in _used(provider))):
@@ -370,46 +383,6 @@ def _asked(provider: TracerProvider) -> Redact | None:
     used = _used(provider)
     _told.update(dict.fromkeys(made.redact for made in used if made.redact is not None))
     return together([*(made.redact for made in used), *(callback for callback in given if callback not in _told)])
-
-
-def _provider(presets: Sequence[Preset], sampler: Sampler | None) -> TracerProvider:
-    """The application's tracer provider, or a new one that becomes it."""
-    current = trace.get_tracer_provider()
-    if isinstance(current, TracerProvider):
-        if sampler is not None:
-            raise TelemetrySetupError(
-                "sampler= cannot be used: a tracer provider is set already, and its sampler decides. Give the sampler "
-                "to that provider, or call setup() before it is set."
-            )
-        stamp_if_set(current)
-        return current
-    if not isinstance(current, trace.ProxyTracerProvider):
-        raise TelemetrySetupError(
-            f"The tracer provider of this process is a {type(current).__name__}, which takes no span processors. Call "
-            f"workflows_otel.instrument() to send spans through it, and configure its back ends in its own way."
-        )
-    resource: dict[str, Any] = {}
-    for preset in presets:
-        resource.update(preset.resource)
-    # Not shut down by the SDK at exit: `Setup` does that, with a cap on the time it takes.
-    provider = TracerProvider(
-        sampler=sampler or (None if os.environ.get("OTEL_TRACES_SAMPLER", "").strip() else Thinning()),
-        resource=Resource.create(resource),
-        span_limits=_span_limits(presets),
-        shutdown_on_exit=False,
-    )
-    stamp_if_set(provider)
-    trace.set_tracer_provider(provider)
-    tell_of_refused_providers(provider)
-    return provider
-
-
-def _span_limits(presets: Sequence[Preset]) -> SpanLimits | None:
-    wanted = [preset.span_attributes for preset in presets if preset.span_attributes is not None]
-    variables = ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT")
-    if not wanted or any(os.environ.get(variable, "").strip() for variable in variables):
-        return None
-    return SpanLimits(max_span_attributes=max(wanted))
 
 
 def _sum(results: Iterable[FlushResult]) -> FlushResult:

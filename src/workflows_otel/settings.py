@@ -63,9 +63,11 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a caller said of how runs are drawn, by the names of `Settings`; None where it said nothing."""
+    """What a caller said of how runs are drawn, by the names of its options; None where it said nothing."""
 
-    content: ContentPolicy | None = None
+    content: Mode | ContentPolicy | None = None
+    redact: Callable[[str, Any], Any] | None = None
+    blob: Callable[[str, str], str | None] | None = None
     run_parent: RunParent | None = None
     resume_trace: ResumeTrace | None = None
     start_marker: bool | None = None
@@ -78,15 +80,24 @@ class Said:
         Raises:
             TelemetrySetupError: If one of the options is unknown.
         """
-        return replace(settings, **self._options())
+        options = self._options()
+        content, redact, blob = (options.pop(name, None) for name in ("content", "redact", "blob"))
+        return replace(settings, content=policy_of(content, redact, blob, settings.content), **options)
+
+    @property
+    def policy(self) -> ContentPolicy | None:
+        """How much of payloads was asked for; None where nothing was said of that."""
+        return None if self.content is None else policy_of(self.content, self.redact, self.blob, "types")
 
     def after(self, earlier: Said) -> Said:
         """This, and what an earlier call said that this one says nothing of."""
         return replace(earlier, **self._options())
 
     def _options(self) -> dict[str, Any]:
-        said = ((option.name, getattr(self, option.name)) for option in fields(self))
-        return {name: value for name, value in said if value is not None}
+        said = {option.name: getattr(self, option.name) for option in fields(self)}
+        if isinstance(self.content, ContentPolicy):  # which may have callbacks of its own
+            said.update(redact=self.redact or self.content.redact, blob=self.blob or self.content.blob)
+        return {name: value for name, value in said.items() if value is not None}
 
 
 def policy_of(
@@ -95,10 +106,13 @@ def policy_of(
     blob: Callable[[str, str], str | None] | None,
     default: Mode | ContentPolicy,
 ) -> ContentPolicy:
-    """The policy that a caller's `content`, `redact` and `blob` make, where the default is this one."""
-    found = default if content is None else content
-    policy = found if isinstance(found, ContentPolicy) else ContentPolicy.from_environment(found)
-    return replace(policy, redact=redact or policy.redact, blob=blob or policy.blob)
+    """The policy that a caller's `content`, `redact` and `blob` make of a default: what is not said is as there."""
+    known = default if isinstance(default, ContentPolicy) else ContentPolicy.from_environment(default)
+    if isinstance(content, ContentPolicy):
+        policy = content
+    else:
+        policy = known if content is None else replace(known, mode=ContentPolicy.from_environment(content).mode)
+    return replace(policy, redact=redact or policy.redact or known.redact, blob=blob or policy.blob or known.blob)
 
 
 def _check(option: str, value: str, known: tuple[str, ...]) -> None:

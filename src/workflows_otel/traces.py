@@ -26,7 +26,8 @@ class TraceRef:
     Attributes:
         trace_id: 32 hexadecimal digits.
         span_id: 16 hexadecimal digits: the run's own span, of its latest segment in this process.
-        urls: The trace's page, by the name of the back end, where `setup()` knows of one.
+        urls: The trace's page, by the name of the back end, where `setup()` knows of one; none where it is left out by
+            `LANGFUSE_SAMPLE_RATE`.
         sampled: Whether it is sent at all.
     """
 

@@ -222,9 +222,10 @@ def test_what_came_of_a_tool_is_a_message_that_answers_its_call(spans: SpanLog) 
 
 
 def test_messages_of_langchain_have_their_parties(spans: SpanLog) -> None:
-    asked = [SimpleNamespace(type="human", content="Add one."), SimpleNamespace(type="ai", content="To what?")]
-    shown = _drawn(spans, "Two.", asked)
-    assert [shown[f"llm.input_messages.{n}.message.role"] for n in (0, 1)] == ["user", "assistant"]
+    types = ["system", "human", "ai", "tool", "function", "SystemMessageChunk", "HumanMessageChunk", "ToolMessageChunk"]
+    shown = _drawn(spans, "Two.", [SimpleNamespace(type=name, content="Add one.") for name in types])
+    roles = ["system", "user", "assistant", "tool", "tool", "system", "user", "tool"]
+    assert [shown[f"llm.input_messages.{n}.message.role"] for n in range(len(types))] == roles
 
 
 def test_a_refusal_is_what_was_said(spans: SpanLog) -> None:

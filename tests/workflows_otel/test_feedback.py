@@ -109,6 +109,29 @@ def test_every_back_end_that_keeps_feedback_gets_it(sink: OtlpSink) -> None:
     telemetry.shutdown()
 
 
+async def test_a_back_end_that_does_not_get_the_trace_gets_no_feedback(
+    sink: OtlpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANGFUSE_SAMPLE_RATE", "0")
+    presets = [langfuse("pk-lf-1", "sk-lf-2", base_url=sink.endpoint), phoenix(endpoint=sink.endpoint)]
+    telemetry = workflows_otel.setup(presets)
+    handler = Echo().run()
+    await handler
+    assert await asyncio.wrap_future(feedback(handler, "helpful", True)) == ("phoenix",)
+    telemetry.shutdown()
+
+
+async def test_feedback_that_no_back_end_would_get_is_refused(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGFUSE_SAMPLE_RATE", "0")
+    preset = langfuse("pk-lf-1", "sk-lf-2", base_url=sink.endpoint)
+    telemetry = workflows_otel.setup([preset, otlp(sink.endpoint)])
+    handler = Echo().run()
+    await handler
+    with pytest.raises(TelemetrySetupError, match="LANGFUSE_SAMPLE_RATE"):
+        feedback(handler, "helpful", True)
+    telemetry.shutdown()
+
+
 def test_a_process_without_runs_can_give_it_by_ids_that_were_kept(sink: OtlpSink) -> None:
     assert feedback(REF, "helpful", True, to=phoenix(endpoint=sink.endpoint)).result(10) == ("phoenix",)
 

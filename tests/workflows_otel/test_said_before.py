@@ -85,6 +85,23 @@ async def test_what_a_later_instrument_does_not_name_stays(own: SpanLog) -> None
     assert "by [name]" in str((own.named("run_step call").attributes or {})["output.value"])
 
 
+async def test_a_callback_stays_where_a_later_instrument_says_how_much_is_shown(own: SpanLog) -> None:
+    workflows_otel.instrument(own.provider, redact=_without_ada)
+    workflows_otel.instrument(own.provider, content="full")
+    await Called().run()
+    assert "by [name]" in str((own.named("run_step call").attributes or {})["output.value"])
+
+
+async def test_who_gave_instrument_a_callback_has_said_nothing_of_how_much_a_back_end_gets(
+    own: SpanLog, sink: OtlpSink
+) -> None:
+    workflows_otel.instrument(own.provider, redact=_without_ada)
+    telemetry = workflows_otel.setup(phoenix(endpoint=sink.endpoint))
+    await Called().run()
+    telemetry.shutdown()
+    assert "by [name]" in sink.named("run_step call").attributes["output.value"]
+
+
 async def test_what_a_back_end_needs_stays_after_a_later_instrument(own: SpanLog, sink: OtlpSink) -> None:
     telemetry = workflows_otel.setup(phoenix(endpoint=sink.endpoint))
     workflows_otel.instrument(own.provider, start_marker=False)

@@ -131,6 +131,38 @@ async def test_each_back_end_has_its_page_of_a_trace(preset: workflows_otel.Pres
 
 
 @pytest.mark.usefixtures("no_provider")
+@pytest.mark.parametrize(("rate", "names"), [("0", ["jaeger"]), ("1", ["langfuse", "jaeger"])])
+async def test_a_back_end_that_does_not_get_a_trace_has_no_page_of_it(
+    monkeypatch: pytest.MonkeyPatch, rate: str, names: list[str]
+) -> None:
+    monkeypatch.setenv("LANGFUSE_SAMPLE_RATE", rate)
+    telemetry = workflows_otel.setup([langfuse(**KEYS, base_url=HERE), jaeger(HERE)])
+    handler = Failing().run(error=ValueError("broken"))
+    with pytest.raises(ValueError, match="broken") as caught:
+        await handler
+    found = trace_of(handler)
+    telemetry.shutdown(timeout=0)
+    assert found is not None
+    assert list(found.urls) == names
+    assert str(found.url) in caught.value.__notes__[0]
+
+
+@pytest.mark.usefixtures("no_provider")
+async def test_a_back_end_whose_later_setup_gets_every_trace_has_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGFUSE_SAMPLE_RATE", "0")
+    less = workflows_otel.setup([langfuse(**KEYS, base_url=HERE), otlp(HERE)])
+    monkeypatch.setenv("LANGFUSE_SAMPLE_RATE", "1")
+    more = workflows_otel.setup(langfuse(**KEYS, base_url=HERE))
+    handler = Echo().run()
+    await handler
+    found = trace_of(handler)
+    less.shutdown(timeout=0)
+    more.shutdown(timeout=0)
+    assert found is not None
+    assert list(found.urls) == ["langfuse"]
+
+
+@pytest.mark.usefixtures("no_provider")
 async def test_an_error_says_where_its_trace_is() -> None:
     telemetry = workflows_otel.setup(jaeger(HERE))
     handler = Failing().run(error=ValueError("broken"))
