@@ -30,6 +30,7 @@ __all__ = [
     "asks_people",
     "check_config",
     "copy_source",
+    "helper_paths",
     "human_events",
     "script_path",
     "write_facts",
@@ -64,10 +65,7 @@ def copy_source(script: bytes, code_paths: Iterable[str | Path] | None, target: 
         MlflowException: If a path of `code_paths` does not exist, or two bring the same name.
     """
     (target / SCRIPT_NAME).write_bytes(script)
-    if isinstance(code_paths, str | Path):
-        raise invalid(f"code_paths needs a list of paths, got '{code_paths}': pass [{str(code_paths)!r}].")
-    paths = [Path(path) for path in code_paths or ()]
-    if not paths:
+    if not (paths := helper_paths(code_paths)):
         return None
     code = target / CODE_DIR
     code.mkdir()
@@ -82,6 +80,17 @@ def copy_source(script: bytes, code_paths: Iterable[str | Path] | None, target: 
         else:
             raise invalid(f"code_paths: '{path}' does not exist.")
     return code
+
+
+def helper_paths(code_paths: Iterable[str | Path] | None) -> list[Path]:
+    """What `code_paths` names.
+
+    Raises:
+        MlflowException: If it is a path, where a list of them is needed.
+    """
+    if isinstance(code_paths, str | Path):
+        raise invalid(f"code_paths needs a list of paths, got '{code_paths}': pass [{str(code_paths)!r}].")
+    return [Path(path) for path in code_paths or ()]
 
 
 def check_config(config: Mapping[str, Any]) -> None:

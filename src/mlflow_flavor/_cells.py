@@ -11,7 +11,7 @@ import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from mlflow_flavor._statements import quoted_names
+from mlflow_flavor._statements import quoted_names, same_scope
 
 __all__ = ["OF_IPYTHON", "CellNames", "is_python", "names_of", "plain_python"]
 
@@ -64,10 +64,12 @@ def names_of(cells: Iterable[str]) -> CellNames:
     source = "\n".join(cells)
     tree = ast.parse(source)
     tables = list(_tables(symtable.symtable(source, "cell", "exec")))
-    bound = {s.get_name() for t in tables for s in t.get_symbols() if _is_global(t, s) and _is_set(s)}
+    kept = _kept_by_functions(tree)
+    tops = {s.get_name() for s in tables[0].get_symbols() if _is_set(s)}
+    bound = tops | ({s.get_name() for t in tables for s in t.get_symbols() if s.is_global() and _is_set(s)} - kept)
     read = {s.get_name() for t in tables for s in t.get_symbols() if _is_global(t, s) and s.is_referenced()}
     stars = (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.names[0].name == "*")
-    needed = read.union(quoted_names(tree)) - bound - (vars(builtins).keys() - OF_IPYTHON)
+    needed = read.union(quoted_names(tree), kept) - bound - (vars(builtins).keys() - OF_IPYTHON)
     return CellNames(frozenset(bound), frozenset(needed), next(stars, None) is not None)
 
 
@@ -104,6 +106,21 @@ def _tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
     yield table
     for child in table.get_children():
         yield from _tables(child)
+
+
+def _kept_by_functions(tree: ast.Module) -> set[str]:
+    """Variables that functions only set as they need them, such as a counter: something else sets them first."""
+    kept, made = set[str](), set[str]()
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            inner = [node for statement in function.body for node in same_scope(statement)]
+            of_module = {name for node in inner if isinstance(node, ast.Global) for name in node.names}
+            targets = {node.target for node in inner if isinstance(node, ast.AugAssign)}
+            names = [node for node in inner if isinstance(node, ast.Name)]
+            used = {name.id for name in names if name in targets or not isinstance(name.ctx, ast.Store)}
+            kept |= of_module & used
+            made |= of_module - used
+    return kept - made
 
 
 def _is_global(table: symtable.SymbolTable, symbol: symtable.Symbol) -> bool:

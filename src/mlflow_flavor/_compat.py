@@ -50,6 +50,7 @@ __all__ = [
     "configured_metadata",
     "detach",
     "invalid",
+    "is_in_progress",
     "keep_open",
     "otlp_diverts_traces",
     "set_facts",
@@ -202,6 +203,14 @@ def attached_text(info: TraceInfo, reference: str) -> str:
         raise invalid(f"'{reference[:80]}' refers to no attachment of trace {info.trace_id}.")
     repository = TracingClient()._get_artifact_repo_for_trace(info)
     return repository.download_trace_attachment(str(found["attachment_id"])).decode()
+
+
+def is_in_progress(trace_id: str) -> bool:
+    """Whether a trace is open here, or stored without its end."""
+    try:
+        return TracingClient().get_trace_info(trace_id).state == TraceState.IN_PROGRESS
+    except MlflowException:  # there is none
+        return False
 
 
 @dataclass(frozen=True, slots=True)

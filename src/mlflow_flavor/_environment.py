@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
-import sysconfig
-from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, distributions, files, packages_distributions, version
-from importlib.util import find_spec
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, files, packages_distributions, version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import yaml
 
 from mlflow_flavor._compat import invalid
 from mlflow_flavor._compat_models import environment_files
 from mlflow_flavor._model_code import ModelCode
+from mlflow_flavor._origins import OWN_PACKAGES, as_user_writes_it, local_places
 
 __all__ = [
     "CONDA_FILE",
@@ -31,7 +27,6 @@ __all__ = [
 ]
 
 DISTRIBUTION = "spanflow"
-OWN_PACKAGES = frozenset({"workflows", "workflows_otel", "mlflow_flavor"})
 CONDA_FILE = "conda.yaml"
 PYTHON_FILE = "python_env.yaml"
 
@@ -67,38 +62,15 @@ def check_requirements(conda_env: Any, requirements: PipRequirements, extra: Pip
 
 def warn_of_local_modules(code: ModelCode) -> None:
     """Say which modules the model imports that only lie here: it cannot be loaded where they are missing."""
-    places = [Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib", "platstdlib")]
-    tops = {module.partition(".")[0] for module in code.imports()} - sys.stdlib_module_names - OWN_PACKAGES
-    found = {name: file for name in sorted(tops) if (file := _file_of(name)) is not None}
-    outside = {name: file for name, file in found.items() if not any(file.is_relative_to(place) for place in places)}
-    if not outside:
-        return
-    owned, editable = packages_distributions(), list(_editable_places())
-    for name, file in outside.items():
-        if name not in owned and not any(file.is_relative_to(place) for place in editable):
-            logger.warning(
-                "%s imports '%s', a local file of no distribution: the model cannot be loaded where that is missing. "
-                "Pass code_paths=['%s'].",
-                code.label,
-                name,
-                name if file.name == "__init__.py" else file.name,
-            )
-
-
-def _editable_places() -> Iterator[Path]:
-    """Where the distributions lie that are installed from where they are written (`pip install -e`)."""
-    for found in distributions():
-        origin = json.loads(found.read_text("direct_url.json") or "{}")
-        if origin.get("dir_info", {}).get("editable"):
-            yield Path(url2pathname(urlsplit(str(origin["url"])).path)).resolve()
-
-
-def _file_of(module: str) -> Path | None:
-    try:
-        spec = find_spec(module)
-    except (ImportError, ValueError):  # of a module that is made while the program runs
-        return None
-    return Path(spec.origin).resolve() if spec is not None and spec.has_location and spec.origin else None
+    tops = {module.partition(".")[0] for module in code.imports()}
+    for name, place in local_places(tops).items():
+        logger.warning(
+            "%s imports '%s', a local file of no distribution: the model cannot be loaded where that is missing. "
+            "Pass code_paths=['%s'].",
+            code.label,
+            name,
+            as_user_writes_it(place),
+        )
 
 
 def write_environment(

@@ -2,51 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
 from typing import Any
 
-from mlflow_flavor._model_code import script_of
+from mlflow_flavor._model_code import module_of
+from mlflow_flavor._pairs import UnknownError
 from mlflow_flavor._sameness import difference, places_of_new_identifiers
 from workflows import Workflow
 from workflows.representation import get_workflow_representation
 
-__all__ = ["change"]
+__all__ = ["Change", "Sources", "change"]
+
+INSTANCE = "its"
 
 Compared = tuple[str, Any, Any]
 """What a value is called, the value, and what the source makes in its place."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the variables are that an author's workflow uses, and those that the one of its source uses.
+
+    Attributes:
+        home: The author's module.
+        names: Variables of it which the source sets too.
+        helper: The module of the model that is the same; empty if it is the script itself.
+    """
+
+    home: ModuleType
+    names: frozenset[str]
+    helper: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What of a class or an instance is not what its source makes.
+
+    Attributes:
+        reason: That, in words.
+        of_instance: It is of the instance, and its class may well be what its source makes.
+        unknown: It was not changed, but cannot say whether it was.
+    """
+
+    reason: str
+    of_instance: bool
+    unknown: bool = False
+
+
 def change(
-    original: type[Workflow] | Workflow,
-    home: ModuleType,
-    names: Iterable[str],
-    rebuilt: Workflow,
-    rebuild: Callable[[], Workflow],
-) -> str | None:
-    """In words, what of a class or an instance, and of its module's names, is not what its source makes; or None.
+    original: type[Workflow] | Workflow, sources: Sources, rebuilt: Workflow, rebuild: Callable[[], Workflow]
+) -> Change | None:
+    """What of a class or an instance, and of its module's names, is not what its source makes; None if all is.
 
     Args:
         original: What the author holds.
-        home: The module that it is of.
-        names: Variables of that module which the source sets too.
+        sources: Its module, and the model's.
         rebuilt: What the source makes.
         rebuild: Makes another of it, if it takes that to know which identifiers are new each time.
     """
     if not isinstance(original, type) and (steps := _steps(original)) != _steps(rebuilt):
-        return f"its steps {', '.join(sorted(steps ^ _steps(rebuilt)))} were attached or removed by hand"
-    new = NewIdentifiers(names, rebuilt, rebuild)
-    compared = _compared(original, home, names, rebuilt)
-    found = next((text for each in compared if (text := difference(*each, new)) is not None), None)
-    return found.replace("its.", "its ", 1) if found is not None and found.startswith("its.") else found
+        names = ", ".join(sorted(steps ^ _steps(rebuilt)))
+        return Change(f"its steps {names} were attached or removed by hand", of_instance=True)
+    new = NewIdentifiers(sources, rebuilt, rebuild)
+    for place, one, other in _compared(original, sources.home, sources, rebuilt):
+        if (found := difference(place, one, other, new)) is not None:
+            reason = str(found)
+            if reason.startswith(f"{INSTANCE}."):
+                reason = reason.replace(".", " ", 1)
+            return Change(reason, of_instance=place == INSTANCE, unknown=isinstance(found, UnknownError))
+    return None
 
 
 class NewIdentifiers(Container[str]):
     """Places where a source makes another identifier each time, found out when the first such place is asked for."""
 
-    def __init__(self, names: Iterable[str], rebuilt: Workflow, rebuild: Callable[[], Workflow]) -> None:
-        self._names = names
+    def __init__(self, sources: Sources, rebuilt: Workflow, rebuild: Callable[[], Workflow]) -> None:
+        self._sources = sources
         self._rebuilt = rebuilt
         self._rebuild = rebuild
 
@@ -55,22 +89,23 @@ class NewIdentifiers(Container[str]):
 
     @cached_property
     def _places(self) -> frozenset[str]:
-        compared = _compared(self._rebuilt, script_of(self._rebuilt), self._names, self._rebuild())
+        own = module_of(self._rebuilt, self._sources.helper)
+        compared = _compared(self._rebuilt, own, self._sources, self._rebuild())
         return frozenset(place for each in compared for place in places_of_new_identifiers(*each))
 
 
 def _compared(
-    original: type[Workflow] | Workflow, home: ModuleType | None, names: Iterable[str], rebuilt: Workflow
+    original: type[Workflow] | Workflow, home: ModuleType | None, sources: Sources, rebuilt: Workflow
 ) -> Iterator[Compared]:
     """The class, the instance if it is one, and the names: one that the module has lost is not used by it either."""
     cls = original if isinstance(original, type) else type(original)
     yield cls.__name__, cls, type(rebuilt)
     if not isinstance(original, type):
-        yield "its", original, rebuilt
-    script = script_of(rebuilt)
-    if home is not None and script is not None:
-        own, theirs = vars(home), vars(script)
-        yield from ((name, own[name], theirs.get(name)) for name in sorted(names) if name in own)
+        yield INSTANCE, original, rebuilt
+    module = module_of(rebuilt, sources.helper)
+    if home is not None and module is not None:
+        own, theirs = vars(home), vars(module)
+        yield from ((name, own[name], theirs.get(name)) for name in sorted(sources.names) if name in own)
 
 
 def _steps(workflow: Workflow) -> set[str]:

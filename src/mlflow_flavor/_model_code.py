@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mlflow_flavor._arguments import required_workflow
 from mlflow_flavor._compat import invalid
 from mlflow_flavor._compat_models import check_model_code_allowed, model_config_of_script
 from mlflow_flavor._model_imports import MODULE_PREFIX, ModelLoader, ScriptImport, StandIn, finder, top_level_names
@@ -29,9 +30,9 @@ __all__ = [
     "MODULE_PREFIX",
     "ModelCode",
     "config",
+    "module_of",
     "prompts_of",
     "refuse_in_script",
-    "script_of",
     "set_model",
     "source_digest",
 ]
@@ -58,14 +59,7 @@ class Slot:
     prompts: set[str] = field(default_factory=set[str])
 
     def set_model(self, model: object) -> None:
-        if isinstance(model, type):
-            raise invalid(
-                f"{self.label}: set_model() needs a Workflow instance, got type {model.__name__}: "
-                f"call it ({model.__name__}())."
-            )
-        if not isinstance(model, Workflow):
-            raise invalid(f"{self.label}: set_model() needs a Workflow instance, got {type(model).__name__}.")
-        self.found.append(model)
+        self.found.append(required_workflow(model, f"{self.label}: set_model()"))
 
     def read_config(self, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What `config()` gives in the script's modules, also when a step calls it long after the script has run."""
@@ -198,6 +192,10 @@ class ModelCode:
             yield
         except ImportError as error:
             raise invalid(self._cannot_import(error)) from error
+        except SyntaxError as error:
+            if error.filename is None or not self._has(Path(error.filename)):
+                raise
+            raise invalid(self._is_no_python(Path(error.filename), error)) from error
         except SystemExit as error:
             raise invalid(
                 f"{self.label} raised SystemExit({error.code}) when it was run as a model: that would end whatever "
@@ -229,6 +227,13 @@ class ModelCode:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         loader.exec_module(module)
+
+    def _has(self, file: Path) -> bool:
+        return file == self.script or (self.code is not None and file.is_relative_to(self.code))
+
+    def _is_no_python(self, file: Path, error: SyntaxError) -> str:
+        name = self.label if self.code is None or file == self.script else file.relative_to(self.code).as_posix()
+        return f"{name}: line {error.lineno} is no valid Python ({error.msg}): {(error.text or '').strip()}"
 
     def _cannot_import(self, error: ImportError) -> str:
         if error.name is None or not isinstance(error, ModuleNotFoundError):
@@ -265,10 +270,10 @@ def _owned(name: str, workflow: Workflow) -> Workflow:
     return workflow
 
 
-def script_of(workflow: Workflow) -> ModuleType | None:
-    """The module of the script that set a workflow; None where no script did."""
+def module_of(workflow: Workflow, helper: str = "") -> ModuleType | None:
+    """The module of the script that set a workflow, or one of its helpers; None where there is none."""
     modules: dict[str, ModuleType] = vars(workflow).get(MODULES, {})
-    return next((module for name, module in modules.items() if "." not in name), None)
+    return next((module for name, module in modules.items() if name.partition(".")[2] == helper), None)
 
 
 def prompts_of(workflow: Workflow) -> set[str]:

@@ -22,7 +22,6 @@ from types import CodeType, ModuleType
 from typing import Any, cast
 
 import mlflow
-import mlflow.models
 
 __all__ = ["MODULE_PREFIX", "ModelLoader", "ScriptImport", "StandIn", "finder", "prompt_uri", "top_level_names"]
 
@@ -61,7 +60,7 @@ class ScriptImport:
     ) -> None:
         self._package = package
         self._local = frozenset(top_level_names(code))
-        models = ModuleView(mlflow.models, {"set_model": set_model})
+        models = ModuleView(importlib.import_module("mlflow.models"), {"set_model": set_model})  # not in mlflow-tracing
         flavor = ModuleView(sys.modules[__name__.partition(".")[0]], {"config": config})
         self._views = {
             "mlflow": PromptView(mlflow, {"models": models}, note_prompt),

@@ -11,12 +11,14 @@ from types import FunctionType
 from typing import Any, cast
 
 from mlflow_flavor._model_imports import MODULE_PREFIX
+from mlflow_flavor._origins import is_of_library
 
 __all__ = [
     "Attributes",
     "DifferenceError",
     "IdentifierError",
     "Pair",
+    "UnknownError",
     "attributes_of_both",
     "differ",
     "expect",
@@ -64,7 +66,11 @@ class Pair:
 
 
 class DifferenceError(Exception):
-    """Two values are not alike, or nobody can know; its text says so."""
+    """Two values are not alike; its text says so."""
+
+
+class UnknownError(DifferenceError):
+    """Nobody can know whether two values are alike."""
 
 
 class IdentifierError(DifferenceError):
@@ -81,7 +87,8 @@ def attributes_of_both(pair: Pair, one: Attributes, other: Attributes) -> Iterat
         private = pair.private or (library and name.startswith("_"))
         found = replace(pair.at(f".{name}", one.get(name), other.get(name)), held=library, private=private)
         if name in one and name in other:
-            yield found
+            if library or not _is_made_when_used(pair, name, found):
+                yield found
         elif not private:
             raise differ(found)
 
@@ -92,6 +99,17 @@ def _is_cache(cls: type, name: str) -> bool:
     if hasattr(kind, "__set__") or issubclass(kind, FunctionType | staticmethod | classmethod):
         return False
     return hasattr(kind, "__get__")
+
+
+def _is_made_when_used(owner: Pair, name: str, value: Pair) -> bool:
+    """Whether an object of the author's has made a library's object for itself since: a client, when it first asked.
+
+    What holds other objects, as a table does, is no such thing: the author may have put them there.
+    """
+    kind = type(value.one)
+    if not name.startswith("_") or isinstance(owner.other, type) or value.other is not None:
+        return False
+    return not issubclass(kind, Collection) and is_of_library(kind)
 
 
 def items_of_both(pair: Pair) -> Iterator[Pair]:
@@ -124,8 +142,13 @@ def is_one_class(one: type, other: type) -> bool:
 
 
 def is_of_source(value: object) -> bool:
-    """Whether a class, a function, or an object's class is of the model's own source."""
-    named: Any = value if isinstance(value, type | FunctionType) else type(value)
+    """Whether a class, a function, or an object's class is of the model's own source.
+
+    A function is asked for the module that it runs in: what `functools.wraps` makes has the name of what is in it.
+    """
+    if isinstance(value, FunctionType):
+        return str(value.__globals__.get("__name__")).startswith(MODULE_PREFIX)
+    named: Any = value if isinstance(value, type) else type(value)
     return str(named.__module__).startswith(MODULE_PREFIX)
 
 

@@ -79,11 +79,15 @@ class Questions:
         workflow: The workflow.
         source: Digest of its source: an answer finds its run in no other.
         store: Where runs that wait are kept; None: in the token itself.
+        serving: Whether this process serves, and another one may get the answer.
     """
 
-    def __init__(self, workflow: Workflow, source: str, store: TokenStore | None = None) -> None:
+    def __init__(
+        self, workflow: Workflow, source: str, store: TokenStore | None = None, *, serving: bool = False
+    ) -> None:
         self.open = OpenQuestions()
         self._store = store
+        self._serving = serving
         self._workflow = workflow
         self._source = source
 
@@ -103,7 +107,7 @@ class Questions:
         return {
             "status": "input_required",
             "waiting": [{"id": i, "event": plain_event(event) if event else None} for i, event in asked],
-            "resume": await asyncio.to_thread(seal, paused, self._store),
+            "resume": await asyncio.to_thread(seal, paused, self._store, serving=self._serving),
         }
 
     def open_request(self, resume: str) -> AnsweredRun:

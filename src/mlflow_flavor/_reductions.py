@@ -10,8 +10,8 @@ from typing import Any, cast
 
 from mlflow_flavor._pairs import (
     Attributes,
-    DifferenceError,
     Pair,
+    UnknownError,
     attributes_of_both,
     expect,
     plain_name,
@@ -52,7 +52,7 @@ def _reduced(pair: Pair, value: object) -> str | tuple[Any, Any, Any, Iterable[A
             return None
         cls = type(value)
         name = cls.__qualname__ if cls.__module__ == "builtins" else f"{plain_name(cls.__module__)}.{cls.__qualname__}"
-        raise DifferenceError(f"{pair.place}, a {name}, cannot be compared with what its source makes") from error
+        raise UnknownError(f"{pair.place}, a {name}, cannot be compared with what its source makes") from error
     if isinstance(found, str):
         return found
     made, arguments, state, items, named, *_ = (*found, None, None, None)

@@ -56,8 +56,13 @@ class PausedRun:
     user: str | None = None
 
 
-def seal(run: PausedRun, store: TokenStore | None = None) -> str:
+def seal(run: PausedRun, store: TokenStore | None = None, *, serving: bool = False) -> str:
     """The run as a token that is valid for a week; it is kept in `store`, if there is one, and else in the token.
+
+    Args:
+        run: The run.
+        store: Where it is kept.
+        serving: Whether this process serves; it needs a key then, also where MLflow does not say that it serves.
 
     Raises:
         MlflowException: If there is no key that another process could have, where that is needed; or the run is too
@@ -70,7 +75,7 @@ def seal(run: PausedRun, store: TokenStore | None = None) -> str:
         token = f"{STORED_PREFIX}.{secrets.token_urlsafe(32)}"
         store.put(token, text, until)
         return token
-    key = _keys()[0]
+    key = _keys(serving)[0]
     token = f"{PREFIX}.{_key_id(key)}.{_fernet(key).encrypt(zlib.compress(text.encode())).decode()}"
     if len(token) > MAX_TOKEN_CHARS:
         raise invalid(
@@ -150,11 +155,11 @@ def _decrypt(token: str) -> bytes:
     return text
 
 
-def _keys() -> list[bytes]:
+def _keys(serving: bool = False) -> list[bytes]:
     given = [key.strip().encode() for key in os.environ.get(KEY_VARIABLE, "").split(",") if key.strip()]
     if given:
         return given
-    if in_serving_process():
+    if serving or in_serving_process():
         raise invalid(
             f"This model asked a person, and a serving process needs a key for the answer to find the run: set "
             f"{KEY_VARIABLE} (make one with cryptography.fernet.Fernet.generate_key())."

@@ -11,7 +11,9 @@ from __future__ import annotations
 # What is compared here may be anything.
 import _thread
 import marshal
+import sys
 import threading
+from asyncio import Queue
 from collections.abc import Collection, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, ContextVar
@@ -34,10 +36,11 @@ from typing import Any, ParamSpec, TypeVar, cast, get_args, get_origin
 from uuid import UUID
 from weakref import ReferenceType
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from mlflow_flavor._code import same_code
 from mlflow_flavor._model_imports import MODULE_PREFIX
+from mlflow_flavor._origins import local_places
 from mlflow_flavor._pairs import (
     Attributes,
     DifferenceError,
@@ -64,6 +67,8 @@ EMPTY = (
     type(threading.RLock()),
     threading.local,
 )
+# Where pools, queues and pydantic's adapters keep what they were made with.
+MADE_WITH = ("_max_workers", "_maxsize", "_type", "_config")
 # What Python and its libraries write into a class beside what its author did.
 WRITTEN_BY_PYTHON = frozenset(
     {"__doc__", "__module__", "__qualname__", "__firstlineno__", "_abc_impl", "_value2member_map_"}
@@ -74,8 +79,8 @@ WITHOUT_REFERENCES = 2  # the last format of `marshal` in which a value's bytes 
 PLAIN = (str, bytes, int, float, complex, bool, type(None))
 
 
-def difference(place: str, one: object, other: object, new_identifiers: Container[str] = ()) -> str | None:
-    """In words, what of the value called `place` is not what its source makes; None if all is.
+def difference(place: str, one: object, other: object, new_identifiers: Container[str] = ()) -> DifferenceError | None:
+    """What of the value called `place` is not what its source makes, or cannot be known to be; None if all is.
 
     Args:
         place: What the value is called.
@@ -83,9 +88,8 @@ def difference(place: str, one: object, other: object, new_identifiers: Containe
         other: What the source makes.
         new_identifiers: Places where the source makes another identifier each time.
     """
-    return next(
-        (str(error) for at, error in _differences(place, one, other) if not _is_new(at, error, new_identifiers)), None
-    )
+    found = (error for at, error in _differences(place, one, other) if not _is_new(at, error, new_identifiers))
+    return next(found, None)
 
 
 def places_of_new_identifiers(place: str, one: object, other: object) -> Iterator[str]:
@@ -137,7 +141,7 @@ def _parts_of_kind(pair: Pair) -> Iterator[Pair]:
         case str() | bytes() | int() | float() | complex() | UUID():
             if one != other and _is_uuid(one) and _is_uuid(other):
                 raise IdentifierError(differ(pair))
-            expect(pair, one == other or (one != one and other != other))
+            expect(pair, one == other or (one != one and other != other) or _is_name_of_module(one, other))
             yield from attributes_of_both(pair, _variables(one), _variables(other))
         case dict() | MappingProxyType() | list() | tuple() | set() | frozenset():
             yield from _parts_of_collection(pair)
@@ -200,8 +204,8 @@ def _parts_of_object(pair: Pair) -> Iterator[Pair]:
             yield from attributes_of_both(pair, _state(one), _state(other))
         case BaseModel():
             yield from _of_model(pair, one, other)
-        case ThreadPoolExecutor():
-            yield pair.at("", vars(one)["_max_workers"], vars(other)["_max_workers"])
+        case ThreadPoolExecutor() | Queue() | TypeAdapter():
+            yield from _of_what_made_it(pair, vars(one), vars(other))
         case Logger():
             expect(pair, _same_logger(one.name, other.name))
         case ContextVar():
@@ -217,6 +221,13 @@ def _parts_of_object(pair: Pair) -> Iterator[Pair]:
             yield from attributes_of_both(pair, _of_dataclass(one), _of_dataclass(other))
         case _:
             yield from reduced_parts(pair)
+
+
+def _of_what_made_it(pair: Pair, one: Attributes, other: Attributes) -> Iterator[Pair]:
+    """What these were made with, and what the source put into a queue; all else comes of it, or of their use."""
+    for name in MADE_WITH:
+        yield pair.at("", one.get(name), other.get(name))
+    yield replace(pair.at("", one.get("_queue"), other.get("_queue")), private=True)
 
 
 def _variables(value: object) -> Attributes:
@@ -316,6 +327,14 @@ def _same_logger(one: str, other: str) -> bool:
     """Whether two loggers have one name, or each has that of its module, `getLogger(__name__)`."""
     below = plain_name(other)
     return one == other or (other.startswith(MODULE_PREFIX) and (not below or f".{one}".endswith(f".{below}")))
+
+
+def _is_name_of_module(one: object, other: object) -> bool:
+    """Whether two texts are the name of a module of the author's and that of the model's."""
+    if not isinstance(one, str) or not isinstance(other, str) or not _same_logger(one, other):
+        return False
+    top = one.partition(".")[0]
+    return one in sys.modules and (top == "__main__" or top in local_places([top]))
 
 
 def _is_nothing(value: object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from mlflow_flavor._statements import (
@@ -97,7 +97,7 @@ def _registered(statements: list[Statement]) -> list[Statement]:
     """The statements, where those of functions and classes add to what their decorators and base classes fill."""
     made = {name for s in statements for name in s.binds - {*imported_names(s.node)}}
     fills = {name: filled & made for s in statements for name, filled in _fills(s.node)}
-    return [replace(s, touches=s.touches | (s.environment & made) | _given_to(s.node, fills)) for s in statements]
+    return [replace(s, touches=s.touches | (s.environment & made) | _given_to(s.node, fills, made)) for s in statements]
 
 
 def _fills(node: ast.stmt) -> Iterator[tuple[str, set[str]]]:
@@ -126,10 +126,12 @@ def _changed(node: ast.AST) -> str | None:
             return None
 
 
-def _given_to(node: ast.stmt, fills: Mapping[str, set[str]]) -> set[str]:
-    calls: list[ast.expr] = [*getattr(node, "decorator_list", []), *getattr(node, "bases", [])]
-    roots = {root_name(call.func if isinstance(call, ast.Call) else call) for call in calls}
-    return {name for root in roots if root is not None for name in fills.get(root, ())}
+def _given_to(node: ast.stmt, fills: Mapping[str, set[str]], made: Set[str]) -> set[str]:
+    """What a function or class is given to: by a decorator or base class that fills something, or `@name.register`."""
+    decorators: list[ast.expr] = [d.func if isinstance(d, ast.Call) else d for d in getattr(node, "decorator_list", [])]
+    bases = [b.func if isinstance(b, ast.Call) else b for b in getattr(node, "bases", [])]
+    filled = {name for by in (*decorators, *bases) for name in fills.get(root_name(by) or "", ())}
+    return filled | ({root_name(d) or "" for d in decorators if isinstance(d, ast.Attribute)} & made)
 
 
 def _is_lookup(node: ast.AST) -> bool:

@@ -18,7 +18,8 @@ from mlflow.exceptions import MlflowException
 from mlflow_flavor._artifact import script_path
 from mlflow_flavor._cells import CellNames, is_python, names_of, plain_python
 from mlflow_flavor._compat import invalid
-from mlflow_flavor._fidelity import change
+from mlflow_flavor._fidelity import Change, Sources, change
+from mlflow_flavor._origins import as_user_writes_it
 from mlflow_flavor._slicing import ModuleSlice, slice_module
 from mlflow_flavor._statements import first_name
 from mlflow_flavor.notebook import MARKER, script_of_cells, sets_model
@@ -43,16 +44,14 @@ class ModelSource:
         text: The script's bytes.
         label: What errors call it.
         original: The class or instance that it was written from; None for a file of the caller's.
-        home: Where that was defined.
-        made: Names of `home` that the script makes as well; what it imports is none of them.
+        sources: Where that was defined, and the names there that the script makes too; what it imports is none of them.
         left_out: What the script may miss, in words that follow an error.
     """
 
     text: bytes
     label: str
     original: type[Workflow] | Workflow | None = None
-    home: ModuleType | None = None
-    made: frozenset[str] = frozenset()
+    sources: Sources | None = None
     left_out: str = ""
 
     def built(self, run: Callable[[], Workflow]) -> Workflow:
@@ -65,7 +64,7 @@ class ModelSource:
             MlflowException: With what differs; or if a written script fails, with its error.
             Exception: What a file of the caller's raises.
         """
-        if self.original is None or self.home is None:
+        if self.original is None or self.sources is None:
             return run()
         try:
             rebuilt = run()
@@ -73,8 +72,8 @@ class ModelSource:
             raise  # which says what is wrong with the script
         except Exception as error:
             raise refused(self.original, self._failure(error)) from error
-        if (found := change(self.original, self.home, self.made, rebuilt, run)) is not None:
-            raise refused(self.original, found)
+        if (found := change(self.original, self.sources, rebuilt, run)) is not None:
+            raise refused(self.original, found.reason, *_ways_out(self.original, found))
         return rebuilt
 
     def _failure(self, error: Exception) -> str:
@@ -83,20 +82,34 @@ class ModelSource:
         return f"run again, its source raised {type(error).__name__}: {error}{where}{self.left_out}"
 
 
-def refused(workflow: object, reason: str) -> Exception:
-    """The error for a class or an instance that no script can be true to."""
+def refused(workflow: object, reason: str, *ways_out: str) -> Exception:
+    """The error for a class or an instance that no script can be true to, and what else may be done about it."""
     name = workflow.__name__ if isinstance(workflow, type) else type(workflow).__name__
+    others = f" Or {', or '.join(ways_out)}." if ways_out else ""
     return invalid(
         f"workflows are logged from code, and the source of this {name} cannot be written to a script ({reason}): pass "
-        "the path of a .py file that ends with mlflow.models.set_model(<workflow>)."
+        f"the path of a .py file that ends with mlflow.models.set_model(<workflow>).{others}"
     )
 
 
-def model_source(workflow: object) -> ModelSource:
+def _ways_out(original: type[Workflow] | Workflow, found: Change) -> Iterator[str]:
+    """What may be logged of a workflow that has changed."""
+    if not found.unknown:
+        yield "log it before it is run or changed"
+    if found.of_instance and not isinstance(original, type) and not _needed_arguments(type(original)):
+        yield f"log the class {type(original).__name__}"
+
+
+def model_source(workflow: object, helpers: Sequence[Path] = ()) -> ModelSource:
     """The script of a workflow that is given as a path, a class or an instance.
 
     Of a class or an instance, the script holds its statements and what they use of their module; in a notebook, the
-    marked cells. An instance must be a variable of the module, or what its class makes without arguments.
+    marked cells. An instance must be a variable of the module, or what its class makes without arguments. A module that
+    needs the others of its package is imported, where the model has them all.
+
+    Args:
+        workflow: The path, class or instance.
+        helpers: Files and directories that the model will have.
 
     Raises:
         MlflowException: If it is none of these, or no script can be true to it, with the reason.
@@ -114,7 +127,7 @@ def model_source(workflow: object) -> ModelSource:
     home, expressions = _place(original, cls)
     if home.__name__ == "__main__" and (cells := _notebook_cells()) is not None:
         return _from_notebook(original, home, cells, expressions)
-    return _from_module(original, home, expressions)
+    return _from_module(original, home, expressions, helpers)
 
 
 def _place(original: type[Workflow] | Workflow, cls: type[Workflow]) -> tuple[ModuleType, list[str]]:
@@ -126,11 +139,15 @@ def _place(original: type[Workflow] | Workflow, cls: type[Workflow]) -> tuple[Mo
         for module in (_calling_module(), defining):
             if module is not None and (found := list(_expressions(original, vars(module)))):
                 return module, found
-    needed = [n for n, p in inspect.signature(cls).parameters.items() if p.default is p.empty and p.kind not in (2, 4)]
-    if needed:
+    if needed := _needed_arguments(cls):
         made = "log an instance" if isinstance(original, type) else "make it a variable of its module"
         raise refused(original, f"it needs the arguments {', '.join(needed)}; {made}")
     return defining, [f"{cls.__qualname__}()"]
+
+
+def _needed_arguments(cls: type[Workflow]) -> list[str]:
+    """What the class cannot be called without."""
+    return [n for n, p in inspect.signature(cls).parameters.items() if p.default is p.empty and p.kind not in (2, 4)]
 
 
 def _expressions(workflow: object, variables: Mapping[str, Any]) -> Iterator[str]:
@@ -179,7 +196,9 @@ def _running_line(module: ModuleType) -> int | None:
     return next((frame.f_lineno for frame in own), None)
 
 
-def _from_module(original: type[Workflow] | Workflow, home: ModuleType, expressions: list[str]) -> ModelSource:
+def _from_module(
+    original: type[Workflow] | Workflow, home: ModuleType, expressions: list[str], helpers: Sequence[Path]
+) -> ModelSource:
     file = getattr(home, "__file__", None)
     if file is None or not Path(file).is_file() or Path(file).suffix != ".py":
         raise refused(original, f"{home.__name__} is no file")
@@ -197,19 +216,46 @@ def _from_module(original: type[Workflow] | Workflow, home: ModuleType, expressi
         raise refused(original, f"it needs what is set by {unfinished}")
     if root not in part.bound:
         raise refused(original, f"no top-level statement of {Path(file).name} sets {root}")
-    if part.relative_import is not None:
-        raise refused(original, f"it needs `{part.relative_import}` of its own package")
-    if part.lookup == "__file__":
-        raise refused(original, "it reads `__file__`, which a script of its own has in another directory")
-    if part.lookup is not None:
-        raise refused(original, f"it finds names by `{part.lookup}`, where a script would have only some")
     if part.command_line is not None:
         raise refused(original, f"it reads the command line by `{part.command_line}`, {OTHER_COMMAND_LINE}")
     if part.logs is not None:
         raise refused(original, f"it needs what {part.logs} gave, and each load would call that again")
     _refuse_secrets(original, part)
-    script = f"{part.text}\n\nimport mlflow_flavor\n\nmlflow_flavor.set_model({expression})\n"
-    return ModelSource(script.encode(), WRITTEN, original, home, _beside(expression, part), EFFECTS_LEFT_OUT)
+    if part.relative_import is not None:
+        _refuse_without_package(original, home, f"it needs `{part.relative_import}` of its own package", helpers)
+        made = Sources(home, _beside(expression, part), helper=home.__name__)
+        return ModelSource(_script(f"from {home.__name__} import {root}", expression), WRITTEN, original, made)
+    if part.lookup == "__file__":
+        raise refused(original, "it reads `__file__`, which a script of its own has in another directory")
+    if part.lookup is not None:
+        raise refused(original, f"it finds names by `{part.lookup}`, where a script would have only some")
+    made = Sources(home, _beside(expression, part))
+    return ModelSource(_script(part.text, expression), WRITTEN, original, made, EFFECTS_LEFT_OUT)
+
+
+def _script(text: str, expression: str) -> bytes:
+    return f"{text}\n\nimport mlflow_flavor\n\nmlflow_flavor.set_model({expression})\n".encode()
+
+
+def _refuse_without_package(original: object, home: ModuleType, reason: str, helpers: Sequence[Path]) -> None:
+    """Refuse a part of a module that needs its package, unless the model has that and can import the module whole."""
+    package = _package_of(home)
+    if package is None:
+        raise refused(original, reason)
+    argument = f"code_paths=['{as_user_writes_it(package)}']"
+    if home.__name__ == "__main__" or _running_line(home) is not None:
+        raise refused(original, reason, f"log it in a file that imports it, with {argument}")
+    if package not in (path.resolve() for path in helpers):
+        raise refused(original, reason, f"pass {argument}")
+
+
+def _package_of(module: ModuleType) -> Path | None:
+    """The folder of the outermost package that a module is in."""
+    name = module.__spec__.name if module.__spec__ is not None else module.__name__
+    file = Path(str(module.__file__)).resolve()
+    outer = len(name.split(".")) - (file.name != "__init__.py")  # so many folders are packages
+    package = file.parents[outer - 1] if 0 < outer <= len(file.parents) else None
+    return package if package is not None and package.name == name.partition(".")[0] else None
 
 
 def _beside(expression: str, part: ModuleSlice) -> frozenset[str]:
@@ -255,7 +301,7 @@ def _from_notebook(
         raise refused(original, f"the cell that sets {first_name(expression)} does not begin with '{MARKER}'")
     text = script_of_cells(marked, "This notebook", model=expression)
     part = slice_module(text, [first_name(expression)])
-    return ModelSource(text.encode(), WRITTEN, original, home, _beside(expression, part))
+    return ModelSource(text.encode(), WRITTEN, original, Sources(home, _beside(expression, part)))
 
 
 def _only_in_notebook(names: CellNames, others: list[str], variables: Mapping[str, object]) -> str | None:

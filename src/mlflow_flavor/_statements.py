@@ -208,6 +208,8 @@ def _needed(node: ast.stmt) -> Iterator[str]:
     for inner in ast.walk(node):
         if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
             yield inner.id
+        if isinstance(inner, ast.Global):
+            yield from inner.names  # `total += 1` reads the name as well
         if isinstance(inner, ast.Call) and ast.unparse(inner.func) in ("eval", "exec"):
             yield from (name for argument in inner.args for name in _in_strings(argument))
     yield from quoted_names(node)

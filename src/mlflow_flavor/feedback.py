@@ -8,6 +8,7 @@ from typing import Any
 import mlflow
 
 from mlflow_flavor import _daemon
+from mlflow_flavor._arguments import required_workflow
 from mlflow_flavor._compat import invalid
 from mlflow_flavor.autolog import handler as drawer
 from workflows import Workflow
@@ -17,7 +18,13 @@ __all__ = ["feedback", "predict_fn", "trace_id"]
 
 
 def trace_id(handler: WorkflowHandler) -> str | None:
-    """The MLflow trace of a run of this process; None where it was not traced."""
+    """The MLflow trace of a run of this process; None where it was not traced.
+
+    Raises:
+        MlflowException: If it is given something else than a run.
+    """
+    if not hasattr(handler, "run_id"):
+        raise invalid(f"trace_id() needs what Workflow.run() gave, got {type(handler).__name__}.")
     return drawer.trace_id(handler.run_id)
 
 
@@ -41,7 +48,12 @@ def feedback(handler_or_trace_id: WorkflowHandler | str, name: str, value: Any, 
 
 
 def predict_fn(workflow: Workflow) -> Callable[..., Any]:
-    """A plain function that runs the workflow with its keywords and waits: for `mlflow.genai.evaluate(predict_fn=)`."""
+    """A plain function that runs the workflow with its keywords and waits: for `mlflow.genai.evaluate(predict_fn=)`.
+
+    Raises:
+        MlflowException: If it is no instance of `Workflow`.
+    """
+    required_workflow(workflow, "predict_fn()")
 
     async def run(fields: dict[str, Any]) -> Any:
         return await workflow.run(**fields)

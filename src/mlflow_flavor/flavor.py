@@ -25,6 +25,7 @@ from mlflow_flavor._artifact import (
     asks_people,
     check_config,
     copy_source,
+    helper_paths,
     human_events,
     write_facts,
 )
@@ -117,7 +118,7 @@ def save_model(
     if unknown := sorted(unused.keys() - PASSED_BY_MLFLOW):
         raise TypeError(f"save_model() got an unexpected keyword argument '{unknown[0]}'")
     refuse_in_script()
-    source = model_source(workflow)
+    source = model_source(workflow, helper_paths(code_paths))
     config = _read_config(model_config)
     check_config(config)
     _check_signature(signature)

@@ -56,6 +56,8 @@ class WorkflowPyfunc:
         names: Input names of the model's signature, for a start event that declares no field.
         source: Digest of the model's source; a resume token of other source is refused.
         token_store: Where runs that wait for a person are kept; tokens then work once. None: in the token itself.
+        serving: Whether this process serves: without a token store, a question then needs a key that other processes
+            can have. Where `mlflow models serve` started it, that is known.
     """
 
     def __init__(
@@ -64,10 +66,12 @@ class WorkflowPyfunc:
         names: Sequence[str] = (),
         source: str = "",
         token_store: TokenStore | None = None,
+        *,
+        serving: bool = False,
     ) -> None:
         self._workflow = workflow
         self._names = tuple(names)
-        self._questions = Questions(workflow, source, token_store)
+        self._questions = Questions(workflow, source, token_store, serving=serving)
         add_handler(self._questions.open, workflow=workflow)
 
     def get_raw_model(self) -> Workflow:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlflow
-from mlflow.entities import Span, Trace
+from mlflow.entities import Span, Trace, TraceState
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.tracing.constant import TraceMetadataKey
@@ -23,7 +23,7 @@ from mlflow_flavor._comparison import (
     different_run,
     different_source,
 )
-from mlflow_flavor._compat import attached_text, invalid
+from mlflow_flavor._compat import attached_text, invalid, is_in_progress
 from mlflow_flavor._compat_models import download
 from mlflow_flavor._facts import FIRST_TRACE
 from mlflow_flavor._loading import StoredModel, config_digest
@@ -100,8 +100,8 @@ def reproduce(trace_id: str, *, input: Mapping[str, Any] | None = None, recorded
 
     Raises:
         IncompleteInputError: If the trace does not hold the whole input, and none is given.
-        MlflowException: If there is no such trace, it is of no workflow run, or of no logged model, or the run began in
-            an earlier one; or if recorded answers are asked for and it holds none.
+        MlflowException: If there is no such trace, it is of no workflow run, of none that has ended, or of no logged
+            model, or the run began in an earlier one; or if recorded answers are asked for and it holds none.
     """
     then = FirstRun.read(trace_id)
     model_id = then.trace.info.trace_metadata.get(TraceMetadataKey.MODEL_ID)
@@ -142,10 +142,31 @@ class FirstRun:
 
     @classmethod
     def read(cls, trace_id: str) -> FirstRun:
-        trace = mlflow.get_trace(trace_id)
-        if trace is None:
-            raise invalid(f"There is no trace '{trace_id}' in {mlflow.get_tracking_uri()}.")
-        root = _root_of(trace)
+        """Read the run that began in a trace.
+
+        Raises:
+            MlflowException: If there is no such trace, its run has not ended, or the run began in another one.
+        """
+        found = cls._stored(trace_id, silent=True)
+        if found is None or not found._has_end():
+            mlflow.flush_trace_async_logging()  # of a run that has just ended, the trace is on its way
+            found = cls._stored(trace_id)
+        if found is not None:
+            return found
+        if is_in_progress(trace_id):
+            raise invalid(
+                f"The run of trace {trace_id} is still going on, or its process ended before it did: only a run that "
+                "has ended can be repeated."
+            )
+        raise invalid(f"There is no trace '{trace_id}' in {mlflow.get_tracking_uri()}.")
+
+    @classmethod
+    def _stored(cls, trace_id: str, *, silent: bool = False) -> FirstRun | None:
+        """The run as it is stored; None if it is not stored up to the end of that trace."""
+        trace = mlflow.get_trace(trace_id, silent=silent)
+        root = _root_of(trace) if trace is not None else None
+        if trace is None or (root is None and trace.info.state == TraceState.IN_PROGRESS):
+            return None
         if root is None:
             raise invalid(f"Trace {trace_id} is of no workflow run.")
         if (earlier := _earlier_trace(trace, root)) is not None:
@@ -158,6 +179,10 @@ class FirstRun:
         )
         later = [(t, span) for t in found if isinstance(t, Trace) and (span := _root_of(t)) is not None]
         return cls([(trace, root), *later])
+
+    def _has_end(self) -> bool:
+        """Whether this is all of the run: no later trace of it can be on its way."""
+        return self.segments[-1][1].attributes.get(names.RUN_OUTCOME) != "suspended"
 
     @property
     def trace(self) -> Trace:

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mlflow_flavor._arguments import required_workflow
 from mlflow_flavor._compat import invalid
 from mlflow_flavor._requests import asks, checked, fields_of_messages, fields_of_request, params_of
 from mlflow_flavor._rows import plain_chunk
@@ -44,16 +45,18 @@ def register_agent(
         workflow: What answers.
         to_start: Makes the start event's fields of a request, a dict (or a `ResponsesAgentRequest`).
         to_chunk: Makes a chunk of an event; None leaves the event out.
-        token_store: Where runs that wait for a person are kept; a token then works once. None: in the token itself.
+        token_store: Where runs that wait for a person are kept; a token then works once. None: in the token itself,
+            which is sealed with `WORKFLOWS_MLFLOW_RESUME_KEY`; where that is not set, a question is an error.
 
     Raises:
-        MlflowException: If an agent is registered already: MLflow holds one a process.
+        MlflowException: If an agent is registered already (MLflow holds one a process), or it is no instance.
     """
     from mlflow.genai import agent_server  # it loads a web framework
 
     if agent_server.get_invoke_function() is not None or agent_server.get_stream_function() is not None:
         raise invalid("An agent is registered in this process already: start another process for another agent.")
-    model = WorkflowPyfunc(workflow, source=_source(workflow), token_store=token_store)
+    required_workflow(workflow, "register_agent()")
+    model = WorkflowPyfunc(workflow, source=_source(workflow), token_store=token_store, serving=True)
 
     async def invoke(request: Any) -> dict[str, Any]:
         found = await model.predict_here([checked(to_start(request))], params_of(request))
@@ -92,9 +95,13 @@ def as_responses_agent(
         to_start: Makes the start event's fields of a request.
         to_text: The text that a streamed event adds to the answer; None where it adds none.
         token_store: As in `register_agent`.
+
+    Raises:
+        MlflowException: If it is no instance of `Workflow`.
     """
     from mlflow_flavor.responses import WorkflowResponsesAgent  # it loads most of MLflow
 
+    required_workflow(workflow, "as_responses_agent()")
     model = WorkflowPyfunc(workflow, source=_source(workflow), token_store=token_store)
     return WorkflowResponsesAgent(model, to_start, to_text)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import mlflow
 import pytest
@@ -43,6 +46,25 @@ def interpreter(store: Path) -> Iterator[Interpreter]:
     os.environ["MLFLOW_ENABLE_ASYNC_TRACE_LOGGING"] = async_as_everywhere
     yield found
     found.stop()
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a text as a module of the test's own."""
+    name = f"written_{tmp_path.name}"
+
+    def load(text: str) -> ModuleType:
+        path = tmp_path / f"{name}.py"
+        path.write_text(text)
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        found = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(found)
+        return found
+
+    yield load
+    sys.modules.pop(name, None)
 
 
 @pytest.fixture

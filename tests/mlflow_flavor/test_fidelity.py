@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -184,25 +182,6 @@ class Later(Event):
 agent = Agent()
 """
 )
-
-
-@pytest.fixture
-def module(tmp_path: Path) -> Iterator[Callable[[str], ModuleType]]:
-    """Imports a text as a module of the test's own."""
-    name = f"changing_{tmp_path.name}"
-
-    def load(text: str) -> ModuleType:
-        path = tmp_path / f"{name}.py"
-        path.write_text(text)
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        found = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(found)
-        return found
-
-    yield load
-    sys.modules.pop(name, None)
 
 
 Import = Callable[[str], ModuleType]

@@ -85,6 +85,22 @@ def test_a_save_that_failed_can_be_tried_again(script: Path, tmp_path: Path, exi
     assert mlflow.pyfunc.load_model(str(target)).predict({}) == "hello"
 
 
+def test_a_script_that_is_no_python_is_refused_by_its_own_name(script: Path, tmp_path: Path):
+    script.write_text("word = 1\ndef f(:\n")
+    with pytest.raises(MlflowException, match=r"^agent\.py: line 2 is no valid Python \(invalid syntax\): def f\(:$"):
+        mlflow_flavor.save_model(script, tmp_path / "model", pip_requirements=["mlflow"])
+
+
+def test_a_helper_that_is_no_python_is_refused_by_its_own_name(script: Path, tmp_path: Path):
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "more.py").write_text("def f(:\n")
+    script.write_text(f"import words.more\n{SCRIPT}")
+    with pytest.raises(MlflowException, match=r"^words/more\.py: line 1 is no valid Python"):
+        mlflow_flavor.save_model(
+            script, tmp_path / "model", code_paths=[tmp_path / "words"], pip_requirements=["mlflow"]
+        )
+
+
 def test_a_configuration_may_be_the_path_of_a_file(script: Path, tmp_path: Path):
     (tmp_path / "config.yaml").write_text("word: hi")
     mlflow_flavor.save_model(
@@ -98,6 +114,7 @@ def imports_a_file_beside_it(script: Path, tmp_path: Path, monkeypatch: pytest.M
     script.write_text(f"import lying_beside\n{SCRIPT}")
     (tmp_path / "lying_beside.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
     return script
 
 
@@ -109,6 +126,21 @@ def test_a_local_module_that_is_not_logged_with_the_model_is_told(
         caplog.text
     )
     assert "Pass code_paths=['lying_beside.py']." in caplog.text
+
+
+@pytest.mark.parametrize("file", ["__init__.py", "words.py"], ids=["package", "folder of modules"])
+def test_a_local_folder_that_is_not_logged_with_the_model_is_told_with_its_path(
+    script: Path, tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    folder = f"lying_{file.strip('_').partition('.')[0]}"  # no two tests' modules have one name
+    (tmp_path / "src" / folder).mkdir(parents=True)
+    (tmp_path / "src" / folder / file).write_text("")
+    script.write_text(f"import {folder}\n{SCRIPT}")
+    monkeypatch.syspath_prepend(tmp_path / "src")
+    monkeypatch.chdir(tmp_path)
+    mlflow_flavor.save_model(script, tmp_path / "model", pip_requirements=["mlflow"])
+    assert f"agent.py imports '{folder}', a local file of no distribution" in caplog.text
+    assert f"Pass code_paths=['src/{folder}']." in caplog.text
 
 
 def test_a_local_module_that_is_logged_with_the_model_is_not_worth_a_word(

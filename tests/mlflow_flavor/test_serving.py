@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from cryptography.fernet import Fernet
 from mlflow.entities import Trace
 from mlflow.exceptions import MlflowException
 from mlflow.genai import agent_server
@@ -79,13 +81,29 @@ async def test_a_served_run_nests_below_the_span_of_its_request(
     ]
 
 
-async def test_an_agent_server_carries_question_and_answer(agent_client: httpx.AsyncClient):
+async def test_an_agent_server_carries_question_and_answer(
+    agent_client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WORKFLOWS_MLFLOW_RESUME_KEY", Fernet.generate_key().decode())
     mlflow_flavor.register_agent(Approve())
     asked = await posted(agent_client, question="deploy")
     (wait,) = asked["waiting"]
     answers = {wait["id"]: {"type": "HumanResponseEvent", "data": {"response": "yes"}}}
     resume = {"token": asked["resume"], "answers": answers}
     assert await posted(agent_client, params={"resume": resume}) == {"result": "yes"}
+
+
+async def test_an_agent_server_that_asks_without_a_key_for_the_answer_says_so(agent_client: httpx.AsyncClient):
+    mlflow_flavor.register_agent(Approve())
+    reply = await agent_client.post("/invocations", json={"question": "deploy"})
+    assert reply.status_code >= 400
+    assert "This model asked a person" in reply.text
+    assert "set WORKFLOWS_MLFLOW_RESUME_KEY" in reply.text
+
+
+async def test_an_agent_server_with_a_token_store_needs_no_key(agent_client: httpx.AsyncClient, tmp_path: Path):
+    mlflow_flavor.register_agent(Approve(), token_store=mlflow_flavor.SqliteTokenStore(tmp_path / "runs.db"))
+    assert (await posted(agent_client, question="deploy"))["status"] == "input_required"
 
 
 async def test_parameters_that_are_no_object_are_refused(agent_client: httpx.AsyncClient):
@@ -99,6 +117,24 @@ def test_a_second_agent_in_a_process_is_refused():
     mlflow_flavor.register_agent(Answer())
     with pytest.raises(MlflowException, match="An agent is registered in this process already"):
         mlflow_flavor.register_agent(Approve())
+
+
+@pytest.mark.parametrize(
+    ("offer", "caller"),
+    [
+        (mlflow_flavor.register_agent, "register_agent"),
+        (mlflow_flavor.as_responses_agent, "as_responses_agent"),
+        (mlflow_flavor.predict_fn, "predict_fn"),
+    ],
+)
+def test_a_class_in_the_place_of_its_instance_is_refused(offer: Callable[[Any], object], caller: str):
+    with pytest.raises(MlflowException, match=rf"^{caller}\(\) needs a Workflow instance, got type Answer: call it"):
+        offer(Answer)
+
+
+def test_the_trace_of_something_else_than_a_run_is_refused():
+    with pytest.raises(MlflowException, match=r"trace_id\(\) needs what Workflow.run\(\) gave, got NoneType"):
+        mlflow_flavor.trace_id(None)  # pyright: ignore[reportArgumentType]  # as where run() was never called
 
 
 REQUEST = {"input": [{"role": "user", "content": "older"}, {"role": "user", "content": "why"}]}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 from types import ModuleType
@@ -75,27 +73,6 @@ print("a side effect")
 '''
 
 Import = Callable[[str], ModuleType]
-
-
-@pytest.fixture
-def module(tmp_path: Path) -> Iterator[Import]:
-    """Imports a text as a module of the test's own."""
-    names: list[str] = []
-
-    def load(text: str) -> ModuleType:
-        path = tmp_path / f"speaking_{tmp_path.name}.py"
-        path.write_text(text)
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None
-        assert spec.loader is not None
-        found = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
-        names.append(path.stem)
-        spec.loader.exec_module(found)
-        return found
-
-    yield load
-    for name in names:
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture
@@ -188,6 +165,31 @@ def test_source_that_must_not_or_cannot_be_copied_is_refused(module: Import, sav
     with pytest.raises(MlflowException) as caught:
         saved(found.Speaker)
     assert reason in str(caught.value)
+
+
+COUNTER = """
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+CALLS = 0
+OLD = "old"
+
+def tool(text):
+    global CALLS
+    CALLS += 1
+    return text
+
+class Counting(Workflow):
+    @step
+    async def count(self, ev: StartEvent) -> StopEvent:
+        global OLD
+        del OLD
+        return StopEvent(result=tool("hi"))
+"""
+
+
+async def test_variables_that_functions_only_write_belong_to_the_source(module: Import, saved: Saved):
+    assert await mlflow_flavor.load_model(str(saved(module(COUNTER).Counting))).run() == "hi"
 
 
 def test_something_else_than_a_workflow_is_refused(saved: Saved):
@@ -319,15 +321,29 @@ def test_a_prompt_of_a_notebook_keeps_its_lines(logged: Logged):
             f"it uses clean, and no cell that begins with '{MARKER}' sets that",
         ),
         (
+            ["CALLS = 0", f"{MARKER}\ndef count():\n    global CALLS\n    CALLS += 1", CELL.format(marker=MARKER)],
+            f"it uses CALLS, and no cell that begins with '{MARKER}' sets that",
+        ),
+        (
+            ["made = None", f"{MARKER}\ndef get():\n    global made\n    made = made or 1", CELL.format(marker=MARKER)],
+            f"it uses made, and no cell that begins with '{MARKER}' sets that",
+        ),
+        (
             [f"{MARKER}\nTOP = 5", CELL.format(marker=MARKER).replace("ev.name", "TOP"), "TOP = 9"],
             "TOP is not what its source makes",
         ),
     ],
-    ids=["the class", "a helper", "another value"],
+    ids=["the class", "a helper", "a counter", "a cache", "another value"],
 )
 def test_what_only_unmarked_cells_of_a_notebook_set_is_refused(logged: Logged, cells: list[str], reason: str):
     done = logged(*cells, f"{MARKER}\nagent = Echo()")
     assert f"({reason})" in done.stderr
+
+
+def test_what_a_function_of_a_marked_cell_sets_first_is_of_that_cell(logged: Logged):
+    setting = f"{MARKER}\ndef begin():\n    global N\n    N = 1\n\ndef count():\n    global N\n    N += 1\n\nbegin()"
+    done = logged(setting, CELL.format(marker=MARKER), f"{MARKER}\nagent = Echo()")
+    assert done.stdout.strip() == "Ann", done.stderr
 
 
 def test_marked_cells_that_failed_are_no_part_of_the_model(logged: Logged, tmp_path: Path):
