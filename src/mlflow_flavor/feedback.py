@@ -42,7 +42,10 @@ def feedback(handler_or_trace_id: WorkflowHandler | str, name: str, value: Any, 
     """
     found = handler_or_trace_id if isinstance(handler_or_trace_id, str) else trace_id(handler_or_trace_id)
     if found is None:
-        raise invalid("This run was not traced, so there is nothing to judge: call mlflow_flavor.autolog() before it.")
+        raise invalid(
+            "This run was not traced by mlflow_flavor: nothing is there to judge. Call mlflow_flavor.autolog() before. "
+            "Where workflows_otel draws runs for MLflow, pass 'tr-' + workflows_otel.trace_of(handler).trace_id."
+        )
     mlflow.flush_trace_async_logging()  # the store refuses a judgement of a trace that it does not have yet
     mlflow.log_feedback(trace_id=found, name=name, value=value, **kw)
 

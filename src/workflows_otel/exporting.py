@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from workflows_otel.batching import shut_down
 from workflows_otel.own_scope import SCOPE
 from workflows_otel.own_spans import OwnSpan
 from workflows_otel.rejections import rejected_by
-from workflows_otel.withholding import without_values
+from workflows_otel.withholding import fields_without_values, without_values
 
 __all__ = ["RedactingExporter", "redacting"]
 
@@ -127,15 +127,15 @@ class RedactingExporter(SpanExporter):
         """Whether a trace is of the part that the back end gets."""
         return self._below is None or trace_id & TRACE_ID_LIMIT < self._below
 
-    def follow(self, drawn: ContentPolicy) -> None:
-        """Know how our spans are drawn from now on; of others, the same callback is asked."""
+    def follow(self, drawn: ContentPolicy, policy: ContentPolicy) -> None:
+        """Know how our spans are drawn from now on, and what to show of them; of others, the same callback is asked."""
         self.drawn = drawn.mode
-        self._policy = replace(self._policy, redact=drawn.redact)
+        self._policy = replace(policy, redact=drawn.redact)
 
     def before(self, exporter: SpanExporter) -> RedactingExporter:
         """Another one, which shows the same to another exporter of the same back end."""
         other = RedactingExporter(exporter, self._policy, about=self._about, skip=self._skip)
-        other.drawn = self.drawn
+        other.drawn, other._below = self.drawn, self._below
         return other
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
@@ -157,12 +157,14 @@ class RedactingExporter(SpanExporter):
         ours = _is_ours(span)
         attributes = span.attributes or {}
         changed = self._attributes(attributes, ours, _unmasked(span, attributes) if ours else attributes)
-        if ours and self.drawn is not None and self.drawn != self._policy.mode:
+        withheld = ours and self.drawn is not None and self.drawn != self._policy.mode
+        if withheld:
             changed = without_values(attributes if changed is None else changed, self._policy)
         if self._about is not None and (more := self._about(span)):
             changed = {**(attributes if changed is None else changed), **more}
-        events = self._events(span.events, ours) if span.events else None
         own = span if isinstance(span, OwnSpan) else None
+        notes = own.notes if own is not None and withheld else frozenset[str]()
+        events = self._events(span.events, ours, notes) if span.events else None
         links = self._links(span.links) if span.links and (own is None or own.has_room) else None
         status = self._status(span.status, ours and at.ERROR_TYPE in attributes)
         name = span.name if own is not None and not own.is_renamed else self._name(span.name, ours and own is None)
@@ -190,11 +192,13 @@ class RedactingExporter(SpanExporter):
                 changed[key] = shown
         return changed
 
-    def _events(self, events: Sequence[Event], ours: bool) -> list[Event] | None:
+    def _events(self, events: Sequence[Event], ours: bool, notes: Set[str]) -> list[Event] | None:
         changed = False
         shown: list[Event] = []
         for event in events:
             about = self._event_attributes(event, ours)
+            if event.name in notes:
+                about = fields_without_values(event.attributes or {}, self._policy)
             name = redact_text(event.name, self._asked(ours and event.name in _OURS), path=EVENT_NAME)
             if about is None and name == event.name:
                 shown.append(event)

@@ -29,7 +29,7 @@ from workflows.instrumentation.records import (
 )
 from workflows.instrumentation.scope import current_attempt
 from workflows_otel.open_spans import OpenRun
-from workflows_otel.own_spans import longest_attribute
+from workflows_otel.own_spans import OwnSpan, longest_attribute
 from workflows_otel.propagation import HANDLER_NAME, carrier_of, carrier_of_run
 from workflows_otel.runs import RunSpans, current_run
 from workflows_otel.settings import Settings
@@ -38,6 +38,7 @@ from workflows_otel.steps import StepSpans
 from workflows_otel.streams import StreamSummary
 from workflows_otel.traces import note_trace, remember
 from workflows_otel.waits import WaitSpans
+from workflows_otel.withholding import TAG
 
 __all__ = ["OtelHandler"]
 
@@ -139,14 +140,18 @@ class OtelHandler:
         run = self._open.get(scope.run_id) if scope is not None else None
         attempt = run.attempts.get(scope.exec_id) if scope is not None and run is not None else None
         if attempt is not None:
-            attempt.span.add_event(name, capture_fields(fields, self.settings.content.for_outputs()))
+            shown, span = capture_fields(fields, self.settings.content.for_outputs()), attempt.span
+            if isinstance(span, OwnSpan):
+                span.note(name, shown)
+            else:
+                span.add_event(name, shown)
 
     def tag(self, run_id: str, tags: Mapping[str, Any]) -> None:
         """Put tags that are around a run (by llama-index's `instrument_tags`) on its span."""
         run = self._open.get(run_id)
         if run is not None:
             shown = capture_fields(tags, self.settings.content.for_inputs())
-            run.span.set_attributes({f"llamaindex.{name}": value for name, value in shown.items()})
+            run.span.set_attributes({f"{TAG}{name}": value for name, value in shown.items()})
 
     def close(self) -> None:
         """Close every open span as interrupted: nobody is going to tell how those runs end. No more runs are drawn."""

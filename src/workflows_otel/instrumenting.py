@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any
 
@@ -17,6 +17,7 @@ from workflows.instrumentation import add_handler
 from workflows.instrumentation.content import ContentPolicy, Mode
 from workflows_otel import llama_index_hook
 from workflows_otel._ownership import warn_if_mixed
+from workflows_otel.agreeing import Agreed, agree
 from workflows_otel.guarding import guard
 from workflows_otel.handler import OtelHandler
 from workflows_otel.instruments import CallInstruments
@@ -31,12 +32,12 @@ from workflows_otel.stamping import stamp_if_set
 
 __all__ = [
     "Drawing",
+    "agree_by",
     "drawing",
     "drawn_providers",
     "instrument",
-    "instrumented",
+    "redraw",
     "said_to_instrument",
-    "settings_of",
     "stand_in",
     "uninstrument",
 ]
@@ -44,25 +45,26 @@ __all__ = [
 
 @dataclass(slots=True)
 class _Drawn:
-    """A tracer provider on which runs are drawn; `remove` ends that. `said`: to `instrument()`."""
+    """A tracer provider on which runs are drawn; `remove` ends that. `said`: to `instrument()`, if it was called."""
 
     provider: trace.TracerProvider
     handler: OtelHandler
     remove: Callable[[], None]
-    said: Said = field(default_factory=Said)
+    said: Said | None = None
 
 
 _drawn: dict[int, _Drawn] = {}  # in the order in which they came
 _innermost: _Drawn | None = None
 _stand_ins: dict[int, trace.TracerProvider] = {}
 _signals = Signals()
-_lock = threading.Lock()
+_lock = threading.RLock()
+_with_setups: Callable[[trace.TracerProvider, Said | None], Agreed | None] | None = None
 
 
 def _in_child() -> None:
     """In a forked child: what is open is its parent's, which ends it."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     for drawn in _drawn.values():
         drawn.handler.forget()
     _signals.forget()
@@ -108,37 +110,42 @@ def instrument(
     """
     warn_if_mixed()
     provider = tracer_provider or trace.get_tracer_provider()
-    settings = settings_of(provider) or Settings(ContentPolicy.from_environment())
     said = Said(content, redact, blob, run_parent, resume_trace, start_marker, streams, llama_index)
-    instrumented(provider, said.over(settings), meter_provider, logger_provider)
-    with _lock:
-        if (drawn := _found(provider)) is not None:
-            drawn.said = said.after(drawn.said)
-
-
-def instrumented(
-    provider: trace.TracerProvider,
-    settings: Settings,
-    meter_provider: MeterProvider | None = None,
-    logger_provider: LoggerProvider | None = None,
-) -> OtelHandler:
-    """The handler that draws runs on a provider, made when first asked for, with these settings from now on."""
     with _lock:
         _settle()
-        provider = _real(provider)
-        _signals.begin(
-            settings.content,
-            stream_logs=settings.streams == "log",
-            meter_provider=meter_provider,
-            logger_provider=logger_provider,
-        )
         known = _found(provider)
-        if known is not None:
-            known.handler.configure(settings)
-        else:
-            known = _drawn[id(provider)] = _begun(provider, settings)
-        _arrange()
-        return known.handler
+        _draw(_real(provider), said.after(known.said if known is not None else None), meter_provider, logger_provider)
+
+
+def redraw(provider: trace.TracerProvider) -> Agreed:
+    """Draw runs on a provider as all who are concerned say now; from now on, if they were not drawn there."""
+    with _lock:
+        return _draw(provider, said_to_instrument(provider))
+
+
+def agree_by(with_setups: Callable[[trace.TracerProvider, Said | None], Agreed | None]) -> None:
+    """Have this find what calls of `setup()` and `instrument()` say together; None where there is no such `setup()`."""
+    global _with_setups
+    _with_setups = with_setups
+
+
+def _draw(
+    provider: trace.TracerProvider,
+    told: Said | None,
+    meter_provider: MeterProvider | None = None,
+    logger_provider: LoggerProvider | None = None,
+) -> Agreed:
+    agreed = (_with_setups(provider, told) if _with_setups is not None else None) or agree(told, ())
+    known = _found(provider)
+    if known is not None:
+        known.handler.configure(agreed.settings)
+    else:
+        known = _drawn[id(provider)] = _begun(provider, agreed.settings)
+    known.said = told
+    streams = any(drawn.handler.settings.streams == "log" for drawn in _drawn.values())
+    _signals.begin(agreed.logs, stream_logs=streams, meter_provider=meter_provider, logger_provider=logger_provider)
+    _arrange()
+    return agreed
 
 
 def _begun(provider: trace.TracerProvider, settings: Settings) -> _Drawn:
@@ -197,11 +204,8 @@ def _settle() -> None:
     early.handler.close()
     if not named.handler.open_runs:  # whose carriers have its name
         named.handler.name = first.handler.name
-    named.said = named.said.after(early.said)
-    settings = named.said.over(named.handler.settings)
-    named.handler.configure(settings)
-    _signals.begin(settings.content, stream_logs=settings.streams == "log")
-    _arrange()
+    said = [drawn.said for drawn in (early, named) if drawn.said is not None]
+    _draw(provider, said[-1].after(said[0]) if said else None)
 
 
 def _found(provider: trace.TracerProvider) -> _Drawn | None:
@@ -271,22 +275,12 @@ def _main() -> _Drawn | None:
     return _found(_stand_ins.get(id(provider), provider)) or next(iter(_drawn.values()), None)
 
 
-def settings_of(provider: trace.TracerProvider) -> Settings | None:
-    """How runs are drawn on a provider now; None where they are not."""
-    known = _known(provider)
-    return None if known is None else known.handler.settings
-
-
-def said_to_instrument(provider: trace.TracerProvider) -> Said:
-    """What the application said to `instrument()` of this provider."""
-    known = _known(provider)
-    return Said() if known is None else known.said
-
-
-def _known(provider: trace.TracerProvider) -> _Drawn | None:
+def said_to_instrument(provider: trace.TracerProvider) -> Said | None:
+    """What the application said to `instrument()` of this provider; None if it did not call that."""
     with _lock:
         _settle()
-        return _found(provider)
+        known = _found(provider)
+        return None if known is None else known.said
 
 
 def drawn_providers() -> list[trace.TracerProvider]:

@@ -31,10 +31,21 @@ class WorkflowsInstrumentor:
         return ()
 
     def instrument(self, **options: Any) -> None:
-        """Begin, by the options of `workflows_otel.instrument`; others, which frameworks pass along, are ignored."""
+        """Begin, by the options of `workflows_otel.instrument`; others, which frameworks pass along, are ignored.
+
+        Called again, it stays with its tracer provider, as other libraries' instrumentors do: a cell of a notebook that
+        is run again makes a new one each time.
+        """
         try:
-            WorkflowsInstrumentor._provider = options.get("tracer_provider")
-            instrument(**{name: value for name, value in options.items() if name in KNOWN})
+            before, asked = WorkflowsInstrumentor._provider, options.get("tracer_provider")
+            if before is not None and asked not in (None, before):
+                logger.warning(
+                    "runs are drawn on another tracer provider already, and stay there; call uninstrument() before to "
+                    "have them on this one"
+                )
+            provider = WorkflowsInstrumentor._provider = before or asked
+            known = {name: value for name, value in options.items() if name in KNOWN - {"tracer_provider"}}
+            instrument(provider, **known)
         except Exception:  # the guard around the start of an application: it goes on without our spans
             logger.exception("workflows cannot be instrumented; their runs are not drawn")
 

@@ -90,8 +90,7 @@ class LogsHandler:
             WaitResolved: self._wait,
             WaitTimedOut: self._wait,
         }
-        if streams:
-            self._tell[EventStreamed] = self._event_streamed
+        self.configure(self._content, streams=streams)
 
     def handle(self, record: Record) -> None:
         """Emit what one record says."""
@@ -103,9 +102,13 @@ class LogsHandler:
         """Nothing: logs do not travel."""
         return None
 
-    def configure(self, content: ContentPolicy) -> None:
-        """Mask by another policy from now on."""
+    def configure(self, content: ContentPolicy, *, streams: bool) -> None:
+        """Show and mask by another policy from now on, and tell of streamed events, or do not."""
         self._content = content
+        if streams:
+            self._tell[EventStreamed] = self._event_streamed
+        else:
+            self._tell.pop(EventStreamed, None)
 
     def _emit(self, record: Record, name: str, severity: SeverityNumber, body: str, about: About | None = None) -> None:
         attributes: About = {at.RUN_ID: record.run_id}

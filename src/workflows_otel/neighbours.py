@@ -54,6 +54,7 @@ class Feeding(SpanProcessor):
         provider: The tracer provider whose spans pass here.
         drawn: The tracer providers on which runs are drawn.
         yielded: Called when another provider's processor feeds the back end from now on.
+        changed: Called when processors have come to a provider, or the first look found them.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Feeding(SpanProcessor):
         provider: TracerProvider,
         drawn: Callable[[], Iterable[trace.TracerProvider]],
         yielded: Callable[[TracerProvider], None] = lambda provider: None,
+        changed: Callable[[TracerProvider], None] = lambda provider: None,
     ) -> None:
         self._preset = preset
         self._processor = processor
@@ -71,6 +73,7 @@ class Feeding(SpanProcessor):
         self._provider = provider
         self._drawn = drawn
         self._yielded = yielded
+        self._changed = changed
         self._ended = 0
         self._warned = False
         self._seen: list[object] = []
@@ -98,13 +101,12 @@ class Feeding(SpanProcessor):
         if len(seen) == len(self._seen) and all(map(_is, seen, self._seen)):
             return
         self._seen = list(seen)
-        if self._other is not None:
-            return  # it does not go: a provider keeps its processors
-        for provider in providers:
+        for provider in providers if self._other is None else ():  # it does not go: a provider keeps its processors
             about = cast("Mapping[str, Any]", provider.resource.attributes)
             for processor in _processors_of(provider):
                 if self._other is None and _feeds(processor, self._preset, about):
                     self._yield_to(processor, provider)
+        self._changed(self._provider)
 
     def _yield_to(self, processor: SpanProcessor, provider: TracerProvider) -> None:
         self._other = _Other(processor, self._exporter)
@@ -123,15 +125,15 @@ class Feeding(SpanProcessor):
             )
         self._yielded(self._provider)
 
-    def show(self, drawn: ContentPolicy) -> None:
-        """Withhold what is more than the back end may see, of spans that are drawn so."""
-        self._exporter.follow(drawn)
+    def show(self, drawn: ContentPolicy, policy: ContentPolicy) -> None:
+        """Of spans that are `drawn` so, withhold what is more than `policy`, what the back end may see."""
+        self._exporter.follow(drawn, policy)
         if self._other is not None:
-            self._other.exporter.follow(drawn)
+            self._other.exporter.follow(drawn, policy)
 
     def takes(self, trace_id: int) -> bool:
-        """Whether the back end gets a trace that is drawn; of what another processor leaves out nobody knows."""
-        return self._other is not None or self._exporter.takes(trace_id)
+        """Whether the back end gets a trace that is drawn; what another processor leaves out by itself nobody knows."""
+        return self._exporter.takes(trace_id)
 
     def is_by(self, processor: SpanProcessor) -> bool:
         """Whether this processor of the application's feeds the back end in our place."""

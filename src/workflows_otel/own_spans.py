@@ -71,6 +71,7 @@ class OwnSpan(sdk.Span):
         written_by_others: Attributes that did not come by `write`: nobody has masked their values yet.
         is_renamed: Its name is not the one that it began with.
         has_room: Events or links were added to it.
+        notes: Names of events that hold payloads of ours.
     """
 
     # What the SDK's span does with an exception that leaves `with span:`.
@@ -80,6 +81,7 @@ class OwnSpan(sdk.Span):
     written_by_others: set[str] | None = None
     is_renamed = False
     has_room = False
+    notes: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -150,6 +152,11 @@ class OwnSpan(sdk.Span):
         """Add an event."""
         self._make_room()
         super().add_event(name, attributes, timestamp)
+
+    def note(self, name: str, attributes: Attributes) -> None:
+        """Add an event whose attributes are captured payloads."""
+        self.notes |= {name}
+        self.add_event(name, attributes)
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         """Add a link."""

@@ -22,16 +22,17 @@ from opentelemetry.sdk.trace.sampling import Sampler
 
 from workflows.instrumentation.content import ContentPolicy, Mode, redact_text
 from workflows_otel._ownership import warn_if_mixed
+from workflows_otel.agreeing import Agreed, Call, agree, policy_for
 from workflows_otel.batching import SHUTDOWN_TIMEOUT, BatchProcessor, DirectProcessor, FlushResult
 from workflows_otel.choosing import BackEnd, chosen, is_configured_by_file
 from workflows_otel.dropped import watch
 from workflows_otel.errors import TelemetrySetupError
 from workflows_otel.exporting import RedactingExporter
 from workflows_otel.instrumenting import (
+    agree_by,
     drawn_providers,
-    instrumented,
+    redraw,
     said_to_instrument,
-    settings_of,
     stand_in,
     uninstrument,
 )
@@ -39,11 +40,10 @@ from workflows_otel.neighbours import Feeding, same_place, warn_of_strangers
 from workflows_otel.presets import Preset
 from workflows_otel.providing import provider_for
 from workflows_otel.sampling import KeepErrorsAndSlow, TailProcessor
-from workflows_otel.settings import ResumeTrace, RunParent, Said, Settings, Streams, policy_of
+from workflows_otel.settings import ResumeTrace, RunParent, Said, Settings, Streams
 from workflows_otel.stamping import add_processor
 from workflows_otel.thinning import Thinning
 from workflows_otel.traces import forget_pages, show_pages
-from workflows_otel.withholding import MODES, Redact, apart, together
 
 __all__ = ["BackEnd", "Setup", "active_presets", "setup"]
 
@@ -54,10 +54,9 @@ logger = logging.getLogger("workflows.otel")
 
 @dataclass(frozen=True, slots=True)
 class _Feed:
-    """One back end, what it may see, and the way to it."""
+    """One back end, and the way to it."""
 
     preset: Preset
-    policy: ContentPolicy
     processor: Feeding
 
 
@@ -66,8 +65,7 @@ class Setup:
 
     Attributes:
         provider: The tracer provider in use; the application's own where there was one.
-        redact: The callback that it was given.
-        said: How spans are to be drawn, as far as it was told.
+        said: What it was told of how runs are to be drawn.
     """
 
     def __init__(
@@ -75,11 +73,9 @@ class Setup:
         provider: TracerProvider,
         feeds: Sequence[_Feed],
         holding: TailProcessor | None = None,
-        redact: Redact | None = None,
         said: Said | None = None,
     ) -> None:
         self.provider = provider
-        self.redact = redact
         self.said = said or Said()
         self._holding = holding
         self._feeds = tuple(feeds)
@@ -136,8 +132,11 @@ class Setup:
             _active.pop(self, None)
             _feed_each_place_once(self.provider)
             _draw_what_is_sent(self.provider)
-            if not any(other.provider is self.provider for other in _active):
-                uninstrument(self.provider)
+            if not _made_for(self.provider):  # else what this one asked for is still on its way to the others
+                if said_to_instrument(self.provider) is None:
+                    uninstrument(self.provider)
+                else:
+                    redraw(self.provider)
             self.release()
             deadline = time.monotonic() + timeout
             for feed in self._feeds:  # all at once: they share the time
@@ -152,7 +151,6 @@ class Setup:
 
 
 _active: dict[Setup, None] = {}  # in the order in which they came
-_told: dict[Redact, None] = {}  # callbacks that a `setup()` has brought; the others are of `instrument()`
 
 
 def setup(
@@ -176,9 +174,9 @@ def setup(
     leave from a background thread; a back end that is down costs a run nothing.
 
     Call it again to add a back end. Runs are drawn once for all of them: what the last call says nothing about, of
-    `run_parent` to `llama_index`, is as the calls for the others said, and every `redact=` is asked about what goes to
-    any of them; `content=` and `blob=` are each call's own. A back end that is there already gets each span once, as
-    the last call for it says, until that is shut down.
+    `blob` and `run_parent` to `llama_index`, is as the calls for the others and `instrument()` said, and every
+    `redact=` is asked about what goes to any of them; `content=` is each call's own. A back end that is there already
+    gets each span once, as the last call for it says, until that is shut down.
 
     Args:
         backend: "otlp", "jaeger", "phoenix", "langfuse", "console", a preset such as `otlp("http://collector:4318")`,
@@ -214,21 +212,13 @@ def setup(
     """
     warn_if_mixed()
     presets = [] if backend is None and is_configured_by_file() else chosen(backend)
-    said = Said(
-        run_parent=run_parent,
-        resume_trace=resume_trace,
-        start_marker=start_marker,
-        streams=streams,
-        llama_index=llama_index,
-    )
+    said = Said(content, redact, blob, run_parent, resume_trace, start_marker, streams, llama_index)
     said.over(Settings())  # before anything is changed: this may raise
-    told = said_to_instrument(trace.get_tracer_provider()).policy
-    policies = [policy_of(content, redact, blob, _least(preset.content, told)) for preset in presets]
     exporters = [preset.make_exporter() for preset in presets]  # before anything is changed: this may raise
     tail = sampler if isinstance(sampler, KeepErrorsAndSlow) else None
     head = None if isinstance(sampler, KeepErrorsAndSlow) else sampler
     provider = provider_for(presets, head)
-    feeds = [_feed(*parts, provider, debug=debug) for parts in zip(presets, policies, exporters, strict=True)]
+    feeds = [_feed(*parts, provider, debug=debug) for parts in zip(presets, exporters, strict=True)]
     holding = TailProcessor(tail, [feed.processor for feed in feeds]) if tail is not None else None
     for processor in [feed.processor for feed in feeds] if holding is None else [holding]:
         add_processor(provider, processor)
@@ -236,19 +226,18 @@ def setup(
         _exit_on_sigterm()
     for feed in feeds:
         watch(feed.preset.name, feed.processor.counts)
-    default = policy_of(content, redact, blob, "types")
-    made = Setup(provider, feeds, holding, default.redact, said)
+    made = Setup(provider, feeds, holding, said)
     _active[made] = None
     _feed_each_place_once(provider)
     _draw_what_is_sent(provider)
-    policy = _draw_for_all(provider, default)
+    mode = redraw(provider).settings.content.mode
     shown = ", ".join(map(_shown, presets))
     for feed in feeds:
         feed.processor.look()
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         logger.warning("OTEL_SDK_DISABLED is set: OpenTelemetry draws nothing, so nothing goes to %s", shown)
     else:
-        logger.info("workflow telemetry goes to %s; payloads: %s", shown or "no back end of its own", policy.mode)
+        logger.info("workflow telemetry goes to %s; payloads: %s", shown or "no back end of its own", mode)
     return made
 
 
@@ -259,7 +248,6 @@ def _shown(preset: Preset) -> str:
 
 def _feed(
     preset: Preset,
-    policy: ContentPolicy,
     exporter: SpanExporter,
     provider: TracerProvider,
     *,
@@ -267,7 +255,7 @@ def _feed(
 ) -> _Feed:
     shown = RedactingExporter(
         exporter,
-        policy,
+        ContentPolicy("off"),  # until it is agreed what it may see
         resource=preset.resource,
         about=preset.about,
         skip=frozenset() if preset.start_marker else frozenset((START_MARKER,)),
@@ -275,7 +263,7 @@ def _feed(
         rate=preset.sample_rate,
     )
     own = DirectProcessor(shown) if debug else BatchProcessor(shown)
-    return _Feed(preset, policy, Feeding(preset, own, shown, provider, drawn_providers, _hand_over))
+    return _Feed(preset, Feeding(preset, own, shown, provider, drawn_providers, _hand_over, _tell_strangers))
 
 
 def _hand_over(provider: TracerProvider) -> None:
@@ -310,7 +298,7 @@ def _in_place_of(feeds: Sequence[_Feed]) -> list[_Feed]:
 
 def _feeding(provider: TracerProvider | None = None) -> list[_Feed]:
     """The ways that are in use; those of one provider, or of all."""
-    mine = [made for made in _active if provider is None or made.provider is provider]
+    mine = list(_active) if provider is None else _made_for(provider)
     return [feed for made in mine for feed in made.feeds if not feed.processor.is_still]
 
 
@@ -338,51 +326,34 @@ def _exit(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _least(mode: Mode, told: ContentPolicy | None) -> Mode:
-    """What a back end gets by default: no more than the application said to `instrument()`."""
-    return mode if told is None or MODES.index(mode) < MODES.index(told.mode) else told.mode
+def _made_for(provider: TracerProvider) -> list[Setup]:
+    return [made for made in _active if made.provider is provider]
 
 
-def _draw_for_all(provider: TracerProvider, default: ContentPolicy) -> ContentPolicy:
-    """Draw runs so that every back end of a provider finds what it needs; each gets no more than is meant for it."""
-    feeds = _feeding(provider)
-    presets = [feed.preset for feed in feeds]
-    told = said_to_instrument(provider)
-    meant = [feed.policy for feed in feeds] or [default]
-    if told.policy is not None:
-        meant.append(told.policy)
-    policy = max(meant, key=lambda policy: MODES.index(policy.mode))
-    policy = replace(policy, redact=_asked(provider), blob=policy.blob or default.blob or told.blob)
+def _agree_with_setups(provider: trace.TracerProvider, told: Said | None) -> Agreed | None:
+    """What all say of a provider to which a `setup()` has added back ends; each gets no more than is meant for it."""
+    used = [made for made in _active if made.provider is provider and made.is_used]
+    if not used:
+        return None
+    feeding = {made: [feed for feed in made.feeds if not feed.processor.is_still] for made in used}
+    agreed = agree(told, [Call(made.said, [feed.preset for feed in feeds]) for made, feeds in feeding.items()])
+    for made, feeds in feeding.items():
+        for feed in feeds:
+            feed.processor.show(agreed.settings.content, policy_for(feed.preset, made.said, told))
+    return agreed
+
+
+agree_by(_agree_with_setups)
+
+
+def _tell_strangers(provider: TracerProvider) -> None:
+    """Tell where an application's own exporters get more of payloads than was meant for them."""
+    feeds = [feed.processor for feed in _feeding(provider)]
     for feed in feeds:
-        feed.processor.show(policy)
-    expected = told.policy or ContentPolicy.from_environment()
-    warn_of_strangers(provider, (feed.processor for feed in feeds), policy.mode, expected.mode)
-    settings = Settings()
-    for said in (told, *(made.said for made in _used(provider))):
-        settings = said.over(settings)
-    drawn = replace(
-        settings,
-        content=policy,
-        start_marker=settings.start_marker and (not presets or any(preset.start_marker for preset in presets)),
-        roots=any(preset.roots for preset in presets),
-        conversation_id=any(preset.conversation_id for preset in presets),
-        names_traces=any(preset.names_traces for preset in presets),
-    )
-    instrumented(provider, drawn)
-    return policy
-
-
-def _used(provider: TracerProvider) -> list[Setup]:
-    return [made for made in _active if made.provider is provider and made.is_used]
-
-
-def _asked(provider: TracerProvider) -> Redact | None:
-    """The callbacks of every `setup()` that feeds something, and those that `instrument()` was given."""
-    before = settings_of(provider)
-    given = () if before is None else apart(before.content.redact)
-    used = _used(provider)
-    _told.update(dict.fromkeys(made.redact for made in used if made.redact is not None))
-    return together([*(made.redact for made in used), *(callback for callback in given if callback not in _told)])
+        feed.look()  # one of those exporters may feed its back end
+    agreed = _agree_with_setups(provider, said_to_instrument(provider))
+    if agreed is not None:
+        warn_of_strangers(provider, feeds, agreed.settings.content.mode, agreed.expected)
 
 
 def _sum(results: Iterable[FlushResult]) -> FlushResult:

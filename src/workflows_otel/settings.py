@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from itertools import count
 from typing import Any, Literal, get_args
 
 from workflows.instrumentation.content import ContentPolicy, Mode
 from workflows_otel.errors import TelemetrySetupError
 
-__all__ = ["ResumeTrace", "RunParent", "Said", "Settings", "Streams", "policy_of"]
+__all__ = ["ResumeTrace", "RunParent", "Said", "Settings", "Streams"]
 
 RunParent = Literal["auto", "child", "link", "root"]
 ResumeTrace = Literal["auto", "continue", "link"]
@@ -63,7 +64,11 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a caller said of how runs are drawn, by the names of its options; None where it said nothing."""
+    """What a caller said of how runs are drawn, by the names of its options; None where it said nothing.
+
+    Attributes:
+        at: Which call it was: later ones have higher numbers.
+    """
 
     content: Mode | ContentPolicy | None = None
     redact: Callable[[str, Any], Any] | None = None
@@ -73,6 +78,33 @@ class Said:
     start_marker: bool | None = None
     streams: Streams | None = None
     llama_index: bool | None = None
+    at: int = field(default_factory=count(1).__next__)
+
+    @property
+    def policy(self) -> ContentPolicy | None:
+        """How much of payloads was asked for; None where nothing was said of that."""
+        return None if self.content is None else self.policy_over("types")
+
+    @property
+    def callback(self) -> Callable[[str, Any], Any] | None:
+        """Who is to be asked about what is captured."""
+        return self.redact or (self.content.redact if isinstance(self.content, ContentPolicy) else None)
+
+    @property
+    def blob_of(self) -> Callable[[str, str], str | None] | None:
+        """Who keeps the whole of what is too long."""
+        return self.blob or (self.content.blob if isinstance(self.content, ContentPolicy) else None)
+
+    def policy_over(self, default: Mode | ContentPolicy) -> ContentPolicy:
+        """What may be shown, where the default is this: what is not said is as there."""
+        known = default if isinstance(default, ContentPolicy) else ContentPolicy.from_environment(default)
+        if isinstance(self.content, ContentPolicy):
+            policy = self.content
+        elif self.content is not None:
+            policy = replace(known, mode=ContentPolicy.from_environment(self.content).mode)
+        else:
+            policy = known
+        return replace(policy, redact=self.callback or known.redact, blob=self.blob_of or known.blob)
 
     def over(self, settings: Settings) -> Settings:
         """The settings, with what was said in place of what they have.
@@ -80,39 +112,18 @@ class Said:
         Raises:
             TelemetrySetupError: If one of the options is unknown.
         """
-        options = self._options()
-        content, redact, blob = (options.pop(name, None) for name in ("content", "redact", "blob"))
-        return replace(settings, content=policy_of(content, redact, blob, settings.content), **options)
+        options = {name: value for name, value in self._said().items() if name not in ("content", "blob")}
+        return replace(settings, content=self.policy_over(settings.content), **options)
 
-    @property
-    def policy(self) -> ContentPolicy | None:
-        """How much of payloads was asked for; None where nothing was said of that."""
-        return None if self.content is None else policy_of(self.content, self.redact, self.blob, "types")
-
-    def after(self, earlier: Said) -> Said:
+    def after(self, earlier: Said | None) -> Said:
         """This, and what an earlier call said that this one says nothing of."""
-        return replace(earlier, **self._options())
+        if earlier is None:
+            return self
+        return replace(earlier, **self._said(), redact=self.callback or earlier.callback, at=self.at)
 
-    def _options(self) -> dict[str, Any]:
+    def _said(self) -> dict[str, Any]:
         said = {option.name: getattr(self, option.name) for option in fields(self)}
-        if isinstance(self.content, ContentPolicy):  # which may have callbacks of its own
-            said.update(redact=self.redact or self.content.redact, blob=self.blob or self.content.blob)
-        return {name: value for name, value in said.items() if value is not None}
-
-
-def policy_of(
-    content: Mode | ContentPolicy | None,
-    redact: Callable[[str, Any], Any] | None,
-    blob: Callable[[str, str], str | None] | None,
-    default: Mode | ContentPolicy,
-) -> ContentPolicy:
-    """The policy that a caller's `content`, `redact` and `blob` make of a default: what is not said is as there."""
-    known = default if isinstance(default, ContentPolicy) else ContentPolicy.from_environment(default)
-    if isinstance(content, ContentPolicy):
-        policy = content
-    else:
-        policy = known if content is None else replace(known, mode=ContentPolicy.from_environment(content).mode)
-    return replace(policy, redact=redact or policy.redact or known.redact, blob=blob or policy.blob or known.blob)
+        return {name: value for name, value in said.items() if value is not None and name not in ("at", "redact")}
 
 
 def _check(option: str, value: str, known: tuple[str, ...]) -> None:

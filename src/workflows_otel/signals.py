@@ -50,7 +50,7 @@ class Signals:
         if meter_provider is not None:
             self.calls = _call_instruments(meter_provider)
         if self._logs is not None:
-            self._logs[0].configure(content)
+            self._logs[0].configure(content, streams=stream_logs)
         self._add(meter_provider, logger_provider)
 
     def look(self, record: Record) -> None:

@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from workflows.instrumentation import attributes as at
-from workflows.instrumentation.content import ContentPolicy, capture_value
+from workflows.instrumentation.content import ContentPolicy, capture_fields, capture_value
 
-__all__ = ["MODES", "Redact", "apart", "together", "without_values"]
+__all__ = ["MODES", "TAG", "Redact", "apart", "fields_without_values", "together", "without_values"]
 
 Redact = Callable[[str, Any], Any]
+
+TAG = "llamaindex."
+"""What the names of attributes begin with that hold tags of llama-index's `instrument_tags`."""
 
 MODES = ("off", "types", "full")
 """How much of payloads is shown, from the least to the most."""
@@ -49,7 +52,10 @@ class _Together:
 
 def together(callbacks: Iterable[Redact | None]) -> Redact | None:
     """One callback that asks each of these, once; None where there is none."""
-    each = dict.fromkeys(one for callback in callbacks for one in apart(callback))
+    each: list[Redact] = []
+    for one in (one for callback in callbacks for one in apart(callback)):
+        if one not in each:  # by equality: they need not be hashable, and bound methods are made anew each time
+            each.append(one)
     return _Together(tuple(each)) if len(each) > 1 else next(iter(each), None)
 
 
@@ -66,6 +72,8 @@ def without_values(attributes: Mapping[str, Any], policy: ContentPolicy) -> dict
     In mode `types` payloads become their shape: field names, kinds and sizes. The class is then that of plain data.
     """
     shown = {key: value for key, value in attributes.items() if not _is_value(key)}
+    tags = {key: shown.pop(key) for key in attributes if key.startswith(TAG)}
+    shown |= fields_without_values(tags, policy)
     for key, mime_type in _VALUES.items():
         text = shown.pop(key, None)
         if not isinstance(text, str):
@@ -77,6 +85,11 @@ def without_values(attributes: Mapping[str, Any], policy: ContentPolicy) -> dict
         else:
             shown |= {key: captured.text, mime_type: captured.mime_type}
     return shown
+
+
+def fields_without_values(fields: Mapping[str, Any], policy: ContentPolicy) -> dict[str, Any]:
+    """What is left of named values for a back end whose `policy` shows fewer: their kinds, or nothing."""
+    return dict(capture_fields(fields, replace(policy, redact=None))) if fields else {}
 
 
 def _is_value(key: str) -> bool:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 import workflows_otel
 from tests.workflows_otel.flows import Answer, AskPerson, Echo, Failing, FanOut, Flaky, Form, Slow, Streaming
@@ -31,10 +31,10 @@ from workflows import Context, Workflow, catch_error, step
 from workflows.events import Event, StartEvent, StepFailedEvent, StopEvent
 from workflows.instrumentation import attributes as at
 from workflows.instrumentation.content import ContentPolicy
+from workflows.instrumentation.dispatcher import process_dispatcher
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.testing import VirtualClockLoop
-from workflows_otel import llm_call, retriever, tool
-from workflows_otel.instrumenting import instrumented
+from workflows_otel import OtelHandler, llm_call, retriever, tool
 from workflows_otel.settings import Settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "telemetry" / "attributes.md"
@@ -245,15 +245,22 @@ async def _suspended(tracer: trace.Tracer) -> None:
             await handler
 
 
+def _draw(provider: TracerProvider, settings: Settings) -> None:
+    """With everything that any back end needs."""
+    workflows_otel.instrument(provider)
+    (drawing,) = (told.handler for told in process_dispatcher.handlers if isinstance(told.handler, OtelHandler))
+    drawing.configure(settings)
+
+
 def _spans() -> list[ReadableSpan]:
     log = SpanLog()
     policy = ContentPolicy(mode="full", blob=lambda text, mime_type: "file:///kept")
     settings = Settings(policy, names_traces=True, conversation_id=True)
     tracer = log.provider.get_tracer("application")
     with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
-        instrumented(log.provider, settings)
+        _draw(log.provider, settings)
         runner.run(_happen())
-        instrumented(log.provider, replace(settings, run_parent="link", resume_trace="link"))
+        _draw(log.provider, replace(settings, run_parent="link", resume_trace="link"))
         runner.run(_suspended(tracer))
     workflows_otel.uninstrument(log.provider)
     return [span for span in log.finished if span.name not in ("asks", "answers")]  # the application's own

@@ -133,3 +133,30 @@ def test_it_never_raises(caplog: pytest.LogCaptureFixture) -> None:
     WorkflowsInstrumentor().instrument(tracer_provider=TracerProvider(shutdown_on_exit=False), run_parent=wrong)
     assert "run_parent='wrong' is unknown" in caplog.text
     WorkflowsInstrumentor().uninstrument()
+
+
+async def test_a_cell_that_is_run_again_with_a_new_provider_draws_runs_once(caplog: pytest.LogCaptureFixture) -> None:
+    logs = [SpanLog(), SpanLog()]
+    instrumentor = WorkflowsInstrumentor()
+    for log in logs:
+        instrumentor.instrument(tracer_provider=log.provider)
+    try:
+        await Echo().run()
+    finally:
+        instrumentor.uninstrument()
+    assert [len(log.all_named("run_step reply")) for log in logs] == [1, 0]
+    assert "another tracer provider already" in caplog.text
+
+
+async def test_after_uninstrument_another_provider_may_be_named() -> None:
+    first, second = SpanLog(), SpanLog()
+    instrumentor = WorkflowsInstrumentor()
+    instrumentor.instrument(tracer_provider=first.provider)
+    instrumentor.uninstrument()
+    instrumentor.instrument(tracer_provider=second.provider)
+    try:
+        await Echo().run()
+    finally:
+        instrumentor.uninstrument()
+    assert len(second.all_named("run_step reply")) == 1
+    assert len(first.all_named("run_step reply")) == 0

@@ -13,10 +13,14 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 
 import workflows_otel
 from tests.workflows_otel.flows import Answer, AskPerson, Echo, Failing, Flaky, Streaming
+from tests.workflows_otel.otlp_sink import OtlpSink
 from tests.workflows_otel.span_log import SpanLog
 from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
+from workflows.instrumentation.content import Mode
 from workflows.testing import VirtualClockLoop
+from workflows_otel import phoenix
+from workflows_otel.settings import Streams
 
 
 class Logs:
@@ -138,3 +142,30 @@ def test_an_id_that_a_log_line_brings_along_stays() -> None:
     record = logging.makeLogRecord({"msg": "a run was stuck", "run_id": "slow"})
     assert workflows_otel.RunIdFilter().filter(record)
     assert record.__dict__["run_id"] == "slow"
+
+
+@pytest.mark.parametrize(("first", "then", "told"), [("summary", "log", True), ("log", "off", False)])
+async def test_a_later_call_says_whether_streamed_events_are_logged(
+    spans: SpanLog, first: Streams, then: Streams, told: bool
+) -> None:
+    found = Logs()
+    workflows_otel.uninstrument(spans.provider)
+    workflows_otel.instrument(spans.provider, logger_provider=found.provider, streams=first)
+    workflows_otel.instrument(spans.provider, streams=then)
+    await Streaming().run(n=1)
+    assert any("workflow.stream.event" in line for line in found.lines()) == told
+
+
+@pytest.mark.usefixtures("no_provider")
+@pytest.mark.parametrize(("content", "told"), [(None, False), ("full", True)])
+async def test_logs_show_what_somebody_asked_for_and_not_what_a_back_end_is_for(
+    spans: SpanLog, sink: OtlpSink, content: Mode | None, told: bool
+) -> None:
+    found = Logs()
+    workflows_otel.uninstrument()
+    telemetry = workflows_otel.setup(phoenix(endpoint=sink.endpoint), content=content, streams="log")
+    workflows_otel.instrument(telemetry.provider, logger_provider=found.provider)
+    await Streaming().run(n=1)
+    telemetry.shutdown()
+    (line,) = [line for line in found.lines() if "workflow.stream.event" in line]
+    assert ("{" in line) == told

@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 import workflows_otel
 from tests.workflows_otel.flows import Echo, Failing, Flaky
@@ -220,6 +222,19 @@ async def test_the_rate_of_langfuse_holds_with_a_provider_of_the_applications(
     monkeypatch.setenv("LANGFUSE_SAMPLE_RATE", "0")
     trace.set_tracer_provider(TracerProvider(shutdown_on_exit=False))
     await one_run(langfuse(**KEYS, base_url=sink.endpoint))
+    assert sink.spans == []
+
+
+async def test_the_rate_of_langfuse_holds_where_an_exporter_of_the_applications_feeds_it(
+    sink: OtlpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANGFUSE_SAMPLE_RATE", "0")
+    preset = langfuse(**KEYS, base_url=sink.endpoint)
+    provider = TracerProvider(shutdown_on_exit=False)
+    exporter = OTLPSpanExporter(endpoint=preset.url, headers=dict(preset.headers))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    await one_run(preset)
     assert sink.spans == []
 
 

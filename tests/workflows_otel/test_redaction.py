@@ -18,7 +18,8 @@ from tests.workflows_otel.span_log import SpanLog
 from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
 from workflows.instrumentation import attributes as at
-from workflows_otel import Preset, otlp
+from workflows.instrumentation.dispatcher import process_dispatcher
+from workflows_otel import OtelHandler, Preset, otlp
 from workflows_otel.batching import BatchProcessor
 
 SECRET = "sk-abcdefghijklmnop"
@@ -289,3 +290,24 @@ async def test_what_one_callback_hides_no_back_end_gets(sink: OtlpSink) -> None:
         for raw in (sink.raw, other.raw):
             assert b"four" in raw
             assert not [word for word in (b"one two", b"two", b"three") if word in raw]
+
+
+class Laughs(Workflow):
+    """Its step says something of itself, as the bridge to llama-index lets `dispatcher.event` do."""
+
+    @step
+    async def hear(self, ev: StartEvent) -> StopEvent:
+        for told in process_dispatcher.handlers:
+            if isinstance(told.handler, OtelHandler):
+                told.handler.note("Laughed", {"about": "Ada"})
+        return StopEvent()
+
+
+@pytest.mark.usefixtures("no_provider")
+async def test_what_a_step_says_of_itself_is_withheld_from_who_gets_shapes(sink: OtlpSink) -> None:
+    with http_sink() as curious:
+        telemetry = workflows_otel.setup([_full(curious), otlp(sink.endpoint)])
+        await Laughs().run()
+        telemetry.shutdown()
+    assert curious.named("run_step hear").events == [("Laughed", {"about": "Ada"})]
+    assert sink.named("run_step hear").events == [("Laughed", {"about": "<str 3>"})]

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import workflows_otel
 from tests.workflows_otel.flows import Echo
@@ -15,6 +20,7 @@ from tests.workflows_otel.otlp_sink import OtlpSink, http_sink
 from tests.workflows_otel.span_log import SpanLog
 from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
+from workflows.instrumentation.content import ContentPolicy
 from workflows_otel import Preset, otlp, phoenix
 
 pytestmark = pytest.mark.usefixtures("no_provider")
@@ -138,3 +144,102 @@ async def test_that_an_applications_exporter_gets_payloads_is_told_once(
     for handle in handles:
         handle.shutdown()
     assert sum("this provider's own SimpleSpanProcessor sends" in message for message in caplog.messages) == told
+
+
+async def test_an_exporter_of_the_applications_that_feeds_the_back_end_is_not_told_of(
+    sink: OtlpSink, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(endpoint=f"{sink.endpoint}/v1/traces")))
+    trace.set_tracer_provider(provider)
+    with caplog.at_level(logging.WARNING, LOGGER):
+        telemetry = workflows_otel.setup(phoenix(endpoint=sink.endpoint))
+    await Echo().run()
+    telemetry.shutdown()
+    assert "sends those too" not in caplog.text
+
+
+async def test_an_exporter_that_comes_later_is_told_of(sink: OtlpSink, caplog: pytest.LogCaptureFixture) -> None:
+    telemetry = workflows_otel.setup(phoenix(endpoint=sink.endpoint))
+    telemetry.provider.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
+    with caplog.at_level(logging.WARNING, LOGGER):
+        await Echo().run()
+    telemetry.shutdown()
+    assert "this provider's own SimpleSpanProcessor sends" in caplog.text
+
+
+def _without_bob(path: str, value: Any) -> Any:
+    return value.replace("Bob", "[other]") if isinstance(value, str) else value
+
+
+async def test_a_callback_of_a_later_instrument_is_asked_beside_that_of_setup(sink: OtlpSink) -> None:
+    telemetry = workflows_otel.setup(otlp(sink.endpoint), content="full", redact=_without_ada)
+    workflows_otel.instrument(redact=_without_bob)
+    await Echo().run(text="Ada and Bob")
+    telemetry.shutdown()
+    assert "[name] and [other]" in sink.named("run_step reply").attributes["input.value"]
+
+
+async def test_a_callback_that_both_were_given_stays_where_setup_is_called_without_it(
+    own: SpanLog, sink: OtlpSink
+) -> None:
+    workflows_otel.instrument(own.provider, content="full", redact=_without_ada)
+    handles = [workflows_otel.setup(otlp(sink.endpoint), redact=redact) for redact in (_without_ada, None)]
+    await Called().run()
+    for handle in handles:
+        handle.shutdown()
+    assert "by [name]" in str((own.named("run_step call").attributes or {})["output.value"])
+
+
+@dataclass
+class _Replacing:
+    """A callback that is not hashable."""
+
+    name: str
+
+    def __call__(self, path: str, value: Any) -> Any:
+        return value.replace(self.name, "[name]") if isinstance(value, str) else value
+
+
+async def test_a_callback_need_not_be_hashable(sink: OtlpSink) -> None:
+    telemetry = workflows_otel.setup(otlp(sink.endpoint), content="full", redact=_Replacing("Ada"))
+    await Called().run()
+    telemetry.shutdown()
+    assert "by [name]" in sink.named("run_step call").attributes["output.value"]
+
+
+async def test_what_instrument_says_later_opens_and_closes_no_more_than_it_says(own: SpanLog, sink: OtlpSink) -> None:
+    with http_sink() as typed, http_sink() as added:
+        handles = [
+            workflows_otel.setup(phoenix(endpoint=sink.endpoint)),
+            workflows_otel.setup(otlp(typed.endpoint), content="types"),
+        ]
+        workflows_otel.instrument(own.provider, content="full")
+        await Called().run()
+        handles[1].flush()
+        assert "by Ada" not in typed.named("run_step call").attributes["output.value"]
+        workflows_otel.instrument(own.provider, content="off")
+        handles.append(workflows_otel.setup(otlp(added.endpoint)))
+        await Called().run()
+        for handle in handles:
+            handle.shutdown()
+        last = [span for span in sink.spans if span.name == "run_step call"][-1]
+        assert "output.value" not in last.attributes
+        assert "output.value" not in added.named("run_step call").attributes
+
+
+async def test_the_longest_payload_that_anybody_asked_for_is_drawn(own: SpanLog, sink: OtlpSink) -> None:
+    workflows_otel.instrument(own.provider, content=ContentPolicy(mode="full", max_chars=10_000))
+    telemetry = workflows_otel.setup(phoenix(endpoint=sink.endpoint))
+    await Echo().run(text="x" * 5000)
+    telemetry.shutdown()
+    assert "x" * 5000 in str((own.named("run_step reply").attributes or {})["input.value"])
+
+
+async def test_runs_that_instrument_was_asked_for_are_drawn_after_a_shutdown(own: SpanLog, sink: OtlpSink) -> None:
+    workflows_otel.instrument(own.provider, content="full", start_marker=False)
+    workflows_otel.setup(otlp(sink.endpoint), run_parent="root").shutdown()
+    with trace.get_tracer("app").start_as_current_span("request"):
+        await Called().run()
+    assert "by Ada" in str((own.named("run_step call").attributes or {})["output.value"])
+    assert own.named("invoke_workflow Called").parent is not None
