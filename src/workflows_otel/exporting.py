@@ -25,7 +25,8 @@ from workflows_otel.batching import shut_down
 from workflows_otel.own_scope import SCOPE
 from workflows_otel.own_spans import OwnSpan
 from workflows_otel.rejections import rejected_by
-from workflows_otel.withholding import fields_without_values, without_values
+from workflows_otel.traces import mode_of
+from workflows_otel.withholding import MODES, fields_without_values, without_values
 
 __all__ = ["RedactingExporter", "redacting"]
 
@@ -157,7 +158,7 @@ class RedactingExporter(SpanExporter):
         ours = _is_ours(span)
         attributes = span.attributes or {}
         changed = self._attributes(attributes, ours, _unmasked(span, attributes) if ours else attributes)
-        withheld = ours and self.drawn is not None and self.drawn != self._policy.mode
+        withheld = ours and self._shows_more(span)
         if withheld:
             changed = without_values(attributes if changed is None else changed, self._policy)
         if self._about is not None and (more := self._about(span)):
@@ -180,6 +181,13 @@ class RedactingExporter(SpanExporter):
             span.links if links is None else links,
             status or span.status,
         )
+
+    def _shows_more(self, span: ReadableSpan) -> bool:
+        """Whether a span of ours, maybe of a time when more or less was drawn, shows more than the back end may see."""
+        if self.drawn is None:
+            return False
+        drawn = (mode_of(span.context.trace_id) if span.context is not None else None) or self.drawn
+        return MODES.index(drawn) > MODES.index(self._policy.mode)
 
     def _attributes(self, attributes: Plain, ours: bool, asked: Iterable[str]) -> dict[str, Any] | None:
         """The attributes, those that are `asked` about masked; None where nothing changes."""

@@ -78,13 +78,14 @@ class Feeding(SpanProcessor):
         self._warned = False
         self._seen: list[object] = []
         self._other: _Other | None = None
+        self._in_our_place: Feeding | None = None
         self.elsewhere: TracerProvider | None = None
         self.is_still = False
         self.on_end = self._on_end = processor.on_end  # without a call between: every span passes here
 
-    def keep_still(self, still: bool) -> None:
+    def keep_still(self, still: bool, by: Feeding | None = None) -> None:
         """Take no spans while another `setup()` feeds the same place; what has ended before is still sent."""
-        was_still, self.is_still = self.is_still, still
+        was_still, self.is_still, self._in_our_place = self.is_still, still, by
         self.on_end = _ignore if still else self._on_end
         if was_still and not still:
             self.look()
@@ -133,7 +134,7 @@ class Feeding(SpanProcessor):
 
     def takes(self, trace_id: int) -> bool:
         """Whether the back end gets a trace that is drawn; what another processor leaves out by itself nobody knows."""
-        return self._exporter.takes(trace_id)
+        return self._exporter.takes(trace_id) if self._in_our_place is None else self._in_our_place.takes(trace_id)
 
     def is_by(self, processor: SpanProcessor) -> bool:
         """Whether this processor of the application's feeds the back end in our place."""
@@ -316,7 +317,9 @@ def warn_of_strangers(provider: TracerProvider, feeds: Iterable[Feeding], drawn:
     names = [
         type(processor).__name__
         for processor in _processors_of(provider)
-        if not type(processor).__module__.startswith(SHOWING_PAYLOADS) and not any(way.is_by(processor) for way in ways)
+        if getattr(*_place_of_exporter(processor), None) is not None
+        and not type(processor).__module__.startswith(SHOWING_PAYLOADS)
+        and not any(way.is_by(processor) for way in ways)
     ]
     if names and MODES.index(drawn) > MODES.index(meant) and provider not in _warned_of_strangers:
         _warned_of_strangers.add(provider)

@@ -271,16 +271,19 @@ def _hand_over(provider: TracerProvider) -> None:
     elsewhere = [feed.processor.elsewhere for feed in _feeding(provider)]
     if elsewhere and elsewhere[0] is not None and None not in elsewhere:
         stand_in(provider, elsewhere[0])
+    for other in dict.fromkeys(elsewhere):
+        if other is not None:
+            redraw(other)  # with what these back ends need
 
 
 def _feed_each_place_once(provider: TracerProvider) -> None:
     """Let the last one of those that feed the same place do so alone: a cell of a notebook may be run again."""
     feeds = [(made, feed) for made in _active if made.provider is provider for feed in made.feeds]
     for number, (made, feed) in enumerate(feeds, 1):
-        still = any(same_place(feed.preset, later.preset) for _, later in feeds[number:])
-        if still and not feed.processor.is_still:
+        same = [later.processor for _, later in feeds[number:] if same_place(feed.preset, later.preset)]
+        if same and not feed.processor.is_still:
             made.release()
-        feed.processor.keep_still(still)
+        feed.processor.keep_still(bool(same), same[-1] if same else None)
 
 
 def _draw_what_is_sent(provider: TracerProvider) -> None:
@@ -303,8 +306,8 @@ def _feeding(provider: TracerProvider | None = None) -> list[_Feed]:
 
 
 def _gets(feed: _Feed, trace_id: str) -> bool:
-    """Whether a back end gets a trace that is drawn, this way or by what feeds it in its place."""
-    return any(way.processor.takes(int(trace_id, 16)) for way in _in_place_of([feed]) or [feed])
+    """Whether a back end gets a trace that is drawn, this way or by that of a later `setup()`."""
+    return feed.processor.takes(int(trace_id, 16))
 
 
 def active_presets(trace_id: str | None = None) -> list[Preset]:
@@ -332,15 +335,22 @@ def _made_for(provider: TracerProvider) -> list[Setup]:
 
 def _agree_with_setups(provider: trace.TracerProvider, told: Said | None) -> Agreed | None:
     """What all say of a provider to which a `setup()` has added back ends; each gets no more than is meant for it."""
-    used = [made for made in _active if made.provider is provider and made.is_used]
-    if not used:
+    feeding = {made: [feed for feed in made.feeds if _is_fed_by(feed, made, provider)] for made in _active}
+    feeding = {
+        made: feeds for made, feeds in feeding.items() if feeds or (made.provider is provider and not made.feeds)
+    }
+    if not feeding:
         return None
-    feeding = {made: [feed for feed in made.feeds if not feed.processor.is_still] for made in used}
     agreed = agree(told, [Call(made.said, [feed.preset for feed in feeds]) for made, feeds in feeding.items()])
     for made, feeds in feeding.items():
         for feed in feeds:
             feed.processor.show(agreed.settings.content, policy_for(feed.preset, made.said, told))
     return agreed
+
+
+def _is_fed_by(feed: _Feed, made: Setup, provider: trace.TracerProvider) -> bool:
+    """Whether the runs of this provider come to a back end: it is that of its `setup()`, or one that stands in."""
+    return not feed.processor.is_still and (feed.processor.elsewhere or made.provider) is provider
 
 
 agree_by(_agree_with_setups)

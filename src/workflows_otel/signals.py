@@ -32,6 +32,8 @@ class Signals:
         self._lock = threading.Lock()
         self._metrics: tuple[MetricsHandler, Callable[[], None]] | None = None
         self._logs: tuple[LogsHandler, Callable[[], None]] | None = None
+        self._meter_provider: MeterProvider | None = None
+        self._logger_provider: LoggerProvider | None = None
         self._content = ContentPolicy()
         self._stream_logs = False
         self.awake = False
@@ -47,6 +49,7 @@ class Signals:
     ) -> None:
         """Use these providers from now on; without them the process's own, also where it is set later."""
         self._content, self._stream_logs = content, stream_logs
+        self._move(meter_provider, logger_provider)
         if meter_provider is not None:
             self.calls = _call_instruments(meter_provider)
         if self._logs is not None:
@@ -79,14 +82,25 @@ class Signals:
             self.awake = False
             self.calls = _call_instruments(None)
 
+    def _move(self, meter_provider: MeterProvider | None, logger_provider: LoggerProvider | None) -> None:
+        """End what goes to other providers than these, where they are named."""
+        with self._lock:
+            if self._metrics is not None and meter_provider not in (None, self._meter_provider):
+                self._metrics[1]()
+                self._metrics[0].close()
+                self._metrics = None
+            if self._logs is not None and logger_provider not in (None, self._logger_provider):
+                self._logs[1]()
+                self._logs = None
+
     def _add(self, meter_provider: MeterProvider | None, logger_provider: LoggerProvider | None) -> None:
         with self._lock:
             if self._metrics is None and (meter_provider is not None or _is_set(metrics.get_meter_provider())):
                 handler = MetricsHandler(meter_provider)
-                self._metrics = handler, add_handler(handler)
+                self._metrics, self._meter_provider = (handler, add_handler(handler)), meter_provider
             if self._logs is None and (logger_provider is not None or _is_set(get_logger_provider())):
                 handler = LogsHandler(logger_provider, content=self._content, streams=self._stream_logs)
-                self._logs = handler, add_handler(handler)
+                self._logs, self._logger_provider = (handler, add_handler(handler)), logger_provider
             self.awake = self._metrics is not None and self._logs is not None
 
 

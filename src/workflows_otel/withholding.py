@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,9 @@ from workflows.instrumentation.content import ContentPolicy, capture_fields, cap
 __all__ = ["MODES", "TAG", "Redact", "apart", "fields_without_values", "together", "without_values"]
 
 Redact = Callable[[str, Any], Any]
+
+KIND = r'"<[a-zA-Z_.]+(?: \d+)?>"'
+SHAPE = re.compile(rf'\{{"type":(?:{KIND}|"\w+","fields":\{{(?:"\w+":{KIND},?)*\}})\}}')
 
 TAG = "llamaindex."
 """What the names of attributes begin with that hold tags of llama-index's `instrument_tags`."""
@@ -78,13 +82,27 @@ def without_values(attributes: Mapping[str, Any], policy: ContentPolicy) -> dict
         text = shown.pop(key, None)
         if not isinstance(text, str):
             continue
-        payload = json.loads(text) if shown.get(mime_type) == "application/json" else text
-        captured = capture_value(payload, replace(policy, redact=None))
+        if _is_shape(text):
+            shown[key] = text
+            continue
+        captured = capture_value(_payload(text, shown.get(mime_type)), replace(policy, redact=None))
         if captured is None:
             shown.pop(mime_type, None)
         else:
             shown |= {key: captured.text, mime_type: captured.mime_type}
     return shown
+
+
+def _is_shape(text: str) -> bool:
+    """Whether a payload is a shape already: of a run that began when no more than that was drawn."""
+    return SHAPE.fullmatch(text) is not None
+
+
+def _payload(text: str, mime_type: object) -> Any:
+    try:
+        return json.loads(text) if mime_type == "application/json" else text
+    except ValueError:  # a step has put a text of its own in the place of ours
+        return text
 
 
 def fields_without_values(fields: Mapping[str, Any], policy: ContentPolicy) -> dict[str, Any]:

@@ -283,3 +283,14 @@ def _told() -> set[str]:
 def metrics_of_runs(found: Metrics) -> int:
     ((_, (count, _)),) = found.read("gen_ai.invoke_workflow.duration")  # type: ignore[misc]  # a histogram's
     return count
+
+
+async def test_all_metrics_move_to_a_meter_provider_that_is_named_later(spans: SpanLog) -> None:
+    first, second = Metrics(), Metrics()
+    workflows_otel.uninstrument(spans.provider)
+    workflows_otel.instrument(spans.provider, meter_provider=first.provider)
+    await Echo().run()
+    workflows_otel.instrument(spans.provider, meter_provider=second.provider)
+    await Echo().run()
+    sent = ({"name": "Echo", "event.type": "StartEvent", "event.source": "external"}, 1)
+    assert [metrics.read("workflow.event.sent") for metrics in (first, second)] == [[sent], [sent]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -311,3 +312,66 @@ async def test_what_a_step_says_of_itself_is_withheld_from_who_gets_shapes(sink:
         telemetry.shutdown()
     assert curious.named("run_step hear").events == [("Laughed", {"about": "Ada"})]
     assert sink.named("run_step hear").events == [("Laughed", {"about": "<str 3>"})]
+
+
+class SaysItself(Workflow):
+    """Its step sets what is ours to set, as code written for OpenInference does."""
+
+    @step
+    async def ask(self, ev: StartEvent) -> StopEvent:
+        trace.get_current_span().set_attribute("input.value", "What is tea?")
+        return StopEvent(result="a drink")
+
+
+@pytest.mark.usefixtures("no_provider")
+async def test_a_text_of_a_steps_own_is_withheld_and_nothing_else_is_lost(sink: OtlpSink) -> None:
+    with http_sink() as curious:
+        telemetry = workflows_otel.setup([_full(curious), otlp(sink.endpoint)])
+        await SaysItself().run()
+        telemetry.shutdown()
+    assert curious.named("run_step ask").attributes["input.value"] == "What is tea?"
+    about = sink.named("run_step ask").attributes
+    assert about["input.value"] == '{"type":"<str 12>"}'
+    assert about["workflow.step.name"] == "ask"
+
+
+@pytest.mark.usefixtures("no_provider")
+async def test_what_was_drawn_in_full_is_withheld_when_less_is_drawn_now(sink: OtlpSink) -> None:
+    with http_sink() as curious:
+        made = [workflows_otel.setup(_full(curious)), workflows_otel.setup(otlp(sink.endpoint))]
+        await Talks().run(words="good morning")
+        made.append(workflows_otel.setup(_full(curious), content="types"))
+        for one in made:
+            one.shutdown()
+    assert b"good morning" not in sink.raw
+
+
+@pytest.mark.usefixtures("no_provider")
+async def test_what_was_drawn_as_shapes_stays_so_when_more_is_drawn_now(sink: OtlpSink) -> None:
+    with http_sink() as curious:
+        made = [workflows_otel.setup(otlp(sink.endpoint))]
+        waits = Waits()
+        handler = waits.run(words="good morning")
+        await waits.begun.wait()
+        made.append(workflows_otel.setup(_full(curious)))
+        waits.over.set()
+        await handler
+        for one in made:
+            one.shutdown()
+    assert sink.named("invoke_workflow Waits").attributes["input.value"] == (
+        '{"type":"StartEvent","fields":{"words":"<str 12>"}}'
+    )
+
+
+class Waits(Workflow):
+    """Between its begin and its end there is time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.over = asyncio.Event(), asyncio.Event()
+
+    @step
+    async def wait(self, ev: StartEvent) -> StopEvent:
+        self.begun.set()
+        await self.over.wait()
+        return StopEvent()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -243,3 +243,30 @@ async def test_runs_that_instrument_was_asked_for_are_drawn_after_a_shutdown(own
         await Called().run()
     assert "by Ada" in str((own.named("run_step call").attributes or {})["output.value"])
     assert own.named("invoke_workflow Called").parent is not None
+
+
+class _Tenant(SpanProcessor):
+    """As most services have one: it sends nothing."""
+
+
+async def test_a_processor_that_sends_nothing_is_not_told_of(sink: OtlpSink, caplog: pytest.LogCaptureFixture) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(_Tenant())
+    trace.set_tracer_provider(provider)
+    with caplog.at_level(logging.WARNING, LOGGER):
+        workflows_otel.setup(phoenix(endpoint=sink.endpoint)).shutdown()
+    assert "sends those too" not in caplog.text
+
+
+async def test_a_back_end_gets_its_payloads_by_another_provider_that_feeds_it(sink: OtlpSink) -> None:
+    """As `setup("phoenix")` and, later, `phoenix.otel.register(auto_instrument=True)`."""
+    telemetry = workflows_otel.setup(phoenix(endpoint=sink.endpoint), redact=_without_ada)
+    theirs = TracerProvider(shutdown_on_exit=False)
+    theirs.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(endpoint=f"{sink.endpoint}/v1/traces")))
+    workflows_otel.instrument(theirs)
+    await Called().run()
+    sink.spans.clear()
+    await Called().run()
+    telemetry.shutdown()
+    theirs.shutdown()
+    assert "by [name]" in sink.named("run_step call").attributes["output.value"]
