@@ -25,7 +25,6 @@ from workflows_otel.batching import shut_down
 from workflows_otel.own_scope import SCOPE
 from workflows_otel.own_spans import OwnSpan
 from workflows_otel.rejections import rejected_by
-from workflows_otel.traces import mode_of
 from workflows_otel.withholding import MODES, fields_without_values, without_values
 
 __all__ = ["RedactingExporter", "redacting"]
@@ -73,7 +72,8 @@ class RedactingExporter(SpanExporter):
         rate: The part of traces that it gets, from 0 to 1, chosen by trace id; all by default.
 
     Attributes:
-        drawn: How much of payloads our spans show, where `setup()` knows; what is more than `policy.mode` is withheld.
+        drawn: The most of payloads that our spans have shown, where `setup()` knows: they may be on their way yet. What
+            is more than `policy.mode` is withheld.
         sent: Spans that the back end took.
         failed: Spans that it did not take.
         rejected: Of those, the ones in requests that it took.
@@ -130,7 +130,8 @@ class RedactingExporter(SpanExporter):
 
     def follow(self, drawn: ContentPolicy, policy: ContentPolicy) -> None:
         """Know how our spans are drawn from now on, and what to show of them; of others, the same callback is asked."""
-        self.drawn = drawn.mode
+        if self.drawn is None or MODES.index(drawn.mode) > MODES.index(self.drawn):
+            self.drawn = drawn.mode
         self._policy = replace(policy, redact=drawn.redact)
 
     def before(self, exporter: SpanExporter) -> RedactingExporter:
@@ -158,7 +159,7 @@ class RedactingExporter(SpanExporter):
         ours = _is_ours(span)
         attributes = span.attributes or {}
         changed = self._attributes(attributes, ours, _unmasked(span, attributes) if ours else attributes)
-        withheld = ours and self._shows_more(span)
+        withheld = ours and self.drawn is not None and MODES.index(self.drawn) > MODES.index(self._policy.mode)
         if withheld:
             changed = without_values(attributes if changed is None else changed, self._policy)
         if self._about is not None and (more := self._about(span)):
@@ -181,13 +182,6 @@ class RedactingExporter(SpanExporter):
             span.links if links is None else links,
             status or span.status,
         )
-
-    def _shows_more(self, span: ReadableSpan) -> bool:
-        """Whether a span of ours, maybe of a time when more or less was drawn, shows more than the back end may see."""
-        if self.drawn is None:
-            return False
-        drawn = (mode_of(span.context.trace_id) if span.context is not None else None) or self.drawn
-        return MODES.index(drawn) > MODES.index(self._policy.mode)
 
     def _attributes(self, attributes: Plain, ours: bool, asked: Iterable[str]) -> dict[str, Any] | None:
         """The attributes, those that are `asked` about masked; None where nothing changes."""

@@ -95,8 +95,6 @@ class OtelHandler:
         self._steps = StepSpans(self._tracer, settings, self.name)
         self._waits = WaitSpans(self._tracer, self.name)
         self._shows_streams = settings.streams != "off"
-        for run_id, run in self._open.items():  # they may show more from now on
-            remember(run_id, run.span.get_span_context(), settings.content.mode)
 
     def at_next_run(self, look: Callable[[], bool]) -> None:
         """Call `look` when a run starts, until it says that it need not be called any more."""
@@ -176,7 +174,7 @@ class OtelHandler:
                 return
         parent = self._open.get(record.parent[0]) if record.parent is not None else None
         run = self._runs.started(record, parent)
-        remember(record.run_id, run.span.get_span_context(), run.settings.content.mode)
+        remember(record.run_id, run.span.get_span_context())
         if run.span.is_recording():
             self._open[record.run_id] = run
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from opentelemetry.trace import SpanContext
 
 from workflows.handler import WorkflowHandler
-from workflows.instrumentation.content import Mode
-from workflows_otel.withholding import MODES
 
 __all__ = ["TraceRef", "forget_pages", "note_trace", "remember", "show_pages", "trace_of"]
 
@@ -49,7 +47,6 @@ logger = logging.getLogger("workflows.otel")
 PageUrls = Callable[[str], Mapping[str, str]]
 
 _runs: OrderedDict[str, SpanContext] = OrderedDict()
-_modes: OrderedDict[int, Mode] = OrderedDict()  # by trace
 _pages: list[PageUrls] = []
 _lock = threading.Lock()
 
@@ -73,29 +70,14 @@ def _ref(context: SpanContext) -> TraceRef:
     return TraceRef(trace_id, f"{context.span_id:016x}", urls, sampled=context.trace_flags.sampled)
 
 
-def remember(run_id: str, context: SpanContext, mode: Mode) -> None:
-    """Take note of the span of a run, or of a later segment of it, that begins; who is told last is heard.
-
-    Args:
-        run_id: The run.
-        context: Its span.
-        mode: How much of payloads the spans of the run show.
-    """
+def remember(run_id: str, context: SpanContext) -> None:
+    """Take note of the span of a run, or of a later segment of it, that begins; who is told last is heard."""
     if not context.is_valid:
         return
     with _lock:
         _runs[run_id] = context
         if len(_runs) > REMEMBERED_RUNS:
             _runs.popitem(last=False)
-        before = _modes.get(context.trace_id, mode)
-        _modes[context.trace_id] = mode if MODES.index(mode) > MODES.index(before) else before
-        if len(_modes) > REMEMBERED_RUNS:
-            _modes.popitem(last=False)
-
-
-def mode_of(trace_id: int) -> Mode | None:
-    """How much of payloads the spans of runs show in a trace, if it is one of the latest."""
-    return _modes.get(trace_id)
 
 
 def note_trace(run_id: str, error: BaseException) -> None:

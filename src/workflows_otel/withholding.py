@@ -15,8 +15,8 @@ __all__ = ["MODES", "TAG", "Redact", "apart", "fields_without_values", "together
 
 Redact = Callable[[str, Any], Any]
 
-KIND = r'"<[a-zA-Z_.]+(?: \d+)?>"'
-SHAPE = re.compile(rf'\{{"type":(?:{KIND}|"\w+","fields":\{{(?:"\w+":{KIND},?)*\}})\}}')
+KIND = r"<[a-zA-Z_.]+(?: \d+)?>"
+SHAPE = re.compile(rf'\{{"type":(?:"{KIND}"|"\w+","fields":\{{(?:"[^"]+":"{KIND}",?)*\}})\}}')
 
 TAG = "llamaindex."
 """What the names of attributes begin with that hold tags of llama-index's `instrument_tags`."""
@@ -93,6 +93,11 @@ def without_values(attributes: Mapping[str, Any], policy: ContentPolicy) -> dict
     return shown
 
 
+def _is_kind(value: object) -> bool:
+    """Whether a value is a kind already, as `<str 3>`."""
+    return isinstance(value, str) and re.fullmatch(KIND, value) is not None
+
+
 def _is_shape(text: str) -> bool:
     """Whether a payload is a shape already: of a run that began when no more than that was drawn."""
     return SHAPE.fullmatch(text) is not None
@@ -107,7 +112,9 @@ def _payload(text: str, mime_type: object) -> Any:
 
 def fields_without_values(fields: Mapping[str, Any], policy: ContentPolicy) -> dict[str, Any]:
     """What is left of named values for a back end whose `policy` shows fewer: their kinds, or nothing."""
-    return dict(capture_fields(fields, replace(policy, redact=None))) if fields else {}
+    kinds = {name: value for name, value in fields.items() if _is_kind(value)} if policy.mode == "types" else {}
+    values = {name: value for name, value in fields.items() if name not in kinds}
+    return {**kinds, **(capture_fields(values, replace(policy, redact=None)) if values else {})}
 
 
 def _is_value(key: str) -> bool:

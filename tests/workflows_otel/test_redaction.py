@@ -347,6 +347,19 @@ async def test_what_was_drawn_in_full_is_withheld_when_less_is_drawn_now(sink: O
 
 
 @pytest.mark.usefixtures("no_provider")
+def test_a_call_outside_of_runs_is_withheld_when_less_is_drawn_now(sink: OtlpSink) -> None:
+    with http_sink() as curious:
+        made = [workflows_otel.setup(otlp(sink.endpoint)), workflows_otel.setup(_full(curious))]
+        with workflows_otel.llm_call(model="m") as call:
+            call.input("good morning").output("and to you")
+        made.append(workflows_otel.setup(_full(curious), content="types"))
+        for one in made:
+            one.shutdown()
+    assert b"good morning" in curious.raw
+    assert b"good morning" not in sink.raw
+
+
+@pytest.mark.usefixtures("no_provider")
 async def test_what_was_drawn_as_shapes_stays_so_when_more_is_drawn_now(sink: OtlpSink) -> None:
     with http_sink() as curious:
         made = [workflows_otel.setup(otlp(sink.endpoint))]
