@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any, cast
 
+from mlflow_flavor._first_use import fills_when_used
 from mlflow_flavor._model_imports import MODULE_PREFIX
 from mlflow_flavor._origins import is_of_library
 
@@ -104,12 +105,13 @@ def _is_cache(cls: type, name: str) -> bool:
 def _is_made_when_used(owner: Pair, name: str, value: Pair) -> bool:
     """Whether an object of the author's has made a library's object for itself since: a client, when it first asked.
 
-    What holds other objects, as a table does, is no such thing: the author may have put them there.
+    What holds other objects, as a table does, is no such thing: the author may have put them there. Nor is what its
+    class does not make itself: the author may have given it.
     """
     kind = type(value.one)
     if not name.startswith("_") or isinstance(owner.other, type) or value.other is not None:
         return False
-    return not issubclass(kind, Collection) and is_of_library(kind)
+    return not issubclass(kind, Collection) and is_of_library(kind) and fills_when_used(type(owner.one), name)
 
 
 def items_of_both(pair: Pair) -> Iterator[Pair]:

@@ -114,6 +114,7 @@ async def test_an_agent_is_logged_after_a_run_as_before(
         ("", "self._client = None", "agent._client = Agent()", "its _client is not what its source"),
         ("import numpy", "self._table = None", "agent._table = numpy.ones(2)", "its _table is not what its source"),
         ("import httpx", "self.client = None", "agent.client = httpx.Client()", "its client is not what its source"),
+        ("import httpx", "self._given = None", "agent._given = httpx.Client()", "its _given is not what its source"),
         ("import httpx", "self._own = httpx.Client()", "agent._own = None", "its _own is not what its source"),
     ],
 )
@@ -162,3 +163,35 @@ def test_what_cannot_say_what_it_is_may_be_logged_as_its_class(module: Import, t
     with pytest.raises(MlflowException, match=r"\(its db, a sqlite3.Connection, .*\. Or log the class Agent\.$"):
         save(found.agent, tmp_path)
     assert Path(save(found.Agent, tmp_path)).exists()
+
+
+HELD = """
+import httpx
+
+class Held(Workflow):
+    def __init__(self, client=None):
+        super().__init__()
+        self._held = client
+
+    def use(self, client):
+        self._held = client
+
+    @step
+    async def ask(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=str(self._held.base_url))
+
+def given():
+    return Held(httpx.Client())
+
+def used():
+    agent = Held()
+    agent.use(httpx.Client())
+    return agent
+"""
+
+
+@pytest.mark.parametrize("made", ["given", "used"])
+def test_a_client_that_an_agent_was_given_is_not_taken_for_one_that_it_made(module: Import, tmp_path: Path, made: str):
+    agent = vars(module(HEAD + HELD))[made]()
+    with pytest.raises(MlflowException, match=r"\(its _held is not what its source makes\)"):
+        save(agent, tmp_path)
