@@ -143,7 +143,10 @@ class Feeding(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Look around when a trace begins."""
         if span.parent is None or span.parent.is_remote:
-            self.look()
+            try:
+                self.look()
+            except Exception:  # the guard around what others have put there: the span is somebody's, in their code
+                logger.warning("what else feeds %s could not be seen", self._preset.name, exc_info=True)
 
     def _count_end(self, span: ReadableSpan) -> None:
         """Count a span of a run, which the other processor gets as well, and should send."""

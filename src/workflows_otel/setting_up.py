@@ -278,7 +278,7 @@ def _hand_over(provider: TracerProvider) -> None:
 
 def _feed_each_place_once(provider: TracerProvider) -> None:
     """Let the last one of those that feed the same place do so alone: a cell of a notebook may be run again."""
-    feeds = [(made, feed) for made in _active if made.provider is provider for feed in made.feeds]
+    feeds = [(made, feed) for made in list(_active) if made.provider is provider for feed in made.feeds]
     for number, (made, feed) in enumerate(feeds, 1):
         same = [later.processor for _, later in feeds[number:] if same_place(feed.preset, later.preset)]
         if same and not feed.processor.is_still:
@@ -312,7 +312,7 @@ def _gets(feed: _Feed, trace_id: str) -> bool:
 
 def active_presets(trace_id: str | None = None) -> list[Preset]:
     """The back ends of every `setup()` that is not shut down, each once; those that get this trace, or all."""
-    feeds = [feed for made in _active for feed in made.feeds]
+    feeds = [feed for made in list(_active) for feed in made.feeds]
     presets = [feed.preset for feed in feeds if trace_id is None or _gets(feed, trace_id)]
     return list({(preset.name, preset.url or preset.where): preset for preset in presets}.values())
 
@@ -330,12 +330,12 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 
 def _made_for(provider: TracerProvider) -> list[Setup]:
-    return [made for made in _active if made.provider is provider]
+    return [made for made in list(_active) if made.provider is provider]
 
 
 def _agree_with_setups(provider: trace.TracerProvider, told: Said | None) -> Agreed | None:
     """What all say of a provider to which a `setup()` has added back ends; each gets no more than is meant for it."""
-    feeding = {made: [feed for feed in made.feeds if _is_fed_by(feed, made, provider)] for made in _active}
+    feeding = {made: [feed for feed in made.feeds if _is_fed_by(feed, made, provider)] for made in list(_active)}
     feeding = {
         made: feeds for made, feeds in feeding.items() if feeds or (made.provider is provider and not made.feeds)
     }
