@@ -16,7 +16,9 @@ __all__ = ["MODES", "TAG", "Redact", "apart", "fields_without_values", "together
 Redact = Callable[[str, Any], Any]
 
 KIND = r"<[a-zA-Z_.]+(?: \d+)?>"
-SHAPE = re.compile(rf'\{{"type":(?:"{KIND}"|"\w+","fields":\{{(?:"[^"]+":"{KIND}",?)*\}})\}}')
+NAME = r'"(?:[^"\\]|\\.)+"'  # in JSON
+OMITTED = r'"…":"\d+ items omitted"'
+SHAPE = re.compile(rf'\{{"type":(?:"{KIND}"|"\w+","fields":\{{(?:(?:{NAME}:"{KIND}"|{OMITTED}),?)*\}})\}}')
 
 TAG = "llamaindex."
 """What the names of attributes begin with that hold tags of llama-index's `instrument_tags`."""

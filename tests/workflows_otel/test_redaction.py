@@ -364,7 +364,7 @@ async def test_what_was_drawn_as_shapes_stays_so_when_more_is_drawn_now(sink: Ot
     with http_sink() as curious:
         made = [workflows_otel.setup(otlp(sink.endpoint))]
         waits = Waits()
-        handler = waits.run(words="good morning")
+        handler = waits.run(**{"words": "good morning", "user-id": 7, 'a "b"': None})
         await waits.begun.wait()
         made.append(workflows_otel.setup(_full(curious)))
         waits.over.set()
@@ -372,7 +372,7 @@ async def test_what_was_drawn_as_shapes_stays_so_when_more_is_drawn_now(sink: Ot
         for one in made:
             one.shutdown()
     assert sink.named("invoke_workflow Waits").attributes["input.value"] == (
-        '{"type":"StartEvent","fields":{"words":"<str 12>"}}'
+        '{"type":"StartEvent","fields":{"words":"<str 12>","user-id":"<int>","a \\"b\\"":"<None>"}}'
     )
 
 
