@@ -112,8 +112,8 @@ class WorkflowSpec:
         state_type: Most derived state class of the steps' `Context[T]`; None means free-form state.
         joins_of: Step that returns a list to the steps that gather its branches.
         uses_resources: A step has a parameter that is filled from a resource.
-        takes_from_outside: A step accepts events that no step produces, so an idle run may still be woken.
-        asks_unseen: A step does, and none returns an `InputRequiredEvent`: whether an idle run has asked, nobody knows.
+        from_outside: Accepted classes that people answer with, or that no step returns: they may wake an idle run.
+        asks_unseen: There are some, and no step returns an `InputRequiredEvent`: whether a run has asked, nobody knows.
         fingerprint: Hash of steps, accepted and produced classes: what a snapshot must still fit.
     """
 
@@ -125,7 +125,7 @@ class WorkflowSpec:
     state_type: type[Any] | None
     joins_of: Mapping[str, tuple[StepSpec, ...]] = field(default_factory=dict[str, "tuple[StepSpec, ...]"])
     uses_resources: bool = False
-    takes_from_outside: bool = False
+    from_outside: tuple[type[Event], ...] = ()
     asks_unseen: bool = False
     error_handlers: Mapping[str, StepSpec] = field(default_factory=dict[str, StepSpec])
     fingerprint: str = ""

@@ -189,3 +189,21 @@ async def test_work_of_a_step_that_is_gone_is_left_out_of_a_resumed_run_and_name
     with caplog.at_level(logging.WARNING), pytest.raises(WorkflowDeadlockError):
         await Stuck().run(ctx=Context.from_dict(Stuck(), snapshot))
     assert "has work of older, which Stuck does not have" in caplog.text
+
+
+async def test_what_a_join_has_that_is_gone_is_left_out_of_a_resumed_run(clock: VirtualClockLoop) -> None:
+    class Before(Workflow):
+        @step
+        async def start(self, ev: StartEvent) -> Work:
+            return Work()
+
+        @step
+        async def older(self, ctx: Context, ev: Work) -> StopEvent | None:
+            return None if ctx.collect_events(ev, [Work, Work]) is None else StopEvent()
+
+    handler = Before(timeout=None).run()
+    await asyncio.sleep(1)
+    snapshot = await handler.suspend()
+    with pytest.raises(WorkflowDeadlockError) as caught:
+        await Stuck().run(ctx=Context.from_dict(Stuck(), snapshot))
+    assert not caught.value.fan_ins

@@ -10,7 +10,7 @@ import pytest
 from tests.engine.flows import A, B, Reply
 from workflows import Context, Workflow, step
 from workflows.errors import StepTimeoutError, WorkflowTimeoutError
-from workflows.events import InputRequiredEvent, StartEvent, StopEvent
+from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 from workflows.testing import VirtualClockLoop
 
 Way = Callable[[Context], Awaitable[object]]
@@ -366,3 +366,87 @@ async def test_a_run_that_asks_by_an_event_of_its_own_only_waits(clock: VirtualC
     handler = AsksUnseen(timeout=5, idle_counts=False).run()
     clock.call_at(100, handler.ctx.send_event, Reply())
     assert await handler == "done"
+
+
+class Approval(HumanResponseEvent):
+    who: str
+
+
+class FourEyes(Workflow):
+    """It asks once, and two have to answer."""
+
+    @step
+    async def ask(self, ev: StartEvent) -> InputRequiredEvent:
+        return InputRequiredEvent()
+
+    @step
+    async def both(self, ctx: Context, ev: Approval) -> StopEvent | None:
+        approvals = ctx.collect_events(ev, [Approval, Approval])
+        return StopEvent(result=[approval.who for approval in approvals]) if approvals else None
+
+
+class Message(HumanResponseEvent):
+    text: str
+
+
+class Chat(Workflow):
+    """It takes messages as they come; only one kind of them makes it ask somebody."""
+
+    @step
+    async def start(self, ev: StartEvent) -> None:
+        return None
+
+    @step
+    async def take(self, ev: Message) -> InputRequiredEvent | StopEvent | None:
+        if ev.text == "delete":
+            return InputRequiredEvent()
+        return StopEvent(result="bye") if ev.text == "bye" else None
+
+    @step
+    async def delete(self, ev: Approval) -> None:
+        return None
+
+
+class Rounds(Workflow):
+    """Its steps ask nobody, and join what they make of messages."""
+
+    @step
+    async def start(self, ev: StartEvent) -> None:
+        return None
+
+    @step
+    async def take(self, ev: Message) -> A:
+        return A()
+
+    @step
+    async def join(self, ctx: Context, ev: A) -> StopEvent | None:
+        return StopEvent(result="done") if ctx.collect_events(ev, [A, A]) else None
+
+
+@pytest.mark.parametrize(
+    ("workflow", "events", "result"),
+    [
+        (FourEyes, [Approval(who="a"), Approval(who="b")], ["a", "b"]),
+        (Chat, [Message(text="hello"), Message(text="delete"), Approval(who="a"), Message(text="bye")], "bye"),
+        (Rounds, [Message(text="one"), Message(text="two")], "done"),
+    ],
+)
+async def test_the_time_between_what_people_send_does_not_count(
+    clock: VirtualClockLoop, workflow: type[Workflow], events: list[HumanResponseEvent], result: object
+) -> None:
+    handler = workflow(timeout=5, idle_counts=False).run()
+    for n, event in enumerate(events, 1):
+        clock.call_at(100 * n, handler.ctx.send_event, event)
+    assert await handler == result
+
+
+async def test_a_resumed_run_still_waits_for_the_second_of_two_answers(clock: VirtualClockLoop) -> None:
+    workflow = FourEyes(timeout=5, idle_counts=False)
+    handler = workflow.run()
+    clock.call_at(100, handler.ctx.send_event, Approval(who="a"))
+    await asyncio.sleep(200)
+    snapshot = await handler.suspend()
+
+    resumed = workflow.run(ctx=Context.from_dict(workflow, snapshot))
+    clock.call_at(300, resumed.ctx.send_event, Approval(who="b"))
+    assert await resumed == ["a", "b"]

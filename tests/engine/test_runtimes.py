@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import BaseModel
@@ -309,3 +310,38 @@ async def test_a_run_that_timed_out_does_not_go_on(clock: VirtualClockLoop) -> N
     with pytest.raises(WorkflowTimeoutError):
         await handler
     assert not basic_runtime.restore(workflow, None, await reading, JsonSerializer()).is_running
+
+
+class InAThread(Workflow):
+    @step
+    def work(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result="done")
+
+
+class AskedLoop(asyncio.SelectorEventLoop):
+    """While it is asked whether it is closed, another thread does something."""
+
+    meanwhile: threading.Thread | None = None
+
+    def is_closed(self) -> bool:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile.start()
+            meanwhile.join()
+        return super().is_closed()
+
+
+def test_threads_that_run_sync_steps_at_one_time_do_not_disturb_each_other() -> None:
+    runtime, results = BasicRuntime(), list[str]()
+
+    async def run() -> None:
+        results.append(await InAThread(runtime=runtime).run())
+
+    with asyncio.Runner(loop_factory=AskedLoop) as runner:
+        runner.run(run())
+        asked = cast("AskedLoop", runner.get_loop())
+
+    asked.meanwhile = threading.Thread(target=lambda: asyncio.run(run()))
+    asyncio.run(run())
+
+    assert results == ["done"] * 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -277,7 +278,7 @@ async def test_steps_that_fail_together(clock: VirtualClockLoop, records: Record
     assert turns.most[StepEnded] < AT_ONCE
 
 
-@pytest.mark.parametrize("turns_later", range(1, 6))
+@pytest.mark.parametrize("turns_later", range(6))
 async def test_a_step_that_has_its_turn_before_it_is_not_run_again(clock: VirtualClockLoop, turns_later: int) -> None:
     workflow = Gated()
     handler = await at_the_gate(workflow)
@@ -289,6 +290,96 @@ async def test_a_step_that_has_its_turn_before_it_is_not_run_again(clock: Virtua
 
     assert workflow.ran == ran
     assert await workflow.run(ctx=Context.from_dict(workflow, snapshot)) == MANY
+    assert set(workflow.ran.values()) == {1}
+
+
+async def test_steps_of_many_runs_that_end_together(clock: VirtualClockLoop, turns: Turns) -> None:
+    class Few(Workflow):
+        @step
+        async def start(self, ev: StartEvent) -> list[A]:
+            return [A(n=i) for i in range(10)]
+
+        @step(num_workers=10)
+        async def pass_gate(self, ev: A) -> B:
+            await gate.wait()
+            return B(n=ev.n)
+
+        @step
+        async def join(self, events: list[B]) -> StopEvent:
+            return StopEvent(result=len(events))
+
+    gate = asyncio.Event()
+    workflow = Few()
+    handlers = [workflow.run() for _ in range(MANY // 10)]
+    await asyncio.sleep(1)
+
+    gate.set()
+
+    assert sum(await asyncio.gather(*handlers)) == MANY
+    assert turns.most[StepEnded] < AT_ONCE
+
+
+class ListenedTo(VirtualClockLoop):
+    """Its time passes while somebody listens, too."""
+
+    listened = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.listened
+
+
+class TakesItsTime(Turns):
+    def handle(self, record: Record) -> None:
+        super().handle(record)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, ListenedTo)
+        loop.listened += 0.002 if isinstance(record, StepEnded) else 0
+
+
+def test_of_steps_that_end_together_few_do_so_at_once_where_it_takes_long_to_tell() -> None:
+    async def run() -> int:
+        return await (await at_the_gate(Gated()))
+
+    slow = TakesItsTime()
+    remove = add_handler(slow)
+    with asyncio.Runner(loop_factory=ListenedTo) as runner:
+        assert runner.run(run()) == MANY
+    remove()
+    assert slow.most[StepEnded] < 30
+
+
+async def test_steps_that_would_go_on_when_their_run_is_cancelled(
+    clock: VirtualClockLoop, records: RecordLog, turns: Turns
+) -> None:
+    workflow = Gated()
+    handler = await at_the_gate(workflow)
+
+    await handler.cancel_run()
+
+    with pytest.raises(WorkflowCancelledByUser):
+        await handler
+    assert not workflow.ran
+    assert sum(ended.outcome == "cancelled" for ended in records.of(StepEnded)) == MANY
+    assert turns.most[StepEnded] < AT_ONCE
+
+
+@pytest.mark.parametrize("turns_later", range(6))
+def test_a_step_that_has_its_turn_before_it_when_the_loop_ends_is_not_run_again(turns_later: int) -> None:
+    workflow = Gated()
+
+    async def leave() -> WorkflowHandler:
+        handler = await at_the_gate(workflow)
+        for _ in range(turns_later):
+            await asyncio.sleep(0)
+        return handler
+
+    async def go_on(snapshot: dict[str, Any]) -> int:
+        return await workflow.run(ctx=Context.from_dict(workflow, snapshot))
+
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        handler = runner.run(leave())
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        assert runner.run(go_on(handler.ctx.to_dict())) == MANY
     assert set(workflow.ran.values()) == {1}
 
 

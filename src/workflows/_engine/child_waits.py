@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from workflows._engine.awaited_runs import AwaitedRun
+from workflows._engine.idle import waits_for_somebody
 from workflows._engine.live import LiveRun
 
 __all__ = ["heed_waits", "waits_below"]
@@ -14,8 +15,8 @@ __all__ = ["heed_waits", "waits_below"]
 def heed_waits(run: LiveRun) -> None:
     """Stop the clock of a run while it only waits, where such time does not count, and tell the steps that await it."""
     state = run.state
-    asked = state.idle and bool(state.waits or state.questions or state.spec.asks_unseen)
-    only_waits = state.ended is None and (asked or 0 < run.resting == state.busy)
+    idle_waits = state.idle and waits_for_somebody(state)
+    only_waits = state.ended is None and (idle_waits or 0 < run.resting == state.busy)
     if only_waits is run.only_waits:
         return
     run.only_waits = run.stream.only_waits = only_waits

@@ -9,9 +9,10 @@ from collections import deque
 from workflows._engine.attempt import Attempt
 from workflows._engine.clock import a_turn
 from workflows._engine.live import LiveRun, ParentAttempt
+from workflows._engine.only_waiting import what_wakes
 from workflows._engine.telling import tell_left
 
-__all__ = ["STOPPED_AT_ONCE", "end_children", "leave", "stop_all", "stop_children"]
+__all__ = ["end_children", "leave", "stop_all", "stop_children", "stop_some"]
 
 # How often steps that do not end are cancelled, `grace` seconds apart, before their run ends without them.
 STOP_ROUNDS = 10
@@ -34,7 +35,8 @@ logger = logging.getLogger("workflows.run")
 
 async def stop_all(run: LiveRun) -> None:
     """Wait for the attempts and the children that the end has stopped, in bounded time if they do not stop."""
-    await _stop_in_pieces(run)
+    while not stop_some(run):
+        await a_turn()
     for rounds in range(STOP_ROUNDS):
         if not (left := _still_there(run)):
             break
@@ -94,18 +96,28 @@ def _why_stopped(run: LiveRun, child: LiveRun, of_running: bool) -> str:
 def leave(run: LiveRun, attempt: Attempt) -> None:
     """The run ends without an attempt: it was cancelled before its first turn, or will not stop."""
     run.attempts.pop(attempt.exec_id, None)
+    if not attempt.started:  # else it does so itself, as late as that may be
+        run.turnstile.attempts -= 1
     attempt.left = True
     if run.dispatcher.handlers:
         tell_left(run, attempt)
 
 
-async def _stop_in_pieces(run: LiveRun) -> None:
-    """Stop attempts that are too many for one turn: each that is cancelled runs in the next one."""
-    for number, attempt in enumerate(list(run.attempts.values())):
-        if not attempt.stopped:
+def stop_some(run: LiveRun) -> bool:
+    """Stop `STOPPED_AT_ONCE` attempts, and all whose bodies would go on now; whether that was all there were.
+
+    Each that is cancelled runs in the next turn, so there may be too many for one; but no body may go on behind the
+    end of its run, which would do the same once more when it goes on.
+    """
+    more = STOPPED_AT_ONCE
+    left = [attempt for attempt in run.attempts.values() if not attempt.stopped]
+    for attempt in left:
+        if attempt.task is not None and what_wakes(attempt.task) is None:
             attempt.stop()
-        if number % STOPPED_AT_ONCE == STOPPED_AT_ONCE - 1:
-            await a_turn()
+        elif more > 0:
+            attempt.stop()
+            more -= 1
+    return all(attempt.stopped for attempt in left)
 
 
 def _still_there(run: LiveRun) -> list[Attempt]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from workflows._engine.asking import begin_run_waits
 from workflows._engine.effects import Effect, EndIdle, EndRun, TellIdle
-from workflows._engine.state import RunState
+from workflows._engine.state import Gathered, RunState
+from workflows._spec import StepSpec
 from workflows.errors import OpenFanIn, WorkflowDeadlockError
-from workflows.events import WorkflowFailedEvent
+from workflows.events import Event, WorkflowFailedEvent
 
-__all__ = ["deadlock", "explanation", "looks_stuck", "note_idle"]
+__all__ = ["deadlock", "explanation", "looks_stuck", "note_idle", "waits_for_somebody"]
 
 
 def note_idle(state: RunState, effects: list[Effect]) -> None:
@@ -40,19 +41,45 @@ def deadlock(state: RunState) -> EndRun | None:
 
 def looks_stuck(state: RunState) -> bool:
     """Whether an idle run waits for nothing, and is not known to have a sender outside."""
-    outside = state.open_to_outside or state.spec.takes_from_outside
+    outside = state.open_to_outside or state.spec.from_outside
     return not (state.waits or state.questions or outside)
+
+
+def waits_for_somebody(state: RunState) -> bool:
+    """Whether an idle run waits for somebody outside, and not for what one of its own steps should have given."""
+    if state.waits or state.questions:
+        return True
+    if looks_stuck(state):
+        return False
+    # An event that was not asked for may lead to any other; where steps ask, an answer was to lead to what joins miss.
+    return state.spec.asks_unseen or not state.collected or _misses_from_outside(state)
+
+
+def _misses_from_outside(state: RunState) -> bool:
+    """Whether a join misses an event that somebody outside is to give."""
+    for (name, _), gathered in state.collected.items():
+        step = state.spec.steps[name]
+        misses: Iterable[type[Event]] = _missed(step, gathered)
+        if not gathered.expected and step.join == "one":  # nobody has said since the snapshot that the run goes on from
+            misses = step.accepted_events
+        if any(issubclass(c, state.spec.from_outside) for c in misses):
+            return True
+    return False
 
 
 def _open_fan_ins(state: RunState) -> list[OpenFanIn]:
     found: list[OpenFanIn] = []
     for (step, group), gathered in state.collected.items():
-        has = Counter({c.__name__: len(kept) for c, kept in gathered.by_class.items() if kept})
-        parameters = [c for classes in state.spec.steps[step].event_parameters.values() for c in classes]
-        misses = Counter(c.__name__ for c in gathered.expected or parameters)
-        misses.subtract(has)
-        found.append(OpenFanIn(step, group, dict(has), {name: n for name, n in misses.items() if n > 0}))
+        has = {c.__name__: len(kept) for c, kept in gathered.by_class.items() if kept}
+        misses = {c.__name__: n for c, n in _missed(state.spec.steps[step], gathered).items()}
+        found.append(OpenFanIn(step, group, has, misses))
     return found
+
+
+def _missed(step: StepSpec, gathered: Gathered) -> Mapping[type[Event], int]:
+    misses = Counter(gathered.expected or [c for classes in step.event_parameters.values() for c in classes])
+    misses.subtract({c: len(kept) for c, kept in gathered.by_class.items()})
+    return +misses
 
 
 def _times(counts: Mapping[str, int]) -> str:

@@ -132,6 +132,7 @@ class LiveRun(ABC):
         streamed: How many events were published to the stream.
         functions: What the steps' calls call, by step name, as far as it was needed.
         executor: Gives what runs the sync steps.
+        turnstile: What the attempts of all runs on the loop pass when many end in one turn of it.
             handler: The `WorkflowHandler`, as long as somebody holds it.
             let_go: To be called with it when it is over: whoever keeps it alive need not any more.
             history: The last attempts that are over, without payloads; goes on living when the run is gone.
@@ -177,11 +178,13 @@ class LiveRun(ABC):
         "streamed",
         "timers_made",
         "to_cancel",
-        "turnstile_made",
+        "turnstile",
         "warned",
     )
 
-    def __init__(self, plan: RunPlan, loop: asyncio.AbstractEventLoop, executor: Callable[[], Executor]) -> None:
+    def __init__(
+        self, plan: RunPlan, loop: asyncio.AbstractEventLoop, executor: Callable[[], Executor], turnstile: Turnstile
+    ) -> None:
         self.plan = plan
         self.executor = executor
         self.run_id = plan.run_id
@@ -214,7 +217,7 @@ class LiveRun(ABC):
         self.sender_outside = plan.stepwise
         self.loop = loop
         self.timers_made: Timers | None = None
-        self.turnstile_made: Turnstile | None = None
+        self.turnstile = turnstile
         self.warned = NONE_WARNED
         self._waiters: list[asyncio.Future[None]] | None = None
         self.let_go: Callable[[Any], None] | None = None
@@ -232,13 +235,6 @@ class LiveRun(ABC):
     def when_over(self, function: Callable[[Any], None]) -> None:
         """Call a function, with the run, when the run is over."""
         self._when_over = (*self._when_over, function)
-
-    @property
-    def turnstile(self) -> Turnstile:
-        """Made when first needed: few runs have that many attempts at once."""
-        if self.turnstile_made is None:
-            self.turnstile_made = Turnstile(self.loop)
-        return self.turnstile_made
 
     @property
     def timers(self) -> Timers:

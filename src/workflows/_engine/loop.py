@@ -7,13 +7,12 @@ import contextvars
 import logging
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
-from itertools import islice
 from typing import Any, Protocol, assert_never
 
 from workflows._engine.attempt import Attempt
 from workflows._engine.calls import Call
 from workflows._engine.child_waits import heed_waits, waits_below
-from workflows._engine.closing import STOPPED_AT_ONCE, leave, stop_all, stop_children
+from workflows._engine.closing import leave, stop_all, stop_children, stop_some
 from workflows._engine.effects import (
     BufferEvent,
     DeliverLater,
@@ -67,6 +66,7 @@ from workflows._engine.ticks import (
     Tick,
     WaitTimeoutDue,
 )
+from workflows._engine.turnstile import Turnstile
 from workflows.errors import WorkflowDeadlockError
 from workflows.events import Event, InputRequiredEvent, WorkflowFailedEvent, WorkflowIdleEvent
 from workflows.instrumentation.records import Envelope
@@ -112,9 +112,14 @@ class Run(LiveRun):
     )
 
     def __init__(
-        self, plan: RunPlan, loop: asyncio.AbstractEventLoop, spawn: Spawn, executor: Callable[[], Executor]
+        self,
+        plan: RunPlan,
+        loop: asyncio.AbstractEventLoop,
+        spawn: Spawn,
+        executor: Callable[[], Executor],
+        turnstile: Turnstile,
     ) -> None:
-        super().__init__(plan, loop, executor)
+        super().__init__(plan, loop, executor, turnstile)
         self._spawn = spawn
         self.context = contextvars.copy_context()
         self._asked_at = loop.time() if plan.gate is not None else 0.0
@@ -355,6 +360,7 @@ class Run(LiveRun):
     def _start(self, call: Call) -> None:
         attempt = Attempt(self, call)
         self.attempts[call.exec_id] = attempt
+        self.turnstile.attempts += 1
         attempt.task = self._spawn(
             run_attempt(attempt), loop=self.loop, name=call.step.name, context=self.context.copy()
         )
@@ -432,8 +438,8 @@ class Run(LiveRun):
         self.history.outcome = end.outcome
         if isinstance(end.error, WorkflowDeadlockError):
             end.error.last_events = self.history.last_events()
-        for attempt in islice(list(self.attempts.values()), STOPPED_AT_ONCE):
-            attempt.stop()
+        if self.attempts:
+            stop_some(self)
         if self.only_waits:
             heed_waits(self)
         if self.children:

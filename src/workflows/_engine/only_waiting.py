@@ -19,7 +19,7 @@ from workflows._engine.child_waits import heed_waits
 from workflows._engine.live import LiveRun
 from workflows._engine.ticks import CallOnlyWaits, CallWorks
 
-__all__ = ["Answer", "Body", "links"]
+__all__ = ["Answer", "Body", "links", "what_wakes"]
 
 AnyFuture = asyncio.Future[Any]
 
@@ -194,7 +194,7 @@ class Body:
         """Find out what a part waits for; gives what else is to be looked at for that."""
         if future.done():
             return ()
-        awaits = _awaited(future)
+        awaits = what_wakes(future)
         if awaits is None:
             self._wake(future)
         elif part.awaits is not awaits:
@@ -257,8 +257,8 @@ def links(task: asyncio.Task[Any]) -> Iterator[object]:
         link = following or next((inner for inner in gc.get_referents(link) if asyncio.iscoroutine(inner)), None)
 
 
-def _awaited(future: AnyFuture) -> AnyFuture | None:
-    """What wakes a part; None if it runs in this turn of the event loop or the next, itself if nobody can say."""
+def what_wakes(future: AnyFuture) -> AnyFuture | None:
+    """What wakes a task; None if it runs in this turn of the event loop or the next, itself if nobody can say."""
     if not isinstance(future, asyncio.Task):
         return future
     awaits: AnyFuture | None = getattr(cast("Any", future), "_fut_waiter", future)

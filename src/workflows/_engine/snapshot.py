@@ -76,10 +76,11 @@ def load_run(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerial
             state.calls[call.exec_id] = call
     state.kept = _load_envelopes(data["kept"], serializer)
     for saved in data["collected"]:
+        if (step := spec.steps.get(saved["step"])) is None:
+            continue
         gathered = state.collected[saved["step"], saved["group"]] = Gathered()
-        step = spec.steps.get(saved["step"])
         for envelope in _load_envelopes(saved["events"], serializer):
-            taken = taken_as(step, type(envelope.event)) if step is not None and step.join == "each" else None
+            taken = taken_as(step, type(envelope.event)) if step.join == "each" else None
             gathered.add(envelope, taken)
     state.undelivered = [_load_undelivered(saved, serializer) for saved in data.get("undelivered", ())]
     state.stepwise = bool(data.get("stepwise"))

@@ -55,12 +55,12 @@ async def run_attempt(attempt: Attempt) -> None:
             result = await _call(attempt)
         many = isinstance(result, list)
         returned = await _fanned_out(attempt, cast("list[Event]", result)) if many else _completed(attempt, result)
-        if run.plan.checkpoint is not None or len(run.attempts) > PASS_AT_ONCE:
+        if run.plan.checkpoint is not None or (run.turnstile.attempts > PASS_AT_ONCE and not run.turnstile.passes()):
             await _before_routing(attempt, returned, result)
         tick = returned
     except asyncio.CancelledError as error:
         if _was_stopped(attempt):
-            _tell_stopped(attempt)
+            await _tell_stopped_in_turn(attempt)
             raise
         leaked = _leaked(attempt, error)
         await _before_failing(attempt, leaked)
@@ -70,6 +70,7 @@ async def run_attempt(attempt: Attempt) -> None:
         tick = _failed(attempt, error)
     finally:
         run.attempts.pop(attempt.exec_id, None)
+        run.turnstile.attempts -= 1
         attempt.task = None  # its context holds the attempt: they would have to wait for the garbage collector
         if attempt.used:
             attempt.end()
@@ -83,13 +84,14 @@ async def _before_routing(attempt: Attempt, returned: AttemptCompleted, result: 
     run = attempt.run
     if run.plan.checkpoint is not None:
         await _keep_while(attempt, returned, run.plan.checkpoint(attempt, _input_event(attempt.call), result))
-    if _is_crowded(run):
-        await _keep_while(attempt, returned, run.turnstile.wait())
+        if not _is_crowded(run):
+            return
+    await _keep_while(attempt, returned, run.turnstile.wait())
 
 
 def _is_crowded(run: LiveRun) -> bool:
     """Whether as many attempts have ended in this turn of the event loop as may."""
-    return len(run.attempts) > PASS_AT_ONCE and not run.turnstile.passes()
+    return run.turnstile.attempts > PASS_AT_ONCE and not run.turnstile.passes()
 
 
 async def _keep_while(attempt: Attempt, returned: AttemptCompleted, doing: Awaitable[None]) -> None:
@@ -100,6 +102,9 @@ async def _keep_while(attempt: Attempt, returned: AttemptCompleted, doing: Await
     run.returned[attempt.exec_id] = returned
     try:
         await doing
+    except asyncio.CancelledError:
+        _was_stopped(attempt)  # where nobody of the run did it, this ends the run
+        raise
     finally:
         if run.state.ended is None:  # else the run may go on from here
             del run.returned[attempt.exec_id]
@@ -422,6 +427,14 @@ def _tell_crash(attempt: Attempt, error: BaseException | None) -> None:
     _remember(attempt, "interrupted", attempt.run.clock.now_ns())
     _tell_end(attempt, "interrupted", error, {})
     attempt.run.crash(error)
+
+
+async def _tell_stopped_in_turn(attempt: Attempt) -> None:
+    try:
+        if _is_crowded(attempt.run):
+            await attempt.run.turnstile.wait()
+    finally:  # its run may stop it once more meanwhile
+        _tell_stopped(attempt)
 
 
 def _tell_stopped(attempt: Attempt, error: BaseException | None = None) -> None:

@@ -83,16 +83,16 @@ class BasicRuntime(Runtime):
                 f"Workflow run with run_id '{plan.run_id}' already exists. Ids are free again when nobody holds the "
                 f"run's handler or context any more; leave run_id out to get a new one."
             )
-        run = _run_class()(plan, loop, _spawner(loop), self._executors)
+        live = self._live.get(loop)
+        if live is None:
+            live = self._live[loop] = RunsOfLoop()
+        run = _run_class()(plan, loop, _spawner(loop), self._executors, live.turnstile)
         self._runs[plan.run_id] = run
         if plan.gate is None:
             run.context.run(run.begin)
         else:
             run.begin_at_gate()
         if not run.is_over:
-            live = self._live.get(loop)
-            if live is None:
-                live = self._live[loop] = RunsOfLoop()
             live.add(run)
         return run
 
@@ -173,10 +173,15 @@ class BasicRuntime(Runtime):
         if made is None:
             from concurrent.futures.thread import ThreadPoolExecutor  # few workflows have sync steps
 
-            for left in [loop for loop in self._of_loop if loop.is_closed()]:  # a traceback may keep one alive
-                self._of_loop.pop(left).shutdown(wait=False)
+            self._end_left_threads()
             made = self._of_loop[loop] = ThreadPoolExecutor(thread_name_prefix="workflows-step")
         return made
+
+    def _end_left_threads(self) -> None:
+        """End those of closed loops, which a traceback may keep alive. Other threads may be doing just the same."""
+        for left in [reference() for reference in self._of_loop.keyrefs()]:
+            if left is not None and left.is_closed() and (threads := self._of_loop.pop(left, None)) is not None:
+                threads.shutdown(wait=False)
 
 
 @cache

@@ -7,6 +7,8 @@ import contextvars
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from workflows._engine.turnstile import Turnstile
+
 __all__ = ["RunsOfLoop"]
 
 
@@ -25,12 +27,16 @@ class RunsOfLoop:
     """One task watches over all of them: whoever closes a loop cancels its tasks first, as `asyncio.run` does.
 
     It is gone before anybody hears that the last run is over.
+
+    Attributes:
+        turnstile: What their attempts pass when many end in one turn of the loop.
     """
 
-    __slots__ = ("_all_over", "_let_go", "_runs", "_task")
+    __slots__ = ("_all_over", "_let_go", "_runs", "_task", "turnstile")
 
     def __init__(self) -> None:
         self._runs: set[LivesHere] = set()
+        self.turnstile = Turnstile()
         self._let_go = self._discard  # one object for all of them
         self._all_over: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None

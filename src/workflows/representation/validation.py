@@ -9,7 +9,7 @@ from workflows.errors import WorkflowConfigurationError, WorkflowValidationError
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StepFailedEvent, StopEvent
 from workflows.representation.levels import joins_that_never_meet, never_in_a_list
 
-__all__ = ["asks", "asks_people", "joins_of", "takes_from_outside", "validate_events", "validate_graph"]
+__all__ = ["asks", "asks_people", "from_outside", "joins_of", "validate_events", "validate_graph"]
 
 _FROM_OUTSIDE = (InputRequiredEvent, HumanResponseEvent, StopEvent, StepFailedEvent)
 _TO_OUTSIDE = (InputRequiredEvent, StopEvent)
@@ -65,16 +65,13 @@ def asks(steps: Iterable[StepSpec]) -> bool:
     return any(issubclass(c, InputRequiredEvent) for s in steps for c in s.return_types)
 
 
-def takes_from_outside(steps: Iterable[StepSpec]) -> bool:
-    """Whether a step accepts a class (other than start and failure events) that no step returns."""
+def from_outside(steps: Iterable[StepSpec]) -> tuple[type[Event], ...]:
+    """Accepted classes (other than start and failure events) that people answer with, or that no step returns."""
     steps = list(steps)
     produced = {c for s in steps for c in s.return_types}
-    return any(
-        issubclass(c, HumanResponseEvent) or c not in produced
-        for s in steps
-        for c in s.accepted_events
-        if not issubclass(c, (StartEvent, StepFailedEvent))
-    )
+    accepted = dict.fromkeys(c for s in steps for c in s.accepted_events)
+    outside = [c for c in accepted if issubclass(c, HumanResponseEvent) or c not in produced]
+    return tuple(c for c in outside if not issubclass(c, (StartEvent, StepFailedEvent)))
 
 
 def joins_of(steps: Iterable[StepSpec]) -> dict[str, tuple[StepSpec, ...]]:
