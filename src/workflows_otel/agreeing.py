@@ -10,7 +10,7 @@ from workflows_otel.presets import Preset
 from workflows_otel.settings import Said, Settings
 from workflows_otel.withholding import MODES, together
 
-__all__ = ["Agreed", "Call", "agree", "policy_for"]
+__all__ = ["Agreed", "Call", "agree", "most_of", "policy_for"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,13 @@ def agree(told: Said | None, calls: Sequence[Call]) -> Agreed:
     presets = [preset for call in calls for preset in call.presets]
     drawn = replace(
         settings,
-        content=replace(_most(meant or [instrumented.policy_over("types")]), redact=redact, blob=blob),
+        content=replace(most_of(meant or [instrumented.policy_over("types")]), redact=redact, blob=blob),
         start_marker=settings.start_marker and (not presets or any(preset.start_marker for preset in presets)),
         roots=any(preset.roots for preset in presets),
         conversation_id=any(preset.conversation_id for preset in presets),
         names_traces=any(preset.names_traces for preset in presets),
     )
-    logs = _most(named or [ContentPolicy.from_environment()])
+    logs = most_of(named or [ContentPolicy.from_environment()])
     expected = instrumented.policy or ContentPolicy.from_environment()
     return Agreed(drawn, replace(logs, redact=redact, blob=None), expected.mode)
 
@@ -75,9 +75,10 @@ def policy_for(preset: Preset, said: Said, told: Said | None) -> ContentPolicy:
     return said.policy_over(least)
 
 
-def _most(policies: Iterable[ContentPolicy]) -> ContentPolicy:
-    """The policy that shows as much as any of them."""
+def most_of(policies: Iterable[ContentPolicy]) -> ContentPolicy:
+    """The policy that shows as much as any of them; every callback of theirs is asked."""
     each = list(policies)
     mode = max((policy.mode for policy in each), key=MODES.index)
     most = [policy for policy in each if policy.mode == mode]
-    return replace(most[0], max_chars=max(policy.max_chars for policy in most))
+    redact = together(policy.redact for policy in each)
+    return replace(most[0], max_chars=max(policy.max_chars for policy in most), redact=redact)

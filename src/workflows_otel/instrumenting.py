@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import Any
 
@@ -17,7 +17,7 @@ from workflows.instrumentation import add_handler
 from workflows.instrumentation.content import ContentPolicy, Mode
 from workflows_otel import llama_index_hook
 from workflows_otel._ownership import warn_if_mixed
-from workflows_otel.agreeing import Agreed, agree
+from workflows_otel.agreeing import Agreed, agree, most_of
 from workflows_otel.guarding import guard
 from workflows_otel.handler import OtelHandler
 from workflows_otel.instruments import CallInstruments
@@ -51,6 +51,7 @@ class _Drawn:
     handler: OtelHandler
     remove: Callable[[], None]
     said: Said | None = None
+    logs: ContentPolicy = field(default_factory=ContentPolicy)
 
 
 _drawn: dict[int, _Drawn] = {}  # in the order in which they came
@@ -141,9 +142,10 @@ def _draw(
         known.handler.configure(agreed.settings)
     else:
         known = _drawn[id(provider)] = _begun(provider, agreed.settings)
-    known.said = told
+    known.said, known.logs = told, agreed.logs
     streams = any(drawn.handler.settings.streams == "log" for drawn in _drawn.values())
-    _signals.begin(agreed.logs, stream_logs=streams, meter_provider=meter_provider, logger_provider=logger_provider)
+    logs = most_of(drawn.logs for drawn in _drawn.values())  # which are one for the process
+    _signals.begin(logs, stream_logs=streams, meter_provider=meter_provider, logger_provider=logger_provider)
     _arrange()
     return agreed
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from opentelemetry.trace import TracerProvider
 
-from workflows_otel.instrumenting import instrument, uninstrument
+from workflows_otel.instrumenting import drawn_providers, instrument, uninstrument
 
 __all__ = ["WorkflowsInstrumentor"]
 
@@ -38,6 +38,8 @@ class WorkflowsInstrumentor:
         """
         try:
             before, asked = WorkflowsInstrumentor._provider, options.get("tracer_provider")
+            if before not in drawn_providers():  # somebody has ended that meanwhile
+                before = None
             if before is not None and asked not in (None, before):
                 logger.warning(
                     "runs are drawn on another tracer provider already, and stay there; call uninstrument() before to "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -49,6 +50,16 @@ PageUrls = Callable[[str], Mapping[str, str]]
 _runs: OrderedDict[str, SpanContext] = OrderedDict()
 _pages: list[PageUrls] = []
 _lock = threading.Lock()
+
+
+def _in_child() -> None:
+    """In a forked child: another thread of its parent may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def trace_of(run: WorkflowHandler | str) -> TraceRef | None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from tests.workflows_otel.flows import Echo
 from tests.workflows_otel.otlp_sink import OtlpSink
 from tests.workflows_otel.span_log import SpanLog
+from workflows_otel import uninstrument
 from workflows_otel.instrumentor import WorkflowsInstrumentor
 
 ROOT = Path(__file__).parents[2]
@@ -148,11 +150,12 @@ async def test_a_cell_that_is_run_again_with_a_new_provider_draws_runs_once(capl
     assert "another tracer provider already" in caplog.text
 
 
-async def test_after_uninstrument_another_provider_may_be_named() -> None:
+@pytest.mark.parametrize("stop", [uninstrument, WorkflowsInstrumentor().uninstrument], ids=["ours", "its own"])
+async def test_after_uninstrument_another_provider_may_be_named(stop: Callable[[], None]) -> None:
     first, second = SpanLog(), SpanLog()
     instrumentor = WorkflowsInstrumentor()
     instrumentor.instrument(tracer_provider=first.provider)
-    instrumentor.uninstrument()
+    stop()
     instrumentor.instrument(tracer_provider=second.provider)
     try:
         await Echo().run()

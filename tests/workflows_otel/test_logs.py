@@ -169,3 +169,20 @@ async def test_logs_show_what_somebody_asked_for_and_not_what_a_back_end_is_for(
     telemetry.shutdown()
     (line,) = [line for line in found.lines() if "workflow.stream.event" in line]
     assert ("{" in line) == told
+
+
+async def test_a_callback_of_another_provider_is_asked_about_logs(spans: SpanLog) -> None:
+    found, other = Logs(), SpanLog()
+    workflows_otel.uninstrument(spans.provider)
+    workflows_otel.instrument(
+        spans.provider, content="full", redact=_hidden, streams="log", logger_provider=found.provider
+    )
+    workflows_otel.instrument(other.provider)
+    await Streaming().run(n=1)
+    workflows_otel.uninstrument(other.provider)
+    (line,) = [line for line in found.lines() if "workflow.stream.event" in line]
+    assert "hidden" in line
+
+
+def _hidden(path: str, value: Any) -> Any:
+    return "hidden" if path == "n" else value
