@@ -10,6 +10,7 @@ import symtable
 import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from mlflow_flavor._statements import quoted_names, same_scope
 
@@ -115,12 +116,53 @@ def _kept_by_functions(tree: ast.Module) -> set[str]:
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             inner = [node for statement in function.body for node in same_scope(statement)]
             of_module = {name for node in inner if isinstance(node, ast.Global) for name in node.names}
-            targets = {node.target for node in inner if isinstance(node, ast.AugAssign)}
-            names = [node for node in inner if isinstance(node, ast.Name)]
-            used = {name.id for name in names if name in targets or not isinstance(name.ctx, ast.Store)}
-            kept |= of_module & used
-            made |= of_module - used
+            first = {name for name in of_module if _is_made_first(name, inner)}
+            kept |= of_module - first
+            made |= first
     return kept - made
+
+
+def _is_made_first(name: str, function: list[ast.AST]) -> bool:
+    """Whether a function sets a variable before it uses it, or where it finds that nobody has."""
+    made = [_end(node) for node in function if _sets(node, name)]
+    used = [(node.lineno, node.col_offset) for node in function if _uses(node, name)]
+    unset = any(isinstance(n, ast.ExceptHandler) and "NameError" in ast.unparse(n.type or n) for n in function)
+    return bool(made) and (unset or not used or min(made) < min(used))
+
+
+def _sets(node: ast.AST, name: str) -> bool:
+    match node:
+        case ast.Assign(targets=targets):
+            return any(isinstance(t, ast.Name) and t.id == name for target in targets for t in ast.walk(target))
+        case ast.AnnAssign(target=ast.Name(id=target), value=ast.expr()):
+            return target == name
+        case ast.For(target=ast.Name(id=target)) | ast.AsyncFor(target=ast.Name(id=target)):
+            return target == name
+        case ast.With(items=items) | ast.AsyncWith(items=items):
+            return any(isinstance(item.optional_vars, ast.Name) and item.optional_vars.id == name for item in items)
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            return any((alias.asname or alias.name.partition(".")[0]) == name for alias in names)
+        case ast.FunctionDef(name=made) | ast.AsyncFunctionDef(name=made) | ast.ClassDef(name=made):
+            return made == name
+        case _:
+            return False
+
+
+def _uses(node: ast.AST, name: str) -> TypeGuard[ast.stmt | ast.expr]:
+    match node:
+        case ast.AugAssign(target=ast.Name(id=target)):
+            return target == name
+        case ast.Name(id=used, ctx=ast.Load() | ast.Del()):
+            return used == name
+        case _:
+            return False
+
+
+def _end(node: ast.AST) -> tuple[int, int]:
+    """Where something is set: what stands on the right comes first."""
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        return node.end_lineno or 0, node.end_col_offset or 0
+    return getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
 
 
 def _is_global(table: symtable.SymbolTable, symbol: symtable.Symbol) -> bool:

@@ -32,8 +32,8 @@ __all__ = [
 
 Attributes = Mapping[str, object]
 
-# What the engine keeps with a resource until, and after, its annotations can be read.
-READ_ANNOTATIONS = frozenset({"_localns", "_needs"})
+# What the engine keeps with a resource, and pydantic with a function, until and after their annotations can be read.
+READ_ANNOTATIONS = frozenset({"_localns", "_needs", "ns_resolver"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,8 +229,15 @@ def _from_module(
         raise refused(original, "it reads `__file__`, which a script of its own has in another directory")
     if part.lookup is not None:
         raise refused(original, f"it finds names by `{part.lookup}`, where a script would have only some")
+    if unset := _set_by_functions(text) & names_of([part.text]).needed - part.bound:
+        raise refused(original, f"it uses {min(unset)}, which a function sets by `global`; set it by an assignment")
     made = Sources(home, _beside(expression, part))
     return ModelSource(_script(part.text, expression), WRITTEN, original, made, EFFECTS_LEFT_OUT)
+
+
+def _set_by_functions(text: str) -> set[str]:
+    """Variables that functions of a module declare `global`."""
+    return {name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Global) for name in node.names}
 
 
 def _script(text: str, expression: str) -> bytes:

@@ -10,8 +10,10 @@ import mlflow
 from mlflow_flavor import _daemon
 from mlflow_flavor._arguments import required_workflow
 from mlflow_flavor._compat import invalid
+from mlflow_flavor._rows import plain_result
 from mlflow_flavor.autolog import handler as drawer
 from workflows import Workflow
+from workflows.events import StopEvent
 from workflows.handler import WorkflowHandler
 
 __all__ = ["feedback", "predict_fn", "trace_id"]
@@ -53,13 +55,16 @@ def feedback(handler_or_trace_id: WorkflowHandler | str, name: str, value: Any, 
 def predict_fn(workflow: Workflow) -> Callable[..., Any]:
     """A plain function that runs the workflow with its keywords and waits: for `mlflow.genai.evaluate(predict_fn=)`.
 
+    Of a stop event of the user's own class it gives the fields, as a dict.
+
     Raises:
         MlflowException: If it is no instance of `Workflow`.
     """
     required_workflow(workflow, "predict_fn()")
 
     async def run(fields: dict[str, Any]) -> Any:
-        return await workflow.run(**fields)
+        found = await workflow.run(**fields)
+        return plain_result(found) if isinstance(found, StopEvent) else found
 
     def predict(**fields: Any) -> Any:
         return _daemon.call(lambda: run(fields))

@@ -164,6 +164,20 @@ async def test_a_stream_can_be_read_asynchronously():
     assert chunks == ["Progress", "StopEvent"]
 
 
+class Typed(StopEvent):
+    text: str
+
+
+class GivesTyped(Workflow):
+    @step
+    async def answer(self, ev: StartEvent) -> Typed:
+        return Typed(text=ev.question)
+
+
+def test_predict_fn_gives_the_fields_of_a_stop_event_of_the_users_own():
+    assert mlflow_flavor.predict_fn(GivesTyped())(question="x") == {"text": "x"}
+
+
 def test_predict_fn_runs_a_workflow_with_plain_keywords():
     assert mlflow_flavor.predict_fn(Answer())(question="x") == "X!"
 

@@ -192,6 +192,28 @@ async def test_variables_that_functions_only_write_belong_to_the_source(module: 
     assert await mlflow_flavor.load_model(str(saved(module(COUNTER).Counting))).run() == "hi"
 
 
+SET_BY_FUNCTION = """
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+class Counting(Workflow):
+    @step
+    async def count(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=COUNT)
+
+def setup():
+    global COUNT
+    COUNT = 1
+
+setup()
+"""
+
+
+def test_a_variable_that_only_a_call_at_the_top_sets_is_refused(module: Import, saved: Saved):
+    with pytest.raises(MlflowException, match="it uses COUNT, which a function sets by `global`; set it by an assign"):
+        saved(module(SET_BY_FUNCTION).Counting)
+
+
 def test_something_else_than_a_workflow_is_refused(saved: Saved):
     with pytest.raises(MlflowException, match="needs a path, a Workflow class or a Workflow instance, got dict"):
         saved({})
@@ -338,6 +360,19 @@ def test_a_prompt_of_a_notebook_keeps_its_lines(logged: Logged):
 def test_what_only_unmarked_cells_of_a_notebook_set_is_refused(logged: Logged, cells: list[str], reason: str):
     done = logged(*cells, f"{MARKER}\nagent = Echo()")
     assert f"({reason})" in done.stderr
+
+
+FIRST_SET = [
+    "    N = 1\n    return N",
+    "    try:\n        return N\n    except NameError:\n        N = 1\n        return N",
+]
+
+
+@pytest.mark.parametrize("body", FIRST_SET, ids=["used behind", "where nobody has"])
+def test_what_a_function_of_a_marked_cell_uses_after_it_has_set_it_is_of_that_cell(logged: Logged, body: str):
+    setting = f"{MARKER}\ndef count():\n    global N\n{body}\n\ncount()"
+    done = logged(setting, CELL.format(marker=MARKER), f"{MARKER}\nagent = Echo()")
+    assert done.stdout.strip() == "Ann", done.stderr
 
 
 def test_what_a_function_of_a_marked_cell_sets_first_is_of_that_cell(logged: Logged):

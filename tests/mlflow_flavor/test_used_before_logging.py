@@ -79,6 +79,15 @@ NAME = __name__
 """
 
 
+VALIDATED = """
+from pydantic import validate_call
+
+@validate_call
+def look(n: int) -> int:
+    return n
+"""
+
+
 @pytest.mark.parametrize(
     ("before", "made", "used"),
     [
@@ -87,10 +96,20 @@ NAME = __name__
         (CACHED, "pass", "ask('hi')"),
         (DISPATCHED, "pass", "ask('hi')"),
         (ADAPTED, "pass", "HITS.validate_json('[]'), NAME"),
+        (VALIDATED, "pass", "look(1)"),
         ("import httpx", "self._client = None", "self._client = httpx.AsyncClient()"),
         ("import asyncio", "self.queue = asyncio.Queue()", "self.queue.put_nowait(1)"),
     ],
-    ids=["decorator", "tenacity", "cachetools", "singledispatch", "TypeAdapter", "lazy client", "queue"],
+    ids=[
+        "decorator",
+        "tenacity",
+        "cachetools",
+        "singledispatch",
+        "TypeAdapter",
+        "validate_call",
+        "lazy client",
+        "queue",
+    ],
 )
 async def test_an_agent_is_logged_after_a_run_as_before(
     module: Import, tmp_path: Path, before: str, made: str, used: str
