@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from workflows.instrumentation.content import ContentPolicy, Mode
 from workflows_otel.presets import Preset
 from workflows_otel.settings import Said, Settings
-from workflows_otel.withholding import MODES, together
+from workflows_otel.withholding import MODES, shows_more, together
 
 __all__ = ["Agreed", "Call", "agree", "most_of", "policy_for"]
 
@@ -70,7 +70,7 @@ def policy_for(preset: Preset, said: Said, told: Said | None) -> ContentPolicy:
     """What a back end may see: what its call says, else what it is for, but no more than was told to `instrument()`."""
     limit = told.policy if told is not None else None
     least = preset.content
-    if limit is not None and MODES.index(limit.mode) < MODES.index(least):
+    if limit is not None and shows_more(least, limit.mode):
         least = limit.mode
     return said.policy_over(least)
 

@@ -25,7 +25,7 @@ from workflows_otel.batching import shut_down
 from workflows_otel.own_scope import SCOPE
 from workflows_otel.own_spans import OwnSpan
 from workflows_otel.rejections import rejected_by
-from workflows_otel.withholding import MODES, fields_without_values, without_values
+from workflows_otel.withholding import fields_without_values, shows_more, without_values
 
 __all__ = ["RedactingExporter", "redacting"]
 
@@ -130,7 +130,7 @@ class RedactingExporter(SpanExporter):
 
     def follow(self, drawn: ContentPolicy, policy: ContentPolicy) -> None:
         """Know how our spans are drawn from now on, and what to show of them; of others, the same callback is asked."""
-        if self.drawn is None or MODES.index(drawn.mode) > MODES.index(self.drawn):
+        if self.drawn is None or shows_more(drawn.mode, self.drawn):
             self.drawn = drawn.mode
         self._policy = replace(policy, redact=drawn.redact)
 
@@ -159,7 +159,7 @@ class RedactingExporter(SpanExporter):
         ours = _is_ours(span)
         attributes = span.attributes or {}
         changed = self._attributes(attributes, ours, _unmasked(span, attributes) if ours else attributes)
-        withheld = ours and self.drawn is not None and MODES.index(self.drawn) > MODES.index(self._policy.mode)
+        withheld = ours and self.drawn is not None and shows_more(self.drawn, self._policy.mode)
         if withheld:
             changed = without_values(attributes if changed is None else changed, self._policy)
         if self._about is not None and (more := self._about(span)):

@@ -26,7 +26,7 @@ from workflows_otel.batching import BatchProcessor, DirectProcessor, FlushResult
 from workflows_otel.exporting import RedactingExporter
 from workflows_otel.own_scope import SCOPE
 from workflows_otel.presets import Preset
-from workflows_otel.withholding import MODES
+from workflows_otel.withholding import shows_more
 
 __all__ = ["Feeding", "same_place", "tell_of_refused_providers", "warn_of_strangers"]
 
@@ -324,7 +324,7 @@ def warn_of_strangers(provider: TracerProvider, feeds: Iterable[Feeding], drawn:
         and not type(processor).__module__.startswith(SHOWING_PAYLOADS)
         and not any(way.is_by(processor) for way in ways)
     ]
-    if names and MODES.index(drawn) > MODES.index(meant) and provider not in _warned_of_strangers:
+    if names and shows_more(drawn, meant) and provider not in _warned_of_strangers:
         _warned_of_strangers.add(provider)
         logger.warning(
             "runs are drawn with payloads now, since a back end of setup() gets them, and this provider's own %s sends "

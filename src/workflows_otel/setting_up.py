@@ -95,11 +95,6 @@ class Setup:
         made = ((feed.preset.name, feed.preset.trace_url) for feed in self._feeds if _gets(feed, trace_id))
         return {name: trace_url(trace_id) for name, trace_url in made if trace_url is not None}
 
-    @property
-    def is_used(self) -> bool:
-        """Whether no later call feeds all its back ends."""
-        return not self._feeds or not all(feed.processor.is_still for feed in self._feeds)
-
     def release(self) -> None:
         """Send what `keep_errors_and_slow` has not decided about."""
         if self._holding is not None:

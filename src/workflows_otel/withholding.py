@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from workflows.instrumentation import attributes as at
-from workflows.instrumentation.content import ContentPolicy, capture_fields, capture_value
+from workflows.instrumentation.content import ContentPolicy, Mode, capture_fields, capture_value
 
-__all__ = ["MODES", "TAG", "Redact", "apart", "fields_without_values", "together", "without_values"]
+__all__ = ["MODES", "TAG", "Redact", "fields_without_values", "shows_more", "together", "without_values"]
 
 Redact = Callable[[str, Any], Any]
 
@@ -25,6 +25,12 @@ TAG = "llamaindex."
 
 MODES = ("off", "types", "full")
 """How much of payloads is shown, from the least to the most."""
+
+
+def shows_more(mode: Mode, other: Mode) -> bool:
+    """Whether one mode shows more of payloads than another one."""
+    return MODES.index(mode) > MODES.index(other)
+
 
 _VALUES = {
     at.INPUT_VALUE: at.INPUT_MIME_TYPE,
@@ -59,13 +65,13 @@ class _Together:
 def together(callbacks: Iterable[Redact | None]) -> Redact | None:
     """One callback that asks each of these, once; None where there is none."""
     each: list[Redact] = []
-    for one in (one for callback in callbacks for one in apart(callback)):
+    for one in (one for callback in callbacks for one in _apart(callback)):
         if one not in each:  # by equality: they need not be hashable, and bound methods are made anew each time
             each.append(one)
     return _Together(tuple(each)) if len(each) > 1 else next(iter(each), None)
 
 
-def apart(callback: Redact | None) -> tuple[Redact, ...]:
+def _apart(callback: Redact | None) -> tuple[Redact, ...]:
     """The callbacks that `together` has made one of."""
     if callback is None:
         return ()
