@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter, ismethod, isroutine, signature
 from types import SimpleNamespace
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+from workflows._slotted import FieldsCompared, slotted
 from workflows.errors import ResourceError
 
 __all__ = ["Need", "check_needs", "is_descriptor", "needs_of", "resource_key"]
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+@slotted
+class Need(FieldsCompared):
     """A parameter that is filled from a resource."""
 
     parameter: str

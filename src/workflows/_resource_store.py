@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
 from typing import Any
 
 from workflows._kept_contexts import KeptContext, as_async_context
+from workflows._slotted import FieldsShown, slotted
 
 __all__ = ["Made", "ResourceStore"]
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+@slotted
+class Made(FieldsShown):
     """A value, what keeps it open, and what must stay alive as long as the value is known by its id."""
 
     name: str

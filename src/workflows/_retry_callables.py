@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol, cast
 
+from workflows._slotted import FieldsShown, slotted
 from workflows.errors import WorkflowValidationError
 
 __all__ = [
@@ -114,8 +114,8 @@ def as_written(word: Any) -> Any:
     return word.word if isinstance(word, _Adapted) else word
 
 
-@dataclass(frozen=True, slots=True)
-class _Adapted:
+@slotted
+class _Adapted(FieldsShown):
     word: Callable[..., Any]
 
 
@@ -147,8 +147,8 @@ class _ForeignStop(_Adapted):
         return self.word(_RetryState(attempts, elapsed_time, upcoming_sleep))
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
+@slotted
+class _Outcome(FieldsShown):
     """What the last attempt came to: always an error."""
 
     error: BaseException | None
@@ -158,8 +158,8 @@ class _Outcome:
         return self.error
 
 
-@dataclass(frozen=True, slots=True)
-class _RetryState:
+@slotted
+class _RetryState(FieldsShown):
     """The attributes that tenacity's words read of its `RetryCallState`."""
 
     attempt_number: int = 1

@@ -6,11 +6,10 @@ import inspect
 import sys
 import types
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin, get_type_hints
 
 from workflows._resource_needs import is_descriptor
-from workflows.collect import Collect, Take
+from workflows._slotted import FieldsCompared, FieldsShown, slotted
 from workflows.errors import WorkflowValidationError
 from workflows.events import Event
 
@@ -24,8 +23,8 @@ class UnresolvedAnnotation(WorkflowValidationError):
     """An annotation names something that is not defined (yet)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceParameter:
+@slotted
+class ResourceParameter(FieldsCompared):
     """A step parameter that is filled from a resource: its name, the resource's descriptor and the annotated type."""
 
     name: str
@@ -33,8 +32,8 @@ class ResourceParameter:
     type_annotation: Any
 
 
-@dataclass(frozen=True, slots=True)
-class StepSignature:
+@slotted
+class StepSignature(FieldsShown):
     """What the annotations of a step function say."""
 
     is_method: bool
@@ -210,8 +209,11 @@ def _join(function: Callable[..., Any], events: Mapping[str, tuple[type[Event], 
 
 
 def _take(gathered: Any) -> int | None:
-    extras = get_args(gathered)[1:] if get_origin(gathered) is Annotated else ()
-    cardinality = next((e.cardinality for e in extras if isinstance(e, Collect)), None)
+    if get_origin(gathered) is not Annotated:
+        return None
+    from workflows.collect import Collect, Take  # loaded by who annotates with them
+
+    cardinality = next((e.cardinality for e in get_args(gathered)[1:] if isinstance(e, Collect)), None)
     return cardinality.n if isinstance(cardinality, Take) else None
 
 

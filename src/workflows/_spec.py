@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import field
+from typing import TYPE_CHECKING, Any, Literal
 
 from workflows._signature import JoinKind, ResourceParameter
+from workflows._slotted import FieldsShown, slotted
 from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event, InputRequiredEvent, StartEvent, StopEvent
-from workflows.retry_policy import RetryPolicy
+
+if TYPE_CHECKING:  # the words of retry policies are loaded by who has one
+    from workflows.retry_policy import RetryPolicy
 
 __all__ = ["Route", "StepRole", "StepSpec", "WorkflowSpec", "fingerprint", "taken_as", "takes"]
 
 StepRole = Literal["step", "catch_error"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class StepSpec:
+@slotted
+class StepSpec(FieldsShown):
     """What a step function takes, gives and is allowed.
 
     Attributes:
@@ -81,8 +84,8 @@ class StepSpec:
         return self.state_type
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+@slotted
+class Route(FieldsShown):
     """What becomes of the events of one class; the flags spare a check of the class for every event.
 
     Attributes:
@@ -100,8 +103,8 @@ class Route:
     one: StepSpec | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class WorkflowSpec:
+@slotted
+class WorkflowSpec(FieldsShown):
     """A workflow as compiled: its steps in definition order and where each event class goes.
 
     Attributes:
@@ -113,7 +116,6 @@ class WorkflowSpec:
         joins_of: Step that returns a list to the steps that gather its branches.
         uses_resources: A step has a parameter that is filled from a resource.
         from_outside: Accepted classes that people answer with, or that no step returns: they may wake an idle run.
-        asks_unseen: There are some, and no step returns an `InputRequiredEvent`: whether a run has asked, nobody knows.
         fingerprint: Hash of steps, accepted and produced classes: what a snapshot must still fit.
     """
 
@@ -126,7 +128,6 @@ class WorkflowSpec:
     joins_of: Mapping[str, tuple[StepSpec, ...]] = field(default_factory=dict[str, "tuple[StepSpec, ...]"])
     uses_resources: bool = False
     from_outside: tuple[type[Event], ...] = ()
-    asks_unseen: bool = False
     error_handlers: Mapping[str, StepSpec] = field(default_factory=dict[str, StepSpec])
     fingerprint: str = ""
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, cast, overload
 
 from workflows._option_checks import check_count, check_seconds
 from workflows._signature import UnresolvedAnnotation, caller_locals, read_signature
 from workflows._spec import StepRole, StepSpec
 from workflows.errors import WorkflowValidationError
 from workflows.events import StepFailedEvent
-from workflows.retry_policy import RetryPolicy, max_attempts, takes_seed
+
+if TYPE_CHECKING:  # the words of retry policies are loaded by who has one
+    from workflows.retry_policy import RetryPolicy
 
 __all__ = [
     "CatchErrorHandler",
@@ -236,11 +238,18 @@ def _compile(function: Callable[..., Any], options: dict[str, Any], role: StepRo
         context_parameter=signature.context_parameter,
         state_type=signature.state_type,
         resources=signature.resources,
-        max_attempts=max_attempts(options.get("retry_policy")),
-        policy_takes_seed=takes_seed(options.get("retry_policy")),
         role=role,
+        **_facts_of(options.get("retry_policy")),
         **options,
     )
+
+
+def _facts_of(policy: RetryPolicy | None) -> dict[str, Any]:
+    if policy is None:
+        return {}
+    from workflows.retry_policy import max_attempts, takes_seed
+
+    return {"max_attempts": max_attempts(policy), "policy_takes_seed": takes_seed(policy)}
 
 
 def _check_options(function: Callable[..., Any], options: dict[str, Any]) -> None:

@@ -21,7 +21,8 @@ WorkflowError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from workflows._slotted import FieldsCompared, slotted
 
 __all__ = [
     "ContextSerdeError",
@@ -74,8 +75,8 @@ class WorkflowRuntimeError(WorkflowError):
     """A run was used, or behaved, in a way that cannot work."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenFanIn:
+@slotted
+class OpenFanIn(FieldsCompared):
     """A join that will never be complete: what it has and what it misses, as class names and how many of each."""
 
     step: str

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
 
 from workflows.context.context import Context
-from workflows.context.serializers import BaseSerializer
 from workflows.errors import RunInterruptedError, WorkflowRuntimeError
 from workflows.events import Event, StopEvent
-from workflows.instrumentation.history import RunHistory
 
 if TYPE_CHECKING:  # see Context
     from workflows._engine.effects import EndRun
     from workflows._engine.loop import Run
     from workflows._engine.stream import StreamCursor
+    from workflows.context.serializers import BaseSerializer
+    from workflows.instrumentation.history import RunHistory
 
 __all__ = ["WorkflowHandler"]
 

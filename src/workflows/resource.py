@@ -6,7 +6,6 @@ async def step(self, ev: StartEvent, db: Annotated[Database, Resource(open_datab
 from __future__ import annotations
 
 import asyncio
-import json
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -230,6 +229,8 @@ class ResourceConfig:
         return found
 
     def _selected(self) -> dict[str, Any]:
+        import json  # few workflows read files
+
         where = f"ResourceConfig {self.config_file!r}"
         try:
             found: Any = json.loads(Path(self.config_file).read_text(encoding="utf-8"))

@@ -18,13 +18,10 @@ from workflows._run_resources import RunResources, check_resources
 from workflows._spec import StepSpec, WorkflowSpec
 from workflows._step_functions import WorkflowMeta, check_new_step, option_in, start_event_from, steps_of_class
 from workflows.context.context import Context, context_inside
-from workflows.context.own_types import own_serializer
-from workflows.context.serializers import BaseSerializer
 from workflows.errors import ContextStateError, WorkflowRuntimeError, WorkflowValidationError
 from workflows.events import Event, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 from workflows.instrumentation.dispatcher import Dispatcher, process_dispatcher
-from workflows.instrumentation.log_handler import LogHandler
 from workflows.instrumentation.scope import current_identity
 from workflows.plugins.basic import get_current_runtime
 from workflows.representation.compiling import compiled
@@ -38,6 +35,7 @@ from workflows.runtime.runtime import Runtime
 if TYPE_CHECKING:  # see Context
     from workflows._engine.live import RunPlan
     from workflows._engine.state import RunState
+    from workflows.context.serializers import BaseSerializer
 
 __all__ = ["Workflow", "WorkflowMeta"]
 
@@ -61,7 +59,8 @@ class Workflow(metaclass=WorkflowMeta):
         serializer: Writes and reads snapshots; the default keeps types and never imports what it reads.
         idle_counts: Whether the time in which a run, or a step of it, only waits for an answer counts towards its
             timeout; who only awaits runs that wait, waits as well. A step that awaits its wait through
-            `asyncio.shield()`, `as_completed()` or a queue counts as working.
+            `asyncio.shield()`, `as_completed()` or a queue counts as working. An idle run waits wherever somebody may
+            still send it something, so one that is stuck though it was answered goes on, with a warning in the log.
         stream_buffer: How many streamed events a run keeps for readers that attach late.
         grace: Seconds that steps get to clean up when they are cancelled at the end of a run, before they are cancelled
             again; after ten times that the run ends without them.
@@ -118,6 +117,8 @@ class Workflow(metaclass=WorkflowMeta):
         self._grace = grace
         self._dispatcher = Dispatcher(process_dispatcher)
         if verbose:
+            from workflows.instrumentation.log_handler import LogHandler
+
             self._dispatcher.add(LogHandler())
         self._attached_steps: dict[str, Callable[..., Any]] = {}
         self._compiled: WorkflowSpec | None = None
@@ -223,6 +224,8 @@ class Workflow(metaclass=WorkflowMeta):
         """What writes and reads snapshots; it knows the events and the state, local classes included."""
         spec = self._spec
         if self._knowing is None or self._knowing[0] is not spec:
+            from workflows.context.own_types import own_serializer
+
             self._knowing = (spec, own_serializer(spec, self._serializer))
         return self._knowing[1]
 

@@ -6,18 +6,15 @@ import asyncio
 import warnings
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from pydantic import BaseModel
 
 from workflows._spec import WorkflowSpec, takes
-from workflows.context.own_types import own_serializer
-from workflows.context.serializers import BaseSerializer
-from workflows.context.state_store import DictState, InMemoryStateStore
 from workflows.errors import ContextStateError, WorkflowRuntimeError
 from workflows.events import Event, StopEvent
 from workflows.instrumentation.scope import current_attempt
-from workflows.retry_policy import RetryInfo
 
 if TYPE_CHECKING:  # the engine is loaded with the first run: for a quick `import workflows`
     from workflows._engine.attempt import Attempt
@@ -26,8 +23,11 @@ if TYPE_CHECKING:  # the engine is loaded with the first run: for a quick `impor
     from workflows._engine.state import RunState
     from workflows._engine.stream import StreamCursor
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # so are these, when first needed
     from workflows.context.external_context import ExternalContext
+    from workflows.context.serializers import BaseSerializer
+    from workflows.context.state_store import InMemoryStateStore
+    from workflows.retry_policy import RetryInfo
 
 __all__ = ["Context", "context_inside"]
 
@@ -55,14 +55,23 @@ class Home:
     __slots__ = ("_store",)
 
     def __init__(self, state_type: type[Any] | None, store: InMemoryStateStore[Any] | None = None) -> None:
-        self._store = InMemoryStateStore(state_type()) if state_type is not None else store
+        self._store = _store_class()(state_type()) if state_type is not None else store
 
     @property
     def store(self) -> InMemoryStateStore[Any]:
         """The run's state."""
         if self._store is None:
-            self._store = InMemoryStateStore(DictState())
+            from workflows.context.state_store import DictState
+
+            self._store = _store_class()(DictState())
         return self._store
+
+
+@cache
+def _store_class() -> type[InMemoryStateStore[Any]]:
+    from workflows.context.state_store import InMemoryStateStore  # not every workflow has state
+
+    return InMemoryStateStore
 
 
 class Context(Generic[StateT]):
@@ -152,6 +161,8 @@ class Context(Generic[StateT]):
         return ResumePoint(revive(run.standing()), segment + 1, carriers_of(run), returned=run.returned)
 
     def _knowing(self, serializer: BaseSerializer) -> BaseSerializer:
+        from workflows.context.own_types import own_serializer
+
         return own_serializer(self._workflow._spec, serializer)  # pyright: ignore[reportPrivateUsage]  # HasSpec names it
 
     # every phase
@@ -304,6 +315,8 @@ class Context(Generic[StateT]):
 
     def retry_info(self) -> RetryInfo:
         """Where the current attempt stands among those of its call."""
+        from workflows.retry_policy import RetryInfo
+
         attempt = self._inside_step("retry_info")
         call = attempt.call
         elapsed = (attempt.run.clock.now_ns() - call.first_started_ns) / 1e9

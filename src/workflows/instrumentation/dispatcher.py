@@ -11,10 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
-from workflows.instrumentation.records import Carriers, Record, RunEnded, RunSuspended, StepEnded
+if TYPE_CHECKING:  # they are loaded with the engine, or with a handler: for a quick `import workflows`
+    from workflows.instrumentation.records import Carriers, Record
 
 __all__ = ["Dispatcher", "RecordHandler", "add_handler", "process_dispatcher"]
 
@@ -25,12 +26,10 @@ LOG_SECONDS = 60.0
 # Start records go to handlers in this order, end records in reverse, so that the contexts they attach nest.
 # Handlers with another name come last.
 HANDLER_ORDER = ("mlflow", "llama_index", "opentelemetry")
-_RUN_ENDS = (RunEnded, RunSuspended)
 # Registering a handler with that package is asking to be told our runs. The bridge to it is loaded by name, once the
 # package is loaded: nobody else pays for it.
 _BRIDGED = "llama_index_instrumentation"
 _BRIDGE = "workflows.instrumentation.llama_index"
-_ENDS = (StepEnded, *_RUN_ENDS)
 
 logger = logging.getLogger("workflows.instrumentation")
 
@@ -76,7 +75,7 @@ class GuardedHandler:
 
     def tell(self, record: Record, strict: bool) -> None:
         off = self._off_until and time.monotonic() < self._off_until
-        if off and not isinstance(record, _RUN_ENDS):  # let it close what it has open for a run
+        if off and not record.ends_run:  # let it close what it has open for a run
             return
         try:
             self.handler.handle(record)
@@ -159,7 +158,7 @@ class Dispatcher:
     def emit(self, record: Record) -> None:
         """Tell one record to every handler."""
         strict = self.strict
-        for handler in self._reversed if isinstance(record, _ENDS) else self.handlers:
+        for handler in self._reversed if record.ends else self.handlers:
             handler.tell(record, strict)
 
     def carriers(self, run_id: str) -> Carriers | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from workflows.instrumentation.records import Record
+if TYPE_CHECKING:  # see Dispatcher
+    from workflows.instrumentation.records import Record
 
 __all__ = ["RunRecorder"]
 
-RecordT = TypeVar("RecordT", bound=Record)
+RecordT = TypeVar("RecordT", bound="Record")
 
 
 class RunRecorder:

@@ -8,9 +8,10 @@ user's events, never rendered text: what may leave the process is decided by the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar, dataclass_transform
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 
+from workflows._slotted import FieldsCompared, slotted
 from workflows.events import Event, StopEvent
 from workflows.instrumentation.scope import Identity
 
@@ -50,14 +51,14 @@ StepOutcome = Literal[
 WaitKind = Literal["call", "run"]
 
 
-@dataclass(slots=True)
-class Envelope:
+@dataclass(slots=True, eq=False, repr=False)
+class Envelope(FieldsCompared):
     """An event in flight: where it came from and when it was queued. Never visible to user code.
 
     `event_id` is `<sender's exec_id>.<n>` for the n-th event that a call emitted, `x<n>` for one from outside. `scope`
     are the fan-outs it lives in (exec_ids of the calls that returned a list), outermost first; `recoveries` how often
-    each `@catch_error` handler has run in its lineage.
-    Not frozen, because one is built for every event and a frozen dataclass costs five times as much; nobody changes it.
+    each `@catch_error` handler has run in its lineage. The engine completes it while it sends the event, nobody else
+    changes it.
     """
 
     event_id: str
@@ -75,24 +76,23 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def record(cls: type[T]) -> type[T]:
-    """A dataclass with slots, frozen to type checkers alone: at run time that makes it five times as dear to build."""
-    # `Record` compares and shows all of them: 28 generated pairs of methods would take 7 ms of `import workflows`.
+    """As `slotted`, with fields that are given by name."""
     return dataclass(slots=True, kw_only=True, eq=False, repr=False)(cls)
 
 
 @record
-class Record:
-    """One fact; `seq` counts the records of a run from 1."""
+class Record(FieldsCompared):
+    """One fact; `seq` counts the records of a run from 1.
+
+    One that `ends` a run or an attempt is told to handlers in reverse order; one that `ends_run`, to broken ones too.
+    """
+
+    ends: ClassVar[bool] = False
+    ends_run: ClassVar[bool] = False
 
     run_id: str
     seq: int
     at_ns: int
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and all(getattr(self, f.name) == getattr(other, f.name) for f in fields(self))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in fields(self))})"
 
 
 @record
@@ -122,8 +122,8 @@ class RunResumed(RunStarted):
     """A run went on from a snapshot, maybe in another process; `segment` is 1 or more."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunCounts:
+@slotted
+class RunCounts(FieldsCompared):
     """What a run (segment) did: attempts, retries, events sent, events streamed, failures handled, events untaken."""
 
     steps: int = 0
@@ -137,6 +137,8 @@ class RunCounts:
 @record
 class RunSuspended(Record):
     """A run was released from memory at a snapshot; it goes on with `RunResumed`."""
+
+    ends = ends_run = True
 
     counts: RunCounts
 
@@ -156,6 +158,8 @@ class RunEnded(Record):
     `error` is the exception that `await handler` raises; `stop_event` the last event of the stream. `failed_step` names
     the step whose failure ended the run; `reason` says in words why a run was cancelled or interrupted.
     """
+
+    ends = ends_run = True
 
     outcome: RunOutcome
     error: BaseException | None
@@ -223,6 +227,8 @@ class StepEnded(Record):
     step that takes the failure; `emitted` what the attempt sent and returned, in order. `causes` are told here only of
     an attempt that never started, since no `StepStarted` told them.
     """
+
+    ends = True
 
     exec_id: str
     step: str

@@ -8,11 +8,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from workflows._slotted import FieldsCompared
+
 __all__ = ["AttemptScope", "Identity", "context", "current_attempt", "current_identity"]
 
 
-@dataclass(slots=True)
-class AttemptScope:
+@dataclass(slots=True, eq=False, repr=False)
+class AttemptScope(FieldsCompared):
     """The attempt that the current task is executing; `attempt` counts from 1."""
 
     run_id: str
@@ -21,8 +23,8 @@ class AttemptScope:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Identity(FieldsCompared):
     """On whose behalf a run works; `RunStarted` carries it to every reader."""
 
     session_id: str | None = None

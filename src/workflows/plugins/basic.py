@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from workflows._spec import WorkflowSpec
-from workflows.context.serializers import BaseSerializer, JsonSerializer
-from workflows.context.state_patch import StateCheckpoint
 from workflows.instrumentation.scope import AttemptScope, current_attempt
 from workflows.plugins.runs_of_loop import RunsOfLoop
 from workflows.runtime.runtime import Runtime, current_runtime
@@ -23,6 +21,8 @@ if TYPE_CHECKING:
     from workflows._engine.live import RunPlan
     from workflows._engine.loop import Run, Spawn
     from workflows._engine.state import RunState
+    from workflows.context.serializers import BaseSerializer
+    from workflows.context.state_patch import StateCheckpoint
     from workflows.plugins.journal import JournalRecord
 
 __all__ = [
@@ -125,6 +125,7 @@ class BasicRuntime(Runtime):
             ValueError: If a record is missing ("Journal gap").
             ContextSerdeError: If the snapshot cannot be read.
         """
+        from workflows.context.serializers import JsonSerializer
         from workflows.plugins.journal import fold
 
         spec = workflow._spec  # pyright: ignore[reportPrivateUsage]  # the protocol names it, as `_context_at`

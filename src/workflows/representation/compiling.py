@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from workflows._spec import StepSpec, WorkflowSpec, fingerprint
 from workflows.decorators import spec_of
-from workflows.representation.validation import asks, from_outside, joins_of, validate_events
+from workflows.representation.validation import from_outside, joins_of, validate_events
 
 __all__ = ["compiled"]
 
@@ -22,7 +22,6 @@ def compiled(name: str, functions: Mapping[str, Callable[..., Any]]) -> Workflow
     """
     steps = {step: cast("StepSpec", spec_of(function)) for step, function in functions.items()}
     start, stop = validate_events(name, steps.values()) if steps else (None, None)
-    outside = from_outside(steps.values())
     return WorkflowSpec(
         name=name,
         steps=steps,
@@ -32,8 +31,7 @@ def compiled(name: str, functions: Mapping[str, Callable[..., Any]]) -> Workflow
         state_type=_state_type(steps.values()),
         joins_of=joins_of(steps.values()),
         uses_resources=any(step.resources for step in steps.values()),
-        from_outside=outside,
-        asks_unseen=bool(outside) and not asks(steps.values()),
+        from_outside=from_outside(steps.values()),
         error_handlers=_error_handlers(steps.values()),
         fingerprint=fingerprint(steps),
     )

@@ -9,7 +9,7 @@ from workflows.errors import WorkflowConfigurationError, WorkflowValidationError
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StepFailedEvent, StopEvent
 from workflows.representation.levels import joins_that_never_meet, never_in_a_list
 
-__all__ = ["asks", "asks_people", "from_outside", "joins_of", "validate_events", "validate_graph"]
+__all__ = ["asks_people", "from_outside", "joins_of", "validate_events", "validate_graph"]
 
 _FROM_OUTSIDE = (InputRequiredEvent, HumanResponseEvent, StopEvent, StepFailedEvent)
 _TO_OUTSIDE = (InputRequiredEvent, StopEvent)
@@ -57,12 +57,8 @@ def validate_events(name: str, steps: Iterable[StepSpec]) -> tuple[type[StartEve
 def asks_people(spec: WorkflowSpec) -> bool:
     """Whether the workflow produces an `InputRequiredEvent` or takes a `HumanResponseEvent`."""
     steps = spec.steps.values()
-    return asks(steps) or any(issubclass(c, HumanResponseEvent) for s in steps for c in s.accepted_events)
-
-
-def asks(steps: Iterable[StepSpec]) -> bool:
-    """Whether a step returns an `InputRequiredEvent`."""
-    return any(issubclass(c, InputRequiredEvent) for s in steps for c in s.return_types)
+    asks = any(issubclass(c, InputRequiredEvent) for s in steps for c in s.return_types)
+    return asks or any(issubclass(c, HumanResponseEvent) for s in steps for c in s.accepted_events)
 
 
 def from_outside(steps: Iterable[StepSpec]) -> tuple[type[Event], ...]:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Protocol, Self
 from weakref import WeakValueDictionary
 
 from workflows._spec import WorkflowSpec
-from workflows.context.serializers import BaseSerializer
 
 if TYPE_CHECKING:
     from workflows._engine.live import RunPlan
     from workflows._engine.loop import Run
+    from workflows.context.serializers import BaseSerializer
 
 __all__ = ["Runtime", "current_runtime"]
 
