@@ -13,13 +13,34 @@ from workflows.instrumentation.scope import AttemptScope
 if TYPE_CHECKING:  # see Context
     from workflows._engine.live import Checkpoint
 
-__all__ = ["CheckpointCallback", "HasSnapshot", "awaited_checkpoint", "output_of"]
+__all__ = ["CheckpointCallback", "HasSnapshot", "SelectiveCallback", "awaited_checkpoint", "output_of"]
 
 T = TypeVar("T")
 Output = Event | list[Event] | None
 
 CheckpointCallback = Callable[[str, str | None, Event | None, Output, Context[Any]], Awaitable[None]]
 """Run id, step, what the step ran for, what it returned, the run's context. The events are copies."""
+
+
+class SelectiveCallback:
+    """A callback for some steps only: after the others nothing is copied for it.
+
+    Attributes:
+        wants: Whether it is to be called, by run id and step.
+    """
+
+    __slots__ = ("_callback", "wants")
+
+    def __init__(self, wants: Callable[[str, str | None], bool], callback: CheckpointCallback) -> None:
+        self.wants = wants
+        self._callback = callback
+
+    async def __call__(
+        self, run_id: str, step: str | None, input_event: Event | None, output: Output, context: Context[Any]
+    ) -> None:
+        """Await the callback after a step that it wants."""
+        if self.wants(run_id, step):
+            await self._callback(run_id, step, input_event, output, context)
 
 
 class HasSnapshot(Protocol):
@@ -35,6 +56,8 @@ def awaited_checkpoint(context: Context[Any], callback: CheckpointCallback | Non
         return None
 
     async def checkpoint(attempt: AttemptScope, input_event: Event | None, output: Output) -> None:
+        if isinstance(callback, SelectiveCallback) and not callback.wants(attempt.run_id, attempt.step):
+            return
         # Later steps get the events themselves and may change them: a checkpoint says what was when it was made.
         await callback(attempt.run_id, attempt.step, _copied(input_event), _copied(output), context)
 

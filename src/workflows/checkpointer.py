@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
-from workflows._checkpoints import CheckpointCallback
+from workflows._checkpoints import CheckpointCallback, SelectiveCallback
 from workflows.context.context import Context
 from workflows.context.serializers import BaseSerializer, JsonSerializer
 from workflows.errors import WorkflowStepDoesNotExistError
@@ -120,25 +120,28 @@ class WorkflowCheckpointer:
     def new_checkpoint_callback_for_run(self) -> CheckpointCallback:
         """What to pass to `Workflow.run(checkpoint_callback=...)`."""
 
-        async def callback(
-            run_id: str,
-            step: str | None,
-            input_event: Event | None,
-            output_event: Event | list[Event] | None,
-            ctx: Context[Any],
-        ) -> None:
-            kept = self.checkpoints.setdefault(run_id, [])
-            if step in self.enabled_checkpoints:
-                kept.append(
-                    Checkpoint(
-                        last_completed_step=step,
-                        input_event=input_event,
-                        output_event=output_event,
-                        ctx_state=ctx.to_dict(self._serializer),
-                    )
-                )
+        return SelectiveCallback(self._wants, self._keep)
 
-        return callback
+    def _wants(self, run_id: str, step: str | None) -> bool:
+        self.checkpoints.setdefault(run_id, [])
+        return step in self.enabled_checkpoints
+
+    async def _keep(
+        self,
+        run_id: str,
+        step: str | None,
+        input_event: Event | None,
+        output_event: Event | list[Event] | None,
+        ctx: Context[Any],
+    ) -> None:
+        self.checkpoints[run_id].append(
+            Checkpoint(
+                last_completed_step=step,
+                input_event=input_event,
+                output_event=output_event,
+                ctx_state=ctx.to_dict(self._serializer),
+            )
+        )
 
     def filter_checkpoints(
         self,

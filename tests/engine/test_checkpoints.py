@@ -83,6 +83,30 @@ async def test_checkpoints_are_filtered(checkpointer: WorkflowCheckpointer) -> N
         checkpointer.enable_checkpoint("sing")
 
 
+async def test_what_a_disabled_step_gives_is_not_copied() -> None:
+    copied: list[Joke] = []
+
+    class Long(Joke):
+        def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Joke:
+            copied.append(self)
+            return self
+
+    class Flow(Workflow):
+        @step
+        async def generate(self, ev: StartEvent) -> Long:
+            return Long(text="long")
+
+        @step
+        async def critique(self, ev: Long) -> StopEvent:
+            return StopEvent()
+
+    checkpointer = WorkflowCheckpointer(Flow(), disabled_steps=["generate", "critique"])
+    handler = checkpointer.run()
+    await handler
+    assert checkpointer.checkpoints == {handler.run_id: []}
+    assert not copied
+
+
 async def test_a_checkpoint_can_be_kept_as_text(checkpointer: WorkflowCheckpointer) -> None:
     handler = checkpointer.run(topic="cats")
     await handler

@@ -37,6 +37,36 @@ class Ask(InputRequiredEvent):
     pass
 
 
+async def test_what_a_step_gives_that_swallows_its_cancellation_is_there_when_the_run_goes_on(
+    clock: VirtualClockLoop,
+) -> None:
+    class Saves(Workflow):
+        ran = 0
+
+        @step
+        async def work(self, ev: StartEvent) -> Done:
+            self.ran += 1
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                return Done(n=self.ran)
+            return Done()
+
+        @step
+        async def end(self, ev: Done) -> StopEvent:
+            return StopEvent(result=ev.n)
+
+    workflow = Saves()
+    handler = workflow.run()
+    await asyncio.sleep(1)
+    await handler.cancel_run()
+    with pytest.raises(WorkflowCancelledByUser):
+        await handler
+
+    assert await workflow.run(ctx=handler.ctx) == 1
+    assert workflow.ran == 1
+
+
 async def test_a_step_that_ignores_its_cancellation_is_left_behind(
     clock: VirtualClockLoop, records: RecordLog, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,6 +7,7 @@ import json
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,12 +17,13 @@ from workflows.context import JsonSerializer, PickleSerializer
 from workflows.errors import ContextSerdeError, WorkflowRuntimeError
 from workflows.events import (
     Event,
+    HumanResponseEvent,
     StartEvent,
     StopEvent,
     UnhandledEvent,
     WorkflowCancelledEvent,
 )
-from workflows.instrumentation.records import RunEnded, RunStarted, StepStarted
+from workflows.instrumentation.records import EventSent, EventUnhandled, RunEnded, RunStarted, StepStarted
 from workflows.testing import RecordLog, VirtualClockLoop
 
 # waits
@@ -86,6 +88,50 @@ async def test_what_no_wait_of_a_run_that_was_just_taken_up_takes_is_called_unha
     resumed.ctx.send_event(Reply(n=7))
     assert await resumed == 7
     assert "no step of Patient accepts A" in caplog.text
+
+
+class ReplyToAll(HumanResponseEvent):
+    """Its name begins as that of `Reply`."""
+
+    n: int = 0
+
+
+class Picky(Workflow):
+    """Waits for one event, under a name of its own or none."""
+
+    def __init__(self, takes: type[Reply | ReplyToAll], **wait: Any) -> None:
+        super().__init__()
+        self.takes, self.wait = takes, wait
+
+    @step
+    async def listen(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=(await ctx.wait_for_event(self.takes, **self.wait)).n)
+
+
+@pytest.mark.parametrize(
+    ("workflow", "wrong"),
+    [
+        (Picky(Reply, requirements={"n": 7}), Reply(n=1)),
+        (Picky(ReplyToAll), Reply(n=7)),
+        (Picky(Reply, waiter_id="mine"), A(n=7)),
+    ],
+)
+async def test_a_wrong_answer_to_a_run_that_was_just_taken_up_is_called_unhandled(
+    clock: VirtualClockLoop, caplog: pytest.LogCaptureFixture, records: RecordLog, workflow: Picky, wrong: Event
+) -> None:
+    handler = workflow.run()
+    await asyncio.sleep(1)
+    resumed = workflow.run(ctx=Context.from_dict(workflow, await handler.suspend()))
+    stream = resumed.stream_events(expose_internal=True)
+    resumed.ctx.send_event(wrong)
+    clock.call_at(10, resumed.ctx.send_event, workflow.takes(n=7))
+    told = [event.event_type async for event in stream if isinstance(event, UnhandledEvent)]
+    assert await resumed == 7
+    assert told == [type(wrong).__name__]
+    assert f"no step of Picky accepts {type(wrong).__name__}" in caplog.text
+    assert [r.envelope.event for r in records.records if isinstance(r, EventUnhandled)] == [wrong]
+    assert [r.envelope.event for r in records.records if isinstance(r, EventSent)].count(wrong) == 1
+    assert [r.counts.unhandled for r in records.records if isinstance(r, RunEnded)] == [1]
 
 
 @pytest.mark.parametrize("end", ["cancel_run", "suspend"])

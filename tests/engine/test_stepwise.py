@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import suppress
 from typing import Any
@@ -134,6 +135,37 @@ async def test_a_step_that_returns_nothing_is_not_taken_for_the_end(flow: type[W
         for event in produced:
             handler.ctx.send_event(event)
     assert await handler == result
+
+
+class SendsLater(Sends):
+    """Its first step leaves a task behind, which sends later; another one never sends anything."""
+
+    @step
+    async def split(self, ctx: Context, ev: StartEvent) -> Part | None:
+        async def later() -> None:
+            await asyncio.sleep(10)
+            for n in range(3):
+                ctx.send_event(Part(n=n))
+
+        self.left = [asyncio.create_task(later()), asyncio.create_task(asyncio.sleep(5))]
+
+
+async def test_a_task_that_a_step_left_behind_may_send_what_the_next_step_takes(clock: VirtualClockLoop) -> None:
+    assert await _by_hand(SendsLater().run(stepwise=True)) == [0, 10, 20]
+
+
+async def test_a_task_that_a_step_left_behind_and_that_sends_nothing_ends_the_last_step(
+    clock: VirtualClockLoop,
+) -> None:
+    class Leaves(Workflow):
+        @step
+        async def one(self, ev: StartEvent) -> StopEvent | None:
+            self.left = asyncio.create_task(asyncio.sleep(10))
+
+    handler = Leaves(timeout=60).run(stepwise=True)
+    assert await handler.run_step() == []
+    assert clock.time() == pytest.approx(10)
+    await handler.cancel_run()
 
 
 class Wide(Workflow):

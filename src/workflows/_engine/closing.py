@@ -17,7 +17,8 @@ __all__ = ["end_children", "leave", "stop_all", "stop_children", "stop_some"]
 # How often steps that do not end are cancelled, `grace` seconds apart, before their run ends without them.
 STOP_ROUNDS = 10
 
-# Attempts that are cancelled in one turn of the event loop when a run ends (2 to 4 ms, with their own last turns).
+# Attempts that are cancelled in one turn of the event loop when a run ends (2 to 4 ms, with their own last turns); of
+# thousands a twentieth, since each turn has to look at all that are left.
 STOPPED_AT_ONCE = 100
 
 # Child runs that are cancelled in one turn (about 3 ms, with the last turns of those before them).
@@ -104,13 +105,13 @@ def leave(run: LiveRun, attempt: Attempt) -> None:
 
 
 def stop_some(run: LiveRun) -> bool:
-    """Stop `STOPPED_AT_ONCE` attempts, and all whose bodies would go on now; whether that was all there were.
+    """Stop some attempts, and all whose bodies would go on now; whether that was all there were.
 
     Each that is cancelled runs in the next turn, so there may be too many for one; but no body may go on behind the
     end of its run, which would do the same once more when it goes on.
     """
-    more = STOPPED_AT_ONCE
     left = [attempt for attempt in run.attempts.values() if not attempt.stopped]
+    more = max(STOPPED_AT_ONCE, len(left) // 20)
     for attempt in left:
         if attempt.task is not None and what_wakes(attempt.task) is None:
             attempt.stop()

@@ -42,9 +42,10 @@ class StartCall:
 
 @dataclass(slots=True)
 class TellSent:
-    """An event entered the run; `takers` got it, and it `answered` waits, or soon will. Neither: nobody took it.
+    """An event entered the run; `takers` got it, and it `answered` waits, or soon may. Neither: nobody took it.
 
     Made where somebody listens, or where nobody took the event; then it is `kept`, unless it was meant for one wait.
+    `late`: it entered before, and was thought to answer a wait that would begin.
     """
 
     envelope: Envelope
@@ -52,6 +53,7 @@ class TellSent:
     takers: Sequence[StepSpec]
     answered: bool = False
     kept: bool = True
+    late: bool = False
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from workflows._engine.asking import begin_run_waits
 from workflows._engine.effects import Effect, EndIdle, EndRun, TellIdle
@@ -46,25 +46,14 @@ def looks_stuck(state: RunState) -> bool:
 
 
 def waits_for_somebody(state: RunState) -> bool:
-    """Whether an idle run waits for somebody outside, and not for what one of its own steps should have given."""
-    if state.waits or state.questions:
-        return True
-    if looks_stuck(state):
-        return False
-    # An event that was not asked for may lead to any other; where steps ask, an answer was to lead to what joins miss.
-    return state.spec.asks_unseen or not state.collected or _misses_from_outside(state)
+    """Whether an idle run is taken to wait for somebody: so is each but one that looks stuck, and misses something.
 
-
-def _misses_from_outside(state: RunState) -> bool:
-    """Whether a join misses an event that somebody outside is to give."""
-    for (name, _), gathered in state.collected.items():
-        step = state.spec.steps[name]
-        misses: Iterable[type[Event]] = _missed(step, gathered)
-        if not gathered.expected and step.join == "one":  # nobody has said since the snapshot that the run goes on from
-            misses = step.accepted_events
-        if any(issubclass(c, state.spec.from_outside) for c in misses):
-            return True
-    return False
+    What an event from outside leads to, or whether one will come, nobody can tell: a second answer to one question may
+    be what a join of inner events misses, and whoever holds the handler may send any event that a step takes. To end a
+    run that waits would be worse than to wait for nobody. So this is false only where no event has come from outside
+    and no class is known to, and a join misses events or nobody took one that was sent.
+    """
+    return not (looks_stuck(state) and (state.collected or state.kept))
 
 
 def _open_fan_ins(state: RunState) -> list[OpenFanIn]:
@@ -88,15 +77,17 @@ def _times(counts: Mapping[str, int]) -> str:
 
 def explanation(state: RunState) -> str:
     """Why an idle run does not go on: what its joins miss, and which events nobody took."""
-    who = f"Run {state.run_id} of {state.spec.name}"
-    lines = [f"{who} can never end by itself: nothing runs, nothing is queued, no wait is open."]
+    stuck = looks_stuck(state)
+    fate = "can never end by itself" if stuck else "is idle until somebody sends an event"
+    lines = [f"Run {state.run_id} of {state.spec.name} {fate}: nothing runs, nothing is queued, no wait is open."]
     for join in _open_fan_ins(state):
         has, misses = _times(join.has), _times(join.misses)
         lines.append(f"Step '{join.step}' still needs {misses} (buffer {join.group!r}); it has {has}.")
     for name, count in Counter(type(e.event).__name__ for e in state.kept).items():
         lines.append(f"Nobody took {count}x {name}: no step accepts that class.")
-    lines.append(
-        "Let the last step return an event that leads to a StopEvent. If an event is to come from outside, make it a "
-        "HumanResponseEvent, or wait for it with ctx.wait_for_event."
-    )
+    if stuck:
+        lines.append(
+            "Let the last step return an event that leads to a StopEvent. If an event is to come from outside, make it "
+            "a HumanResponseEvent, or wait for it with ctx.wait_for_event."
+        )
     return "\n".join(lines)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from workflows._engine.idle import explanation, looks_stuck
+from workflows._engine.idle import explanation, looks_stuck, waits_for_somebody
 from workflows._engine.live import LiveRun
 from workflows._engine.senders import held_elsewhere, left_behind
 from workflows._engine.ticks import IdleLasted, Tick
 from workflows.errors import WorkflowDeadlockError
 
-__all__ = ["check_idle"]
+__all__ = ["check_idle", "warn_if_it_lasts"]
 
 # How long a run must have been idle before it is called a deadlock: time for whoever reads its stream to answer.
 IDLE_SECONDS = 0.1
@@ -25,15 +25,35 @@ def check_idle(run: LiveRun) -> None:
         run.timers.set("idle", IDLE_SECONDS, partial(_idle_lasted, run))
 
 
+def warn_if_it_lasts(run: LiveRun) -> None:
+    """Say, after the run's timeout, that it may be stuck: where idle time does not count, nothing else would tell."""
+    timeout = run.plan.timeout
+    if timeout is not None and not run.plan.idle_counts and (run.state.collected or looks_stuck(run.state)):
+        run.timers.set("idle", timeout, partial(_has_lasted, run))
+
+
 def _idle_lasted(run: LiveRun) -> Tick | None:
-    if run.state.waits or run.state.questions:
-        return None
     if looks_stuck(run.state) and not _may_be_woken(run):
         return IdleLasted(run.clock.now_ns())
-    if (run.state.kept or run.state.collected) and WorkflowDeadlockError not in run.warned:
-        run.warned |= {WorkflowDeadlockError}
-        logger.warning("%s", explanation(run.state), extra={"run_id": run.run_id})
+    if waits_for_somebody(run.state):
+        warn_if_it_lasts(run)
+    else:
+        _warn(run, "")
     return None
+
+
+def _has_lasted(run: LiveRun) -> None:
+    if not (run.state.waits or run.state.questions):
+        _warn(
+            run,
+            f"\nIt has been idle for {run.plan.timeout} s, its timeout, which does not count. cancel_run() ends it.",
+        )
+
+
+def _warn(run: LiveRun, more: str) -> None:
+    if WorkflowDeadlockError not in run.warned:
+        run.warned |= {WorkflowDeadlockError}
+        logger.warning("%s%s", explanation(run.state), more, extra={"run_id": run.run_id})
 
 
 def _may_be_woken(run: LiveRun) -> bool:

@@ -32,7 +32,7 @@ from workflows._engine.effects import (
     TellIdle,
     TellSent,
 )
-from workflows._engine.idle_watch import check_idle
+from workflows._engine.idle_watch import check_idle, warn_if_it_lasts
 from workflows._engine.internal_events import show_queued, show_unhandled
 from workflows._engine.live import NONE_RETURNED, LiveRun, ParentAttempt, RunPlan
 from workflows._engine.pieces import DONE_AT_ONCE, in_pieces, resume
@@ -375,6 +375,8 @@ class Run(LiveRun):
 
     def _nobody_took(self, sent: TellSent) -> None:
         event_class = type(sent.envelope.event)
+        if self.state.idle:
+            heed_waits(self)  # whoever sent it may send another one
         if self.stream.internal:
             show_unhandled(self, sent)
         if event_class not in self.warned:
@@ -428,6 +430,8 @@ class Run(LiveRun):
         heed_waits(self)
         if idle.check:
             check_idle(self)
+        else:
+            warn_if_it_lasts(self)
 
     def check_idle(self) -> None:
         """Let the run end as a deadlock if it stays idle and only the one who awaits it is left to wake it."""

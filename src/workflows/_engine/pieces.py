@@ -12,7 +12,7 @@ __all__ = ["DONE_AT_ONCE", "in_pieces", "resume"]
 
 # Waits that one event ends, and calls that go on then, in one turn of the event loop (2 to 3 ms, with what their steps
 # do first).
-DONE_AT_ONCE = 100
+DONE_AT_ONCE = 40
 
 
 def in_pieces(run: LiveRun, effects: list[Effect]) -> Sequence[Effect]:

@@ -28,7 +28,7 @@ from workflows._engine.effects import (
 )
 from workflows._engine.fan_in import collect
 from workflows._engine.fan_out import alive, joined, open_fan_out
-from workflows._engine.idle import deadlock, explanation, note_idle
+from workflows._engine.idle import deadlock, explanation, looks_stuck, note_idle
 from workflows._engine.retries import after_failure, retry_now, with_recovery
 from workflows._engine.routing import forget_call, new_call, queue_call, take_worker
 from workflows._engine.state import RunState, Undelivered
@@ -63,7 +63,8 @@ from workflows._engine.waits import (
     cancel_waits,
     end_wait,
     reply,
-    will_be_awaited,
+    tell_unawaited,
+    waits_are_to_begin,
 )
 from workflows._spec import Route
 from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowTimeoutError
@@ -80,7 +81,7 @@ from workflows.instrumentation.records import Envelope
 __all__ = ["reduce"]
 
 # Events of a returned list that are routed in one piece; the event loop gets a turn before the next (about 1 ms each).
-DELIVERED_AT_ONCE = 100
+DELIVERED_AT_ONCE = 40
 
 
 def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one flat table
@@ -105,6 +106,8 @@ def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one fl
             retry_now(state, tick, effects)
         case WaitBegan():
             begin_wait(state, tick, effects)
+            if state.early:
+                tell_unawaited(state, effects)
         case WaitAbandoned():
             abandon_wait(state, tick, effects)
         case CallOnlyWaits():
@@ -136,6 +139,8 @@ def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one fl
         case _:
             assert_never(tick)
     if (state.busy == 0 or state.idle) and state.ended is None:
+        if state.early:
+            tell_unawaited(state, effects)
         note_idle(state, effects)
     return effects
 
@@ -257,7 +262,7 @@ def _deliver(
         calls = [call for call in made if call is not None]
     else:
         calls = [new_call(state, step, envelope) for step in takers]
-    early = not takers and not waits and envelope.sender is None and will_be_awaited(state, envelope.event)
+    early = not takers and not waits and envelope.sender is None and waits_are_to_begin(state)
     if state.watched or not takers:
         effects.append(TellSent(envelope, target, takers, bool(waits) or early))
     for call in calls:
@@ -267,8 +272,7 @@ def _deliver(
     if waits:
         answered_by(envelope, waits, state, effects)
     elif not takers and not route.asks:
-        state.keep(envelope)
-        state.unhandled += not early
+        state.keep(envelope, early=early)
 
 
 def _count_in_scope(state: RunState, envelope: Envelope, calls: list[Call], effects: list[Effect]) -> None:
@@ -374,7 +378,7 @@ def _timed_out(state: RunState, tick: RunTimedOut) -> EndRun:
     fix = f"{option if tick.idle_counts else 'Give it more'} with Workflow(timeout=...)"
     hint = f". Open waits: {', '.join(waits)}. {fix}" if waits else ""
     if state.idle and not waits:
-        hint = f". {explanation(state)}"
+        hint = f". {explanation(state)}" if looks_stuck(state) else f". {explanation(state)}\n{fix}"
     error = WorkflowTimeoutError(
         f"Operation timed out after {tick.timeout} seconds. {doing}{hint}", run_id=state.run_id
     )

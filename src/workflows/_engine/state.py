@@ -122,6 +122,8 @@ class RunState:
         queues: By step name, made when a step gets its first call.
         waits: Open waits.
         kept: Events that nobody took yet.
+        early: Those of them that a wait may still take which was open at the snapshot that the run goes on from, and
+            has not begun again; nobody was told yet that they are unhandled.
         collected: Events that joins keep, by (step name, group).
         busy: Calls that are queued, running or between attempts. 0 and not ended: the run is idle.
         fan_outs: Open fan-outs, by id.
@@ -142,6 +144,7 @@ class RunState:
         "busy",
         "calls",
         "collected",
+        "early",
         "ended",
         "events",
         "fan_outs",
@@ -172,6 +175,7 @@ class RunState:
         self.queues: dict[str, StepQueue] = {}
         self.waits = NO_WAITS
         self.kept: Sequence[Envelope] = ()
+        self.early: list[Envelope] | None = None
         self.collected: dict[tuple[str, str], Gathered] = {}
         self.fan_outs: dict[str, FanOut] = {}
         self.undelivered: Sequence[Undelivered] = ()
@@ -183,9 +187,14 @@ class RunState:
         self.now_ns = self.busy = self.arrived = 0
         self.steps = self.retries = self.events = self.handled_errors = self.unhandled = 0
 
-    def keep(self, envelope: Envelope) -> None:
+    def keep(self, envelope: Envelope, *, early: bool) -> None:
         """Keep an event that nobody took for a wait that may begin later."""
         self.kept = (*self.kept[1 - EVENTS_KEPT :], envelope)
+        if early:
+            self.early = self.early or []
+            self.early.append(envelope)
+        else:
+            self.unhandled += 1
 
     def hand_out(self, returned: Sequence[Envelope]) -> None:
         """In a run by hand: these go to the caller, who sends them on."""

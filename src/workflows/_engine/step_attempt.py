@@ -20,7 +20,7 @@ from workflows._engine.closing import end_children
 from workflows._engine.internal_events import show_ended, show_started
 from workflows._engine.live import NONE_RETURNED, LiveRun
 from workflows._engine.ticks import AttemptCompleted, AttemptFailed
-from workflows._engine.turnstile import PASS_AT_ONCE
+from workflows._engine.turnstile import ASK_FROM
 from workflows.errors import StepCancelledError, StepTimeoutError, WorkflowRuntimeError
 from workflows.events import CollectionReleaseEvent, Event, StepFailedEvent, StopEvent
 from workflows.instrumentation.history import REFS_KEPT, ChainedFacts, EventRef, HistoryEntry
@@ -55,7 +55,7 @@ async def run_attempt(attempt: Attempt) -> None:
             result = await _call(attempt)
         many = isinstance(result, list)
         returned = await _fanned_out(attempt, cast("list[Event]", result)) if many else _completed(attempt, result)
-        if run.plan.checkpoint is not None or (run.turnstile.attempts > PASS_AT_ONCE and not run.turnstile.passes()):
+        if run.plan.checkpoint is not None or (run.turnstile.attempts > ASK_FROM and not run.turnstile.passes()):
             await _before_routing(attempt, returned, result)
         tick = returned
     except asyncio.CancelledError as error:
@@ -91,15 +91,13 @@ async def _before_routing(attempt: Attempt, returned: AttemptCompleted, result: 
 
 def _is_crowded(run: LiveRun) -> bool:
     """Whether as many attempts have ended in this turn of the event loop as may."""
-    return run.turnstile.attempts > PASS_AT_ONCE and not run.turnstile.passes()
+    return run.turnstile.attempts > ASK_FROM and not run.turnstile.passes()
 
 
 async def _keep_while(attempt: Attempt, returned: AttemptCompleted, doing: Awaitable[None]) -> None:
     """Await something; snapshots taken meanwhile have what the body returned, and not the body again."""
     run = attempt.run
-    if run.returned is NONE_RETURNED:
-        run.returned = {}
-    run.returned[attempt.exec_id] = returned
+    _keep(run, returned)
     try:
         await doing
     except asyncio.CancelledError:
@@ -111,14 +109,27 @@ async def _keep_while(attempt: Attempt, returned: AttemptCompleted, doing: Await
     returned.at_ns = run.clock.now_ns()
 
 
+def _keep(run: LiveRun, returned: AttemptCompleted) -> None:
+    if run.returned is NONE_RETURNED:
+        run.returned = {}
+    run.returned[returned.exec_id] = returned
+
+
 def _hand_in(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> None:
     run = attempt.run
-    if attempt.stopped:
-        if attempt.left:
-            return
-        if isinstance(tick, AttemptFailed):
-            _tell_stopped(attempt, tick.error)  # it failed while it was being stopped: no retry, no handler
-            return
+    if not attempt.stopped:
+        _route(attempt, tick)
+    elif isinstance(tick, AttemptFailed):
+        _tell_stopped(attempt, tick.error)  # it failed while it was being stopped: no retry, no handler
+    elif not attempt.left:  # it did not heed that it was being stopped (`asyncio.wait_for` may swallow that)
+        _keep(run, tick)
+        _route(attempt, tick)
+    if run.turnstile.entered:
+        run.turnstile.leave()
+
+
+def _route(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> None:
+    run = attempt.run
     _remember(attempt, "completed" if tick.__class__ is AttemptCompleted else _outcome(tick), tick.at_ns, tick.returned)
     if run.dispatcher.handlers or run.stream.internal:
         _tell_ended(attempt, tick)
@@ -435,16 +446,21 @@ async def _tell_stopped_in_turn(attempt: Attempt) -> None:
             await attempt.run.turnstile.wait()
     finally:  # its run may stop it once more meanwhile
         _tell_stopped(attempt)
+        if attempt.run.turnstile.entered:
+            attempt.run.turnstile.leave()
 
 
 def _tell_stopped(attempt: Attempt, error: BaseException | None = None) -> None:
     if attempt.left:
         return
     ended = attempt.run.state.ended
+    returned = attempt.run.returned.get(attempt.exec_id) if ended == "suspended" else None
     outcome: StepOutcome = "abandoned"
-    if ended in ("cancelled", "timed_out", "interrupted", "suspended"):
+    if returned is not None:
+        outcome = "completed"  # the run goes on with what it returned, and does not start it again
+    elif ended in ("cancelled", "timed_out", "interrupted", "suspended"):
         outcome = ended
-    _remember(attempt, outcome, attempt.run.clock.now_ns())
+    _remember(attempt, outcome, attempt.run.clock.now_ns(), returned.returned if returned is not None else ())
     _tell_end(attempt, outcome, error, {})
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from workflows._engine.calls import Call, CallPhase
 from workflows._engine.live import LiveRun
+from workflows._engine.senders import left_behind
 from workflows.events import Event
 from workflows.instrumentation.records import Envelope
 
@@ -51,9 +52,9 @@ class Stepper:
     async def step(self) -> list[Event] | None:
         """Let every held call run to its end; what they returned, or None when the run is over.
 
-        Calls that these have led to meanwhile are let go as well where nothing was returned: a step that gives nothing
-        is the last one. The first step of a run that goes on also gives what was handed over before and has not come
-        back.
+        Calls that these have led to meanwhile are let go as well where nothing was returned, and so are those to which
+        tasks lead that their bodies left behind: a step that gives nothing is the last one. The first step of a run
+        that goes on also gives what was handed over before and has not come back.
         """
         while not (self._held or self._again or self._produced) and not self._run.is_over:
             await self._wait()
@@ -64,8 +65,14 @@ class Stepper:
                 self._start(call)
             while self._running and not self._run.is_over:
                 await self._wait()
-            if self._run.is_over or self._produced or self._again or not self._held:
+            if self._run.is_over or self._produced or self._again:
                 break
+            if not self._held:
+                task = left_behind(self._run)
+                if task is None:
+                    break
+                task.add_done_callback(lambda _: self._changed.set())
+                await self._wait()
         produced, self._produced = self._produced, []
         for envelope in produced:
             self._handed.setdefault(id(envelope.event), []).append(envelope)

@@ -88,7 +88,8 @@ def tell_run_ended(run: LiveRun, end: EndRun) -> None:
 def tell_sent(run: LiveRun, sent: TellSent) -> None:
     """An event entered the run; and, where that is so, nobody took it."""
     queued_for = tuple([step.name for step in sent.takers])
-    run.tell(EventSent, envelope=sent.envelope, target=sent.target, queued_for=queued_for)
+    if not sent.late:
+        run.tell(EventSent, envelope=sent.envelope, target=sent.target, queued_for=queued_for)
     if not queued_for and not sent.answered and not isinstance(sent.envelope.event, InputRequiredEvent):
         run.tell(EventUnhandled, envelope=sent.envelope)
 

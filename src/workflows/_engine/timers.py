@@ -13,7 +13,7 @@ from workflows._engine.ticks import Tick
 __all__ = ["Timers"]
 
 # Timers of a run that may go off in one turn of the event loop (1 to 3 ms): thousands may be due at one time.
-FIRED_AT_ONCE = 100
+FIRED_AT_ONCE = 40
 
 
 @dataclass(slots=True, eq=False)

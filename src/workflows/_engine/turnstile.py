@@ -4,47 +4,67 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from time import perf_counter, thread_time
 
-__all__ = ["PASS_AT_ONCE", "Turnstile"]
+__all__ = ["ASK_FROM", "Turnstile"]
 
-PASS_AT_ONCE = 100  # steps that end in one turn of the event loop: about 2 ms, if nobody listens
-
-# Fewer may where those who listen (tracing, for one) take their time: what fits into a turn of so many seconds.
-LONGEST_TURN = 0.005
-PASS_AT_LEAST = 10
+ASK_FROM = 25  # attempts that live on a loop: fewer may all end in one turn of it, also where tracing listens
+SHORT, LONG = 0.005, 0.010  # seconds that those who end may take in one turn; the latter where it takes long anyway
+AT_LEAST, AT_MOST = 5, 200  # may pass in one turn; 200 take about 4 ms, if nobody listens
 
 
 class Turnstile:
     """Lets some pass in each turn of the event loop, in the order in which they came.
 
     Whoever wakes thousands of steps at once (a server that answers, or dies) wakes them in one turn, be they of one
-    run or of hundreds. What the engine does at the end of each would hold the loop for tens of milliseconds.
+    run or of hundreds. What the engine does at the end of each would hold the loop for tens of milliseconds. Only the
+    time of those who pass counts: what else keeps the loop busy must not make them wait, but lets more of them pass.
 
     Attributes:
         attempts: How many attempts live on the loop: as long as these are few, nobody needs to ask.
+        entered: When the one went on who passes at this moment without having waited; 0 at all other times.
     """
 
-    __slots__ = ("_at_once", "_began", "_passed", "_waiting", "attempts")  # not the loop, by which this is weakly kept
+    __slots__ = (
+        "_at_once",
+        "_began",
+        "_let_in",
+        "_limit",
+        "_passed",
+        "_spent",
+        "_turned",
+        "_waiting",
+        "attempts",
+        "entered",
+    )
 
     def __init__(self) -> None:
         self.attempts = 0
-        self._at_once = PASS_AT_ONCE
+        self.entered = 0.0
+        self._limit = SHORT
+        self._turned = self._spent = 0.0
         self._passed = 0
+        self._at_once = AT_LEAST
         self._began = 0.0
+        self._let_in = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def passes(self) -> bool:
-        """Whether the caller may go on in this turn; else it has to `wait()`."""
-        if self._waiting or self._passed >= self._at_once:
+        """Whether the caller may go on in this turn, up to `leave()` without a pause; else it has to `wait()`."""
+        if self._waiting or self._let_in or self._passed == AT_MOST or self._spent > self._limit:
             return False
-        loop = asyncio.get_running_loop()
+        self.entered = perf_counter()
         if not self._passed:
-            self._began = loop.time()
+            self._turned = self.entered
+            loop = asyncio.get_running_loop()
             loop.call_soon(self._next_turn, loop)
-        elif self._passed >= PASS_AT_LEAST and loop.time() - self._began > LONGEST_TURN:
-            return False
         self._passed += 1
         return True
+
+    def leave(self) -> None:
+        """Say that the one is through who was allowed to pass."""
+        self._spent += perf_counter() - self.entered
+        self.entered = 0.0
 
     def wait(self) -> asyncio.Future[None]:
         """What to await, as soon as one may not pass: done when it is one's turn."""
@@ -53,14 +73,22 @@ class Turnstile:
         return future
 
     def _next_turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
-        took = max(now - self._began, 1e-9)
-        self._at_once = min(max(int(self._passed * LONGEST_TURN / took), PASS_AT_LEAST), PASS_AT_ONCE)
-        self._began, self._passed = now, 0
-        while self._waiting and self._passed < self._at_once:
+        if self._let_in:  # they went on since `_begin`, and nobody else did; other threads do not count
+            self._passed, self._spent = self._let_in, thread_time() - self._began
+        now = perf_counter()
+        self._limit = min(max(now - self._turned - self._spent, SHORT), LONG)
+        self._at_once = min(max(int(self._passed * self._limit / max(self._spent, 1e-6)), AT_LEAST), AT_MOST)
+        self._turned, self._spent = now, 0.0
+        self._passed = self._let_in = 0
+        if not self._waiting:
+            return
+        loop.call_soon(self._begin)
+        while self._waiting and self._let_in < self._at_once:
             future = self._waiting.popleft()
             if not future.done():  # its step was cancelled
                 future.set_result(None)
-                self._passed += 1
-        if self._passed:
-            loop.call_soon(self._next_turn, loop)
+                self._let_in += 1
+        loop.call_soon(self._next_turn, loop)
+
+    def _begin(self) -> None:
+        self._began = thread_time()

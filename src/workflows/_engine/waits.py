@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from workflows._engine.asking import call_wait_over
-from workflows._engine.calls import NO_WAITS, Call, CallPhase, OpenWaits, Wait, wait_name
-from workflows._engine.effects import Effect, EndWait, ResumeCall, StartWait
+from workflows._engine.calls import NO_WAITS, Call, CallPhase, OpenWaits, Wait
+from workflows._engine.effects import Effect, EndWait, ResumeCall, StartWait, TellSent
 from workflows._engine.routing import give_back_worker, take_worker
 from workflows._engine.state import RunState
 from workflows._engine.ticks import CallOnlyWaits, CallWorks, WaitAbandoned, WaitBegan
-from workflows.events import Event
 from workflows.instrumentation.records import Envelope
 
 __all__ = [
@@ -26,7 +25,8 @@ __all__ = [
     "cancel_waits",
     "end_wait",
     "reply",
-    "will_be_awaited",
+    "tell_unawaited",
+    "waits_are_to_begin",
 ]
 
 
@@ -69,6 +69,7 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
     for envelope in state.kept:
         if wait.matches(envelope.event):
             state.kept = tuple(e for e in state.kept if e is not envelope)
+            state.early = [e for e in state.early or () if e is not envelope]
             wait.answer = envelope
             end_wait(state, wait, effects)
             return
@@ -92,15 +93,25 @@ def call_works(state: RunState, tick: CallWorks, effects: list[Effect]) -> None:
         _run_on(state, call, effects)
 
 
-def will_be_awaited(state: RunState, event: Event) -> bool:
-    """Whether a call that is done again waited for such an event before, or for what only its name of its own says."""
+def waits_are_to_begin(state: RunState) -> bool:
+    """Whether a call that is done again had a wait open at the snapshot, and has not come to it since then.
+
+    What that wait takes is known when it begins: until then, any event may be its answer.
+    """
     return any(
-        wait_id.startswith(wait_name(call.exec_id, type(event).__name__, {}))
-        or not wait_id.startswith(f"{call.exec_id}.")
+        wait_id not in call.answers and wait_id not in state.waits
         for call in state.calls.values()
         for wait_id in call.waiting_since
-        if wait_id not in call.answers
     )
+
+
+def tell_unawaited(state: RunState, effects: list[Effect]) -> None:
+    """All waits have begun again, so what came early and none of them took is unhandled."""
+    if waits_are_to_begin(state):
+        return
+    early, state.early = state.early or [], None
+    state.unhandled += len(early)
+    effects.extend([TellSent(envelope, None, (), late=True) for envelope in early])
 
 
 def _pause(state: RunState, call: Call, effects: list[Effect]) -> None:
