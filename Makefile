@@ -18,7 +18,7 @@ MAKE_VENV = $(PYTHON) -m venv --clear $(VENV) && $(BIN)/python -m pip install --
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 endif
 
-.PHONY: demo demo-ui test mlflow-editions check compat bench bench-telemetry bench-mlflow docs attributes constraints clean
+.PHONY: demo demo-ui test quick mlflow-editions check compat bench bench-telemetry bench-mlflow docs attributes constraints clean
 
 demo: $(VENV)/.installed $(VENV)/.model  ## one real agent run, seen end to end
 	@$(BIN)/python -m demo $(DEMO)
@@ -29,6 +29,9 @@ demo-ui: $(VENV)/.installed  ## the MLflow UI on what the demo recorded
 # Tests that need a server fail, and are not skipped, where it cannot be started.
 test: $(VENV)/.installed .venv-phoenix/.installed
 	SPANFLOW_SERVERS=required $(BIN)/python -m pytest -q $(TESTS)
+
+quick: $(VENV)/.installed  ## the tests that need no server and no program of their own: less than a minute
+	$(BIN)/python -m pytest -q -m "not server and not slow" $(TESTS)
 
 # The core of the flavor's tests on the oldest MLflow that it supports, and a program for each smaller edition of MLflow.
 MLFLOW_CORE := traces model pyfunc reproduction recording evaluate autolog

@@ -19,6 +19,8 @@ from workflows.instrumentation.records import RunEnded, StepEnded, StepStarted
 from workflows.retry_policy import retry_policy, stop_never, wait_none
 from workflows.testing import VirtualClockLoop, recording
 
+pytestmark = pytest.mark.slow
+
 
 class Node(Event):
     """One piece of work: fails so often, sleeps so long, asks or not, and has children."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +29,8 @@ from workflows.events import (
 from workflows.handler import WorkflowHandler
 from workflows.instrumentation.records import RunEnded, RunStarted, RunSuspended, StepEnded, StepStarted
 from workflows.testing import RecordLog, VirtualClockLoop, recording
+
+pytestmark = pytest.mark.slow
 
 examples = settings(
     max_examples=25,

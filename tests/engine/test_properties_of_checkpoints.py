@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,8 @@ from tests.engine.garden import ALONE_PLANS, PLANS, Ask, Counted, Garden, Plan, 
 from tests.engine.test_properties_gardens import Person, alone, examples, run
 from workflows.checkpointer import Checkpoint, WorkflowCheckpointer
 from workflows.handler import WorkflowHandler
+
+pytestmark = pytest.mark.slow
 
 CONTINUED = 4  # checkpoints of one run that are gone on from; a run may have hundreds
 few_examples = settings(examples, max_examples=10)

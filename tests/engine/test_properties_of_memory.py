@@ -8,8 +8,12 @@ import subprocess
 import sys
 import tracemalloc
 
+import pytest
+
 from workflows import Workflow, step
 from workflows.events import Event, StartEvent, StopEvent
+
+pytestmark = pytest.mark.slow
 
 # Five kinds of runs in turn, in one process with one event loop; prints how many KiB it had grown to at each mark.
 MANY_RUNS = """

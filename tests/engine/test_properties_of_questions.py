@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from workflows._engine.snapshot import dump_run
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 from workflows.instrumentation.records import WaitResolved, WaitStarted
 from workflows.testing import RecordLog, VirtualClockLoop, recording
+
+pytestmark = pytest.mark.slow
 
 
 class Ask(InputRequiredEvent):

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Union
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, create_model
@@ -26,6 +27,8 @@ from workflows.context.state_store import DictState, InMemoryStateStore
 from workflows.errors import UnserializableValueError
 from workflows.events import Event, StartEvent, StopEvent
 from workflows.testing import VirtualClockLoop
+
+pytestmark = pytest.mark.slow
 
 JSON = JsonSerializer()
 keep: Any = keepsakes

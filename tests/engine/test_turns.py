@@ -29,6 +29,8 @@ from workflows.instrumentation.records import (
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.testing import RecordLog, VirtualClockLoop
 
+pytestmark = pytest.mark.slow
+
 MANY = 700
 AT_ONCE = 250  # of one kind; the engine does 40 to 200 in a turn
 

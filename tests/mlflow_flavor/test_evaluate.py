@@ -14,6 +14,8 @@ from mlflow.entities import Trace
 import mlflow_flavor
 from tests.mlflow_flavor.agents import Answer
 
+pytestmark = pytest.mark.slow
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what MLflow imports late warns about MLflow itself
     from mlflow import genai

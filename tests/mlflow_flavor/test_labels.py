@@ -18,6 +18,8 @@ from workflows import Context, Workflow, step
 from workflows.events import HumanResponseEvent, StartEvent, StopEvent
 from workflows.instrumentation import context
 
+pytestmark = pytest.mark.slow
+
 Only = Callable[[], Trace]
 
 MODEL = """

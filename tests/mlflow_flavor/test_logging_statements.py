@@ -12,6 +12,8 @@ from mlflow.exceptions import MlflowException
 import mlflow_flavor
 from tests.mlflow_flavor.fresh import Interpreter
 
+pytestmark = pytest.mark.slow
+
 HEAD = """
 import sys, mlflow, mlflow_flavor
 from workflows import Workflow, step

@@ -13,6 +13,8 @@ from tests.workflows_otel.otlp_sink import OtlpSink, http_sink
 from tests.workflows_otel.processes import run
 from workflows_otel import TelemetrySetupError
 
+pytestmark = pytest.mark.slow
+
 APP = """
     import asyncio
     import workflows_otel

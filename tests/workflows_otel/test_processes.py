@@ -14,6 +14,8 @@ import pytest
 from tests.workflows_otel.otlp_sink import OtlpSink
 from tests.workflows_otel.processes import environment, run, start
 
+pytestmark = pytest.mark.slow
+
 RUN = ["invoke_workflow Echo", "run_step reply"]
 CUT = ["run_step ask", "run_step reply", "wait Answer"]
 

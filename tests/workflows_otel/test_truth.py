@@ -19,7 +19,7 @@ from tests.workflows_otel.truth_ticks import RunTruth, TickLog, as_data, streams
 from workflows.instrumentation.records import StepEnded
 from workflows.testing import RecordLog, VirtualClockLoop
 
-pytestmark = pytest.mark.usefixtures("no_provider")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_provider")]
 
 ROOT = Path(__file__).parents[2]
 RUNS = 200
