@@ -113,3 +113,40 @@ async def test_the_last_record_is_the_end_and_counts_are_whole(records: RecordLo
     last = records.records[-1]
     assert isinstance(last, RunEnded)
     assert (last.outcome, last.counts.steps, last.counts.events) == ("completed", 1, 1)
+
+
+class Meets:
+    """While it is added a workflow is made, as another thread may do at that time."""
+
+    name = "other"
+
+    def __init__(self) -> None:
+        self.made: list[Workflow] = []
+        self.told: list[Record] = []
+        self._asked = 0
+
+    @property
+    def destination(self) -> str | None:
+        self._asked += 1
+        if self._asked == 2:  # for the process, then for each workflow
+            self.made.append(Echo())
+        return None
+
+    def handle(self, record: Record) -> None:
+        self.told.append(record)
+
+    def carrier(self, run_id: str) -> dict[str, str] | None:
+        return None
+
+
+async def test_a_workflow_that_is_made_while_a_handler_is_added_tells_it_too() -> None:
+    workflows = [Echo()]
+    handler = Meets()
+    remove = add_handler(handler)
+    try:
+        workflows += handler.made
+        await workflows[-1].run()
+    finally:
+        remove()
+    assert len(workflows) == 2
+    assert handler.told

@@ -36,6 +36,7 @@ class Attempt(AwaitingAttempt):
         emitted: What it sent and returned so far; kept only while somebody listens.
         stopped: The run has stopped it.
         left: The run ended without it, and has told so.
+        is_over: Its body has heeded that it was stopped; it may have to wait for its turn to tell.
         started: Its task has begun to run.
         used: Its step has taken its context, or awaits a run that waits: there is something to let go of at its end.
         body: What its body does, where that is not plain to see; see `Body`.
@@ -58,6 +59,7 @@ class Attempt(AwaitingAttempt):
         "call",
         "children",
         "emitted",
+        "is_over",
         "left",
         "run",
         "sent",
@@ -76,7 +78,7 @@ class Attempt(AwaitingAttempt):
         self.run = run
         self.call = call
         self.started_ns = run.state.now_ns
-        self.started = self.stopped = self.left = self.used = self.buffered = False
+        self.started = self.stopped = self.is_over = self.left = self.used = self.buffered = False
         self.task: asyncio.Task[None] | None = None
         self.body: Body | None = None
         self.children: dict[LiveRun, None] | None = None

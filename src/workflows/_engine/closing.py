@@ -38,17 +38,19 @@ async def stop_all(run: LiveRun) -> None:
     """Wait for the attempts and the children that the end has stopped, in bounded time if they do not stop."""
     while not stop_some(run):
         await a_turn()
-    for rounds in range(STOP_ROUNDS):
-        if not (left := _still_there(run)):
-            break
+    rounds = 0
+    while rounds < STOP_ROUNDS and (left := _still_there(run)):
         await asyncio.wait([a.task for a in left if a.task is not None], timeout=run.plan.grace)
-        if left := _still_there(run):
-            names = ", ".join(sorted({a.step for a in left}))
-            if rounds == 0:
-                logger.warning(STUBBORN, names, run.plan.grace, extra={"run_id": run.run_id})
-            if rounds == STOP_ROUNDS - 1:
-                logger.error(LEFT_BEHIND, names, run.run_id, extra={"run_id": run.run_id})
-        for attempt in left:
+        stubborn = [attempt for attempt in _still_there(run) if not attempt.is_over]
+        if not stubborn:
+            continue
+        rounds += 1
+        names = ", ".join(sorted({a.step for a in stubborn}))
+        if rounds == 1:
+            logger.warning(STUBBORN, names, run.plan.grace, extra={"run_id": run.run_id})
+        if rounds == STOP_ROUNDS:
+            logger.error(LEFT_BEHIND, names, run.run_id, extra={"run_id": run.run_id})
+        for attempt in stubborn:
             attempt.stop()
     for child in [c for c in run.stopped_children or () if c.loop is run.loop]:
         await child.until_over()  # it gives up on its own steps in bounded time
@@ -98,7 +100,7 @@ def leave(run: LiveRun, attempt: Attempt) -> None:
     """The run ends without an attempt: it was cancelled before its first turn, or will not stop."""
     run.attempts.pop(attempt.exec_id, None)
     if not attempt.started:  # else it does so itself, as late as that may be
-        run.turnstile.attempts -= 1
+        run.crowd.attempts -= 1
     attempt.left = True
     if run.dispatcher.handlers:
         tell_left(run, attempt)

@@ -19,7 +19,7 @@ from workflows._engine.state import RunState
 from workflows._engine.stream import EventStream, OfChild
 from workflows._engine.ticks import AttemptCompleted, EventArrived, EventsCollected, Tick
 from workflows._engine.timers import Timers
-from workflows._engine.turnstile import Turnstile
+from workflows._engine.turnstile import Crowd
 from workflows._spec import StepSpec, WorkflowSpec
 from workflows.errors import WorkflowDeadlockError, WorkflowRuntimeError
 from workflows.events import Event
@@ -132,7 +132,7 @@ class LiveRun(ABC):
         streamed: How many events were published to the stream.
         functions: What the steps' calls call, by step name, as far as it was needed.
         executor: Gives what runs the sync steps.
-        turnstile: What the attempts of all runs on the loop pass when many end in one turn of it.
+        crowd: The attempts of all runs on the loop.
             handler: The `WorkflowHandler`, as long as somebody holds it.
             let_go: To be called with it when it is over: whoever keeps it alive need not any more.
             history: The last attempts that are over, without payloads; goes on living when the run is gone.
@@ -149,6 +149,7 @@ class LiveRun(ABC):
         "awaited",
         "children",
         "clock",
+        "crowd",
         "dispatcher",
         "end",
         "ending_waits",
@@ -178,12 +179,11 @@ class LiveRun(ABC):
         "streamed",
         "timers_made",
         "to_cancel",
-        "turnstile",
         "warned",
     )
 
     def __init__(
-        self, plan: RunPlan, loop: asyncio.AbstractEventLoop, executor: Callable[[], Executor], turnstile: Turnstile
+        self, plan: RunPlan, loop: asyncio.AbstractEventLoop, executor: Callable[[], Executor], crowd: Crowd
     ) -> None:
         self.plan = plan
         self.executor = executor
@@ -217,7 +217,7 @@ class LiveRun(ABC):
         self.sender_outside = plan.stepwise
         self.loop = loop
         self.timers_made: Timers | None = None
-        self.turnstile = turnstile
+        self.crowd = crowd
         self.warned = NONE_WARNED
         self._waiters: list[asyncio.Future[None]] | None = None
         self.let_go: Callable[[Any], None] | None = None

@@ -66,7 +66,7 @@ from workflows._engine.ticks import (
     Tick,
     WaitTimeoutDue,
 )
-from workflows._engine.turnstile import Turnstile
+from workflows._engine.turnstile import Crowd
 from workflows.errors import WorkflowDeadlockError
 from workflows.events import Event, InputRequiredEvent, WorkflowFailedEvent, WorkflowIdleEvent
 from workflows.instrumentation.records import Envelope
@@ -117,9 +117,9 @@ class Run(LiveRun):
         loop: asyncio.AbstractEventLoop,
         spawn: Spawn,
         executor: Callable[[], Executor],
-        turnstile: Turnstile,
+        crowd: Crowd,
     ) -> None:
-        super().__init__(plan, loop, executor, turnstile)
+        super().__init__(plan, loop, executor, crowd)
         self._spawn = spawn
         self.context = contextvars.copy_context()
         self._asked_at = loop.time() if plan.gate is not None else 0.0
@@ -360,7 +360,7 @@ class Run(LiveRun):
     def _start(self, call: Call) -> None:
         attempt = Attempt(self, call)
         self.attempts[call.exec_id] = attempt
-        self.turnstile.attempts += 1
+        self.crowd.attempts += 1
         attempt.task = self._spawn(
             run_attempt(attempt), loop=self.loop, name=call.step.name, context=self.context.copy()
         )

@@ -17,7 +17,7 @@ from workflows._engine.child_waits import waits_below
 from workflows._engine.closing import end_children
 from workflows._engine.live import NONE_RETURNED, LiveRun
 from workflows._engine.ticks import AttemptCompleted, AttemptFailed
-from workflows._engine.turnstile import ASK_FROM
+from workflows._engine.turnstile import MANY, Turnstile
 from workflows.errors import StepTimeoutError
 from workflows.events import Event
 from workflows.instrumentation.scope import current_attempt
@@ -47,7 +47,7 @@ async def run_attempt(attempt: Attempt) -> None:
             result = await _call(attempt)
         many = isinstance(result, list)
         returned = await fanned_out(attempt, cast("list[Event]", result)) if many else completed(attempt, result)
-        if run.plan.checkpoint is not None or (run.turnstile.attempts > ASK_FROM and not run.turnstile.passes()):
+        if run.plan.checkpoint is not None or (run.crowd.attempts > MANY and not run.crowd.completing.passes()):
             await _before_routing(attempt, returned, result)
         tick = returned
     except asyncio.CancelledError as error:
@@ -62,7 +62,7 @@ async def run_attempt(attempt: Attempt) -> None:
         tick = failed(attempt, error)
     finally:
         run.attempts.pop(attempt.exec_id, None)
-        run.turnstile.attempts -= 1
+        run.crowd.attempts -= 1
         attempt.task = None  # its context holds the attempt: they would have to wait for the garbage collector
         if attempt.used:
             attempt.end()
@@ -76,14 +76,14 @@ async def _before_routing(attempt: Attempt, returned: AttemptCompleted, result: 
     run = attempt.run
     if run.plan.checkpoint is not None:
         await _keep_while(attempt, returned, run.plan.checkpoint(attempt, input_event(attempt.call), result))
-        if not _is_crowded(run):
+        if not _is_crowded(run, run.crowd.completing):
             return
-    await _keep_while(attempt, returned, run.turnstile.wait())
+    await _keep_while(attempt, returned, run.crowd.completing.wait())
 
 
-def _is_crowded(run: LiveRun) -> bool:
+def _is_crowded(run: LiveRun, turnstile: Turnstile) -> bool:
     """Whether as many attempts have ended in this turn of the event loop as may."""
-    return run.turnstile.attempts > ASK_FROM and not run.turnstile.passes()
+    return run.crowd.attempts > MANY and not turnstile.passes()
 
 
 async def _keep_while(attempt: Attempt, returned: AttemptCompleted, doing: Awaitable[None]) -> None:
@@ -117,8 +117,9 @@ def _hand_in(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> None:
     elif not attempt.left:  # it did not heed that it was being stopped (`asyncio.wait_for` may swallow that)
         _keep(run, tick)
         tell_ended(attempt, tick)
-    if run.turnstile.entered:
-        run.turnstile.leave()
+    passed = run.crowd.completing if tick.__class__ is AttemptCompleted else run.crowd.failing
+    if passed.entered:
+        passed.leave()
 
 
 def _was_stopped(attempt: Attempt) -> bool:
@@ -135,22 +136,26 @@ async def _before_failing(attempt: Attempt, error: Exception) -> None:
     try:
         if attempt.children:
             await end_children(attempt)
-        if _is_crowded(attempt.run):
-            await attempt.run.turnstile.wait()
+        failing = attempt.run.crowd.failing
+        if _is_crowded(attempt.run, failing):
+            await failing.wait()
     except asyncio.CancelledError:
         if _was_stopped(attempt):
-            tell_stopped(attempt, error)
+            await _tell_stopped_in_turn(attempt, error)
         raise
 
 
-async def _tell_stopped_in_turn(attempt: Attempt) -> None:
+async def _tell_stopped_in_turn(attempt: Attempt, error: Exception | None = None) -> None:
+    attempt.is_over = True
+    crowd = attempt.run.crowd
+    turnstile = crowd.completing if error is None else crowd.failing
     try:
-        if _is_crowded(attempt.run):
-            await attempt.run.turnstile.wait()
+        if _is_crowded(attempt.run, turnstile):
+            await turnstile.wait()
     finally:  # its run may stop it once more meanwhile
-        tell_stopped(attempt)
-        if attempt.run.turnstile.entered:
-            attempt.run.turnstile.leave()
+        tell_stopped(attempt, error)
+        if turnstile.entered:
+            turnstile.leave()
 
 
 def _events(call: Call) -> dict[str, Any]:

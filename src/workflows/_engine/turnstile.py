@@ -6,11 +6,11 @@ import asyncio
 from collections import deque
 from time import perf_counter, thread_time
 
-__all__ = ["ASK_FROM", "Turnstile"]
+__all__ = ["MANY", "Crowd", "Turnstile"]
 
-ASK_FROM = 25  # attempts that live on a loop: fewer may all end in one turn of it, also where tracing listens
+MANY = 25  # attempts that live on a loop: fewer may all end in one turn of it, also where tracing listens
 SHORT, LONG = 0.005, 0.010  # seconds that those who end may take in one turn; the latter where it takes long anyway
-AT_LEAST, AT_MOST = 5, 200  # may pass in one turn; 200 take about 4 ms, if nobody listens
+AT_LEAST = 5  # may pass in one turn, however long that takes
 
 
 class Turnstile:
@@ -21,11 +21,11 @@ class Turnstile:
     time of those who pass counts: what else keeps the loop busy must not make them wait, but lets more of them pass.
 
     Attributes:
-        attempts: How many attempts live on the loop: as long as these are few, nobody needs to ask.
         entered: When the one went on who passes at this moment without having waited; 0 at all other times.
     """
 
     __slots__ = (
+        "_at_most",
         "_at_once",
         "_began",
         "_let_in",
@@ -34,13 +34,12 @@ class Turnstile:
         "_spent",
         "_turned",
         "_waiting",
-        "attempts",
         "entered",
     )
 
-    def __init__(self) -> None:
-        self.attempts = 0
+    def __init__(self, at_most: int) -> None:
         self.entered = 0.0
+        self._at_most = at_most
         self._limit = SHORT
         self._turned = self._spent = 0.0
         self._passed = 0
@@ -51,7 +50,7 @@ class Turnstile:
 
     def passes(self) -> bool:
         """Whether the caller may go on in this turn, up to `leave()` without a pause; else it has to `wait()`."""
-        if self._waiting or self._let_in or self._passed == AT_MOST or self._spent > self._limit:
+        if self._waiting or self._let_in or self._passed == self._at_most or self._spent > self._limit:
             return False
         self.entered = perf_counter()
         if not self._passed:
@@ -68,27 +67,44 @@ class Turnstile:
 
     def wait(self) -> asyncio.Future[None]:
         """What to await, as soon as one may not pass: done when it is one's turn."""
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        return future
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        return turn
 
     def _next_turn(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._let_in:  # they went on since `_begin`, and nobody else did; other threads do not count
             self._passed, self._spent = self._let_in, thread_time() - self._began
         now = perf_counter()
         self._limit = min(max(now - self._turned - self._spent, SHORT), LONG)
-        self._at_once = min(max(int(self._passed * self._limit / max(self._spent, 1e-6)), AT_LEAST), AT_MOST)
+        self._at_once = min(max(int(self._passed * self._limit / max(self._spent, 1e-6)), AT_LEAST), self._at_most)
         self._turned, self._spent = now, 0.0
         self._passed = self._let_in = 0
         if not self._waiting:
             return
         loop.call_soon(self._begin)
         while self._waiting and self._let_in < self._at_once:
-            future = self._waiting.popleft()
-            if not future.done():  # its step was cancelled
-                future.set_result(None)
+            turn = self._waiting.popleft()
+            if not turn.done():  # its step was cancelled
+                turn.set_result(None)
                 self._let_in += 1
         loop.call_soon(self._next_turn, loop)
 
     def _begin(self) -> None:
         self._began = thread_time()
+
+
+class Crowd:
+    """The attempts of all runs on one event loop, which may come to their ends together.
+
+    Attributes:
+        attempts: How many there are: as long as these are not `MANY`, nobody needs to ask.
+        completing: What those pass that end well, or are stopped.
+        failing: What those pass that fail: where tracing shows their errors, that takes ten times as long.
+    """
+
+    __slots__ = ("attempts", "completing", "failing")
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        self.completing = Turnstile(at_most=200)  # about 4 ms, if nobody listens
+        self.failing = Turnstile(at_most=25)  # with tracing, that may be 10 ms

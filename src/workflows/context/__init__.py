@@ -14,6 +14,8 @@ __all__ = ["BaseSerializer", "Context", "DictState", "InMemoryStateStore", "Json
 
 def __getattr__(name: str) -> Any:
     """What stores state and snapshots is loaded when somebody asks for it, for a quick `import workflows`."""
+    if name in ("serializers", "state_store"):
+        return import_module(f"{__name__}.{name}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     where = "serializers" if name.endswith("Serializer") else "state_store"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:  # they are loaded with the engine, or with a handler: for a quick `import workflows`
     from workflows.instrumentation.records import Carriers, Record
@@ -126,9 +126,9 @@ class Dispatcher:
         self._reversed: tuple[GuardedHandler, ...] = ()
         self._own: list[GuardedHandler] = []
         self._parent = parent
-        self._children: WeakSet[Dispatcher] = WeakSet()
+        self._children: WeakValueDictionary[int, Dispatcher] = WeakValueDictionary()
         if parent is not None:
-            parent._children.add(self)
+            parent._children[id(self)] = self
             self._refresh()
 
     def add(self, handler: RecordHandler) -> Callable[[], None]:
@@ -169,7 +169,7 @@ class Dispatcher:
     def set_strict(self, strict: bool) -> None:
         """Raise handlers' errors (True), or only log and count them (False), here and in every child."""
         self.strict = strict
-        for child in self._children:
+        for child in self._living():
             child.set_strict(strict)
 
     def _refresh(self) -> None:
@@ -185,8 +185,12 @@ class Dispatcher:
         told.sort(key=_place)
         self.handlers = tuple(told)
         self._reversed = self.handlers[::-1]
-        for child in self._children:
+        for child in self._living():
             child._refresh()
+
+    def _living(self) -> list[Dispatcher]:
+        """The children that there are now: more may come, in other threads, and go at any time."""
+        return [child for ref in self._children.valuerefs() if (child := ref()) is not None]
 
 
 def _place(guarded: GuardedHandler) -> int:

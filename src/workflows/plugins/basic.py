@@ -86,7 +86,7 @@ class BasicRuntime(Runtime):
         live = self._live.get(loop)
         if live is None:
             live = self._live[loop] = RunsOfLoop()
-        run = _run_class()(plan, loop, _spawner(loop), self._executors, live.turnstile)
+        run = _run_class()(plan, loop, _spawner(loop), self._executors, live.crowd)
         self._runs[plan.run_id] = run
         if plan.gate is None:
             run.context.run(run.begin)

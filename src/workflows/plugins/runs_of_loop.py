@@ -7,7 +7,7 @@ import contextvars
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from workflows._engine.turnstile import Turnstile
+from workflows._engine.turnstile import Crowd
 
 __all__ = ["RunsOfLoop"]
 
@@ -29,14 +29,14 @@ class RunsOfLoop:
     It is gone before anybody hears that the last run is over.
 
     Attributes:
-        turnstile: What their attempts pass when many end in one turn of the loop.
+        crowd: Their attempts, which may come to their ends together.
     """
 
-    __slots__ = ("_all_over", "_let_go", "_runs", "_task", "turnstile")
+    __slots__ = ("_all_over", "_let_go", "_runs", "_task", "crowd")
 
     def __init__(self) -> None:
         self._runs: set[LivesHere] = set()
-        self.turnstile = Turnstile()
+        self.crowd = Crowd()
         self._let_go = self._discard  # one object for all of them
         self._all_over: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
