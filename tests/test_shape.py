@@ -17,7 +17,7 @@ LONGEST_FILE = 500
 
 # A module imports from rows above its own, or from modules before it in its own row; a blank line ends a row.
 LAYERS = """
-_slotted _dict_like events errors _option_checks
+_submodules _slotted _dict_like events errors _option_checks
 
 instrumentation.scope instrumentation.records instrumentation.history instrumentation.attributes
 instrumentation.redaction instrumentation.marks instrumentation.encoder instrumentation.content

@@ -143,11 +143,11 @@ class SendsLater(Sends):
     @step
     async def split(self, ctx: Context, ev: StartEvent) -> Part | None:
         async def later() -> None:
-            await asyncio.sleep(10)
+            await asyncio.sleep(0.5)
             for n in range(3):
                 ctx.send_event(Part(n=n))
 
-        self.left = [asyncio.create_task(later()), asyncio.create_task(asyncio.sleep(5))]
+        self.left = [asyncio.create_task(later()), asyncio.create_task(asyncio.sleep(0.2))]
 
 
 async def test_a_task_that_a_step_left_behind_may_send_what_the_next_step_takes(clock: VirtualClockLoop) -> None:
@@ -160,11 +160,11 @@ async def test_a_task_that_a_step_left_behind_and_that_sends_nothing_ends_the_la
     class Leaves(Workflow):
         @step
         async def one(self, ev: StartEvent) -> StopEvent | None:
-            self.left = asyncio.create_task(asyncio.sleep(10))
+            self.left = asyncio.create_task(asyncio.sleep(0.5))
 
     handler = Leaves(timeout=60).run(stepwise=True)
     assert await handler.run_step() == []
-    assert clock.time() == pytest.approx(10)
+    assert clock.time() == pytest.approx(0.5)
     await handler.cancel_run()
 
 
@@ -255,3 +255,24 @@ async def test_a_call_that_gave_its_worker_back_gets_one_within_its_step(clock: 
         for event in produced:
             handler.ctx.send_event(event)
     assert sorted(await handler) == [0, 1, 2]
+
+
+async def test_a_task_that_never_ends_does_not_hold_a_step(clock: VirtualClockLoop) -> None:
+    class Connected(Workflow):
+        @step
+        async def connect(self, ev: StartEvent) -> Next | None:
+            self.connection = asyncio.create_task(asyncio.Event().wait())
+            return None
+
+        @step
+        async def end(self, ev: Next) -> StopEvent:
+            return StopEvent(result="done")
+
+    workflow = Connected(timeout=600)
+    handler = workflow.run(stepwise=True)
+    assert await handler.run_step() == []
+    assert clock.time() < 5
+    handler.ctx.send_event(Next(n=1))
+    await handler.run_step()
+    assert await handler == "done"
+    workflow.connection.cancel()

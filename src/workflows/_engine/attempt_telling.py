@@ -116,14 +116,17 @@ def tell_stopped(attempt: Attempt, error: BaseException | None = None) -> None:
     """Tell that it ended since its run did."""
     if attempt.left:
         return
-    ended = attempt.run.state.ended
-    returned = attempt.run.returned.get(attempt.exec_id) if ended == "suspended" else None
+    run, ended = attempt.run, attempt.run.state.ended
     outcome: StepOutcome = "abandoned"
-    if returned is not None:
-        outcome = "completed"  # the run goes on with what it returned, and does not start it again
+    returned: Sequence[Envelope] = ()
+    if (kept := run.returned.get(attempt.exec_id)) is not None and ended == "suspended":
+        outcome, returned = "completed", kept.returned  # the run goes on with that, and does not start it again
     elif ended in ("cancelled", "timed_out", "interrupted", "suspended"):
         outcome = ended
-    _remember(attempt, outcome, attempt.run.clock.now_ns(), returned.returned if returned is not None else ())
+    if kept is not None and not returned and attempt.emitted is not None:
+        unsent = {id(envelope) for envelope in kept.returned}
+        attempt.emitted = [envelope for envelope in attempt.emitted if id(envelope) not in unsent]
+    _remember(attempt, outcome, run.clock.now_ns(), returned)
     _tell_end(attempt, outcome, error, {})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from workflows._engine.calls import Call, CallPhase
 from workflows._engine.live import LiveRun
@@ -12,6 +13,9 @@ from workflows.events import Event
 from workflows.instrumentation.records import Envelope
 
 __all__ = ["Stepper"]
+
+# How long a step that gave nothing waits for what tasks may send that bodies left behind; some never end.
+LEFT_SECONDS = 1.0
 
 
 class Stepper:
@@ -53,8 +57,8 @@ class Stepper:
         """Let every held call run to its end; what they returned, or None when the run is over.
 
         Calls that these have led to meanwhile are let go as well where nothing was returned, and so are those to which
-        tasks lead that their bodies left behind: a step that gives nothing is the last one. The first step of a run
-        that goes on also gives what was handed over before and has not come back.
+        tasks lead within a second that their bodies left behind: a step that gives nothing is the last one. The first
+        step of a run that goes on also gives what was handed over before and has not come back.
         """
         while not (self._held or self._again or self._produced) and not self._run.is_over:
             await self._wait()
@@ -69,10 +73,8 @@ class Stepper:
                 break
             if not self._held:
                 task = left_behind(self._run)
-                if task is None:
+                if task is None or not await self._something_comes(task):
                     break
-                task.add_done_callback(lambda _: self._changed.set())
-                await self._wait()
         produced, self._produced = self._produced, []
         for envelope in produced:
             self._handed.setdefault(id(envelope.event), []).append(envelope)
@@ -93,6 +95,22 @@ class Stepper:
     def _stands_in(self, call: Call) -> bool:
         paused = (CallPhase.WAITING, CallPhase.RETRYING, CallPhase.QUEUED)
         return any(c.step is call.step and c.phase in paused for c in self._running.values())
+
+    async def _something_comes(self, task: asyncio.Task[Any]) -> bool:
+        """Whether a call is held soon, or at least the task is over, which may leave others."""
+
+        def over(_: object) -> None:
+            self._changed.set()
+
+        task.add_done_callback(over)
+        try:
+            async with asyncio.timeout(LEFT_SECONDS):
+                await self._wait()
+        except TimeoutError:
+            return False
+        finally:
+            task.remove_done_callback(over)
+        return True
 
     async def _wait(self) -> None:
         self._changed.clear()

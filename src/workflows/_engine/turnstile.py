@@ -75,7 +75,7 @@ class Turnstile:
         if self._let_in:  # they went on since `_begin`, and nobody else did; other threads do not count
             self._passed, self._spent = self._let_in, thread_time() - self._began
         now = perf_counter()
-        self._limit = min(max(now - self._turned - self._spent, SHORT), LONG)
+        self._limit = min(max((now - self._turned - self._spent) / 2, SHORT), LONG)
         self._at_once = min(max(int(self._passed * self._limit / max(self._spent, 1e-6)), AT_LEAST), self._at_most)
         self._turned, self._spent = now, 0.0
         self._passed = self._let_in = 0

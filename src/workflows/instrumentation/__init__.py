@@ -1,5 +1,8 @@
 """What a run tells (`records`), to whom (`add_handler`), and on whose behalf it runs (`context`)."""
 
+from types import ModuleType
+
+from workflows._submodules import submodule
 from workflows.instrumentation.dispatcher import Dispatcher, RecordHandler, add_handler
 from workflows.instrumentation.recorder import RunRecorder
 from workflows.instrumentation.scope import Identity, context, current_attempt, current_identity
@@ -16,3 +19,7 @@ __all__ = [
     "current_identity",
     "watch_loop",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    return submodule(__name__, name)

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from workflows._spec import WorkflowSpec
 from workflows.instrumentation.scope import AttemptScope, current_attempt
 from workflows.plugins.runs_of_loop import RunsOfLoop
-from workflows.runtime.runtime import Runtime, current_runtime
+from workflows.runtime.runtime import RunsHere, Runtime, current_runtime
 
 if TYPE_CHECKING:
     from workflows._engine.live import RunPlan
@@ -64,6 +64,11 @@ class BasicRuntime(Runtime):
         self._live: WeakKeyDictionary[asyncio.AbstractEventLoop, RunsOfLoop] = WeakKeyDictionary()
         self._runs: WeakValueDictionary[str, Run] = WeakValueDictionary()
         self._executors = self._threads  # one object for all runs
+
+    def track_workflow(self, workflow: RunsHere) -> None:
+        """As every runtime does; and load the engine, which would hold the event loop in the first run."""
+        super().track_workflow(workflow)
+        _run_class()
 
     def is_live(self, run_id: str) -> bool:
         """Whether a run with this id is not over."""
@@ -187,7 +192,7 @@ class BasicRuntime(Runtime):
 
 @cache
 def _run_class() -> type[Run]:
-    from workflows._engine.loop import Run  # the engine is loaded with the first run
+    from workflows._engine.loop import Run  # the engine is loaded with the first workflow
 
     return Run
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from workflows._engine.loop import Run
     from workflows.context.serializers import BaseSerializer
 
-__all__ = ["Runtime", "current_runtime"]
+__all__ = ["RunsHere", "Runtime", "current_runtime"]
 
 current_runtime: ContextVar[Runtime | None] = ContextVar("current_runtime", default=None)
 """The runtime of the innermost `registering()` block."""
