@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from workflows.instrumentation.content import ContentPolicy, Mode
 from workflows_otel.presets import Preset
 from workflows_otel.settings import Said, Settings
-from workflows_otel.withholding import MODES, shows_more, together
+from workflows_otel.showing import MODES, shows_more
+from workflows_otel.withholding import together
 
 __all__ = ["Agreed", "Call", "agree", "most_of", "policy_for"]
 
@@ -36,10 +37,11 @@ class Agreed:
     expected: Mode
 
 
-def agree(told: Said | None, calls: Sequence[Call]) -> Agreed:
+def agree(told: Said | None, calls: Sequence[Call], leaving: Iterable[Said] = ()) -> Agreed:
     """What was `told` to `instrument()`, and by each `setup()` in use, as one.
 
-    Of options that only one can decide the last call that names them does. Every `redact=` is asked.
+    Of options that only one can decide the last call that names them does. Every `redact=` is asked, also of those that
+    are `leaving`: what they were to hide is still on its way.
     """
     instrumented = told if told is not None else Said()
     said = [instrumented, *(call.said for call in calls)]
@@ -47,7 +49,7 @@ def agree(told: Said | None, calls: Sequence[Call]) -> Agreed:
     meant = [policy_for(preset, call.said, told) for call in calls for preset in call.presets]
     meant += [call.said.policy_over("types") for call in calls if not call.presets]
     meant += [] if instrumented.policy is None else [instrumented.policy]
-    redact = together(one.callback for one in said)
+    redact = together(one.callback for one in (*said, *leaving))
     blob = next((one.blob_of for one in reversed(said) if one.blob_of is not None), None)
     settings = Settings()
     for one in sorted(said, key=lambda one: one.at):

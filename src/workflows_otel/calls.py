@@ -30,6 +30,7 @@ from workflows_otel.instrumenting import Drawing, drawing
 from workflows_otel.messages import message_attributes
 from workflows_otel.open_spans import OpenAttempt
 from workflows_otel.runs import current_run
+from workflows_otel.showing import say_shown
 from workflows_otel.statuses import error_type, set_completed, set_status, write_exception
 
 __all__ = ["Call", "CallKind", "current_call", "harmless"]
@@ -257,6 +258,7 @@ class Call:
             self._span = self._drawing.tracer.start_span(
                 mask_secrets(kind.name), kind=kind.span_kind, attributes=self._facts
             )
+            say_shown(self._span, self._drawing.content.mode)
         self._started = time.perf_counter()
 
     def __exit__(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import replace
 from typing import Any, cast
 
 from opentelemetry.sdk.resources import Resource
@@ -19,13 +18,14 @@ from opentelemetry.trace import Link, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from workflows.instrumentation import attributes as at
-from workflows.instrumentation.content import ContentPolicy, Mode, redact_text
+from workflows.instrumentation.content import ContentPolicy, redact_text
 from workflows.instrumentation.redaction import MASK, REDACTION_FAILED, is_secret_key
 from workflows_otel.batching import shut_down
 from workflows_otel.own_scope import SCOPE
 from workflows_otel.own_spans import OwnSpan
 from workflows_otel.rejections import rejected_by
-from workflows_otel.withholding import fields_without_values, shows_more, without_values
+from workflows_otel.showing import shown_by, shows_more
+from workflows_otel.withholding import fields_without_values, without_values
 
 __all__ = ["RedactingExporter", "redacting"]
 
@@ -56,7 +56,7 @@ def redacting(exporter: SpanExporter, *, redact: Callable[[str, Any], Any] | Non
         redact: Called with the name and the value of each text of a span that is not ours; what it returns is sent.
             The span's name is asked about as "span.name", its status as "span.status", names of events as "event.name".
     """
-    return RedactingExporter(exporter, ContentPolicy(redact=redact))
+    return RedactingExporter(exporter, ContentPolicy("full", redact=redact))
 
 
 class RedactingExporter(SpanExporter):
@@ -64,7 +64,8 @@ class RedactingExporter(SpanExporter):
 
     Args:
         exporter: Where the spans go.
-        policy: `redact` is asked about texts that are not ours; of our spans no more is shown than `mode` says.
+        policy: `redact` is asked about texts that are not ours; of our spans no more is shown than `mode` says: each
+            says by which it was drawn.
         resource: Resource attributes that are added where a span's own resource lacks them.
         about: Attributes to add to a span for this back end.
         skip: Names of spans of ours that this back end has no use for.
@@ -72,8 +73,7 @@ class RedactingExporter(SpanExporter):
         rate: The part of traces that it gets, from 0 to 1, chosen by trace id; all by default.
 
     Attributes:
-        drawn: The most of payloads that our spans have shown, where `setup()` knows: they may be on their way yet. What
-            is more than `policy.mode` is withheld.
+        policy: As given; what is put in its place counts for all spans that are exported from then on.
         sent: Spans that the back end took.
         failed: Spans that it did not take.
         rejected: Of those, the ones in requests that it took.
@@ -92,11 +92,10 @@ class RedactingExporter(SpanExporter):
         rate: float | None = None,
     ) -> None:
         self.exporter = exporter
-        self.drawn: Mode | None = None
         self.sent = self.failed = self.rejected = self.left_out = 0
         self._renew = renew
         self._process = os.getpid()
-        self._policy = policy
+        self.policy = policy
         self._masking = ContentPolicy()  # the user's callback has seen what we wrote
         self._resource = Resource(resource) if resource else None
         self._resources: dict[int, tuple[Resource, Resource]] = {}
@@ -128,16 +127,10 @@ class RedactingExporter(SpanExporter):
         """Whether a trace is of the part that the back end gets."""
         return self._below is None or trace_id & TRACE_ID_LIMIT < self._below
 
-    def follow(self, drawn: ContentPolicy, policy: ContentPolicy) -> None:
-        """Know how our spans are drawn from now on, and what to show of them; of others, the same callback is asked."""
-        if self.drawn is None or shows_more(drawn.mode, self.drawn):
-            self.drawn = drawn.mode
-        self._policy = replace(policy, redact=drawn.redact)
-
     def before(self, exporter: SpanExporter) -> RedactingExporter:
         """Another one, which shows the same to another exporter of the same back end."""
-        other = RedactingExporter(exporter, self._policy, about=self._about, skip=self._skip)
-        other.drawn, other._below = self.drawn, self._below
+        other = RedactingExporter(exporter, self.policy, about=self._about, skip=self._skip)
+        other._below = self._below
         return other
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
@@ -159,13 +152,14 @@ class RedactingExporter(SpanExporter):
         ours = _is_ours(span)
         attributes = span.attributes or {}
         changed = self._attributes(attributes, ours, _unmasked(span, attributes) if ours else attributes)
-        withheld = ours and self.drawn is not None and shows_more(self.drawn, self._policy.mode)
-        if withheld:
-            changed = without_values(attributes if changed is None else changed, self._policy)
+        notes = frozenset[str]()
+        if ours and self.policy.mode != "full" and shows_more((shown := shown_by(span)).mode, self.policy.mode):
+            left = without_values(attributes if changed is None else changed, self.policy, shown.shapes)
+            changed = changed if left is None else left
+            notes = shown.notes - shown.shapes if self.policy.mode == "types" else shown.notes
         if self._about is not None and (more := self._about(span)):
             changed = {**(attributes if changed is None else changed), **more}
         own = span if isinstance(span, OwnSpan) else None
-        notes = own.notes if own is not None and withheld else frozenset[str]()
         events = self._events(span.events, ours, notes) if span.events else None
         links = self._links(span.links) if span.links and (own is None or own.has_room) else None
         status = self._status(span.status, ours and at.ERROR_TYPE in attributes)
@@ -200,7 +194,7 @@ class RedactingExporter(SpanExporter):
         for event in events:
             about = self._event_attributes(event, ours)
             if event.name in notes:
-                about = fields_without_values(event.attributes or {}, self._policy)
+                about = fields_without_values(event.attributes or {}, self.policy)
             name = redact_text(event.name, self._asked(ours and event.name in _OURS), path=EVENT_NAME)
             if about is None and name == event.name:
                 shown.append(event)
@@ -233,7 +227,7 @@ class RedactingExporter(SpanExporter):
 
     def _asked(self, ours: bool) -> ContentPolicy:
         """Whose callback is asked about a text."""
-        return self._masking if ours else self._policy
+        return self._masking if ours else self.policy
 
     def _resource_of(self, span: ReadableSpan) -> Resource:
         own, added = span.resource, self._resource

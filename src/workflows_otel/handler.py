@@ -29,10 +29,11 @@ from workflows.instrumentation.records import (
 )
 from workflows.instrumentation.scope import current_attempt
 from workflows_otel.open_spans import OpenRun
-from workflows_otel.own_spans import OwnSpan, longest_attribute
+from workflows_otel.own_spans import longest_attribute
 from workflows_otel.propagation import HANDLER_NAME, carrier_of, carrier_of_run
 from workflows_otel.runs import RunSpans, current_run
 from workflows_otel.settings import Settings
+from workflows_otel.showing import say_noted, say_shown
 from workflows_otel.signals import Signals
 from workflows_otel.steps import StepSpans
 from workflows_otel.streams import StreamSummary
@@ -140,18 +141,18 @@ class OtelHandler:
         run = self._open.get(scope.run_id) if scope is not None else None
         attempt = run.attempts.get(scope.exec_id) if scope is not None and run is not None else None
         if attempt is not None:
-            shown, span = capture_fields(fields, self.settings.content.for_outputs()), attempt.span
-            if isinstance(span, OwnSpan):
-                span.note(name, shown)
-            else:
-                span.add_event(name, shown)
+            policy = self.settings.content.for_outputs()
+            say_noted(attempt.span, policy.mode, name)
+            attempt.span.add_event(name, capture_fields(fields, policy))
 
     def tag(self, run_id: str, tags: Mapping[str, Any]) -> None:
         """Put tags that are around a run (by llama-index's `instrument_tags`) on its span."""
         run = self._open.get(run_id)
         if run is not None:
-            shown = capture_fields(tags, self.settings.content.for_inputs())
-            run.span.set_attributes({f"{TAG}{name}": value for name, value in shown.items()})
+            policy = self.settings.content.for_inputs()
+            shown = {f"{TAG}{name}": value for name, value in capture_fields(tags, policy).items()}
+            say_shown(run.span, policy.mode, *shown)
+            run.span.set_attributes(shown)
 
     def close(self) -> None:
         """Close every open span as interrupted: nobody is going to tell how those runs end. No more runs are drawn."""

@@ -40,6 +40,7 @@ __all__ = [
     "said_to_instrument",
     "stand_in",
     "uninstrument",
+    "withdraw",
 ]
 
 
@@ -143,11 +144,16 @@ def _draw(
     else:
         known = _drawn[id(provider)] = _begun(provider, agreed.settings)
     known.said, known.logs = told, agreed.logs
-    streams = any(drawn.handler.settings.streams == "log" for drawn in _drawn.values())
-    logs = most_of(drawn.logs for drawn in _drawn.values())  # which are one for the process
-    _signals.begin(logs, stream_logs=streams, meter_provider=meter_provider, logger_provider=logger_provider)
+    _begin_signals(meter_provider, logger_provider)
     _arrange()
     return agreed
+
+
+def _begin_signals(meter_provider: MeterProvider | None = None, logger_provider: LoggerProvider | None = None) -> None:
+    """Metrics and logs, which are one for the process: logs show what all that is drawn now says together."""
+    streams = any(drawn.handler.settings.streams == "log" for drawn in _drawn.values())
+    logs = most_of(drawn.logs for drawn in _drawn.values())
+    _signals.begin(logs, stream_logs=streams, meter_provider=meter_provider, logger_provider=logger_provider)
 
 
 def _begun(provider: trace.TracerProvider, settings: Settings) -> _Drawn:
@@ -235,12 +241,25 @@ def uninstrument(tracer_provider: trace.TracerProvider | None = None) -> None:
             del _drawn[id(drawn.provider)]
         for provider in [drawn.provider for drawn in found] if tracer_provider is None else [tracer_provider]:
             _stand_ins.pop(id(_real(provider)), None)
-        if not _drawn:
+        if _drawn:
+            _begin_signals()
+        else:
             _signals.end()
         _arrange()
     for drawn in found:
         drawn.remove()
         drawn.handler.close()
+
+
+def withdraw(provider: trace.TracerProvider) -> None:
+    """Draw runs as if `instrument()` had not been called for a provider: as each `setup()` says, else not at all."""
+    with _lock:
+        _settle()
+        real = _real(provider)
+        if _found(real) is not None and _with_setups is not None and _with_setups(real, None) is not None:
+            _draw(real, None)
+        else:
+            uninstrument(provider)
 
 
 def stand_in(provider: trace.TracerProvider, other: trace.TracerProvider) -> None:
@@ -304,7 +323,8 @@ def drawing() -> Drawing:
     """For the current run, if there is one, else for this process."""
     run = current_run()
     if run is not None:
-        return Drawing(run.tracer, run.settings.content, _signals.calls, run.identity)
+        by = next((drawn.handler for drawn in _drawn.copy().values() if drawn.handler.tracer is run.tracer), run)
+        return Drawing(run.tracer, by.settings.content, _signals.calls, run.identity)  # as it is drawn by now
     main = _innermost
     if main is not None:
         return Drawing(main.handler.tracer, main.handler.settings.content, _signals.calls, {})

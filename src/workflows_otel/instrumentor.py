@@ -10,9 +10,9 @@ import logging
 from collections.abc import Collection
 from typing import Any
 
-from opentelemetry.trace import TracerProvider
+from opentelemetry.trace import TracerProvider, get_tracer_provider
 
-from workflows_otel.instrumenting import drawn_providers, instrument, uninstrument
+from workflows_otel.instrumenting import drawn_providers, instrument, withdraw
 
 __all__ = ["WorkflowsInstrumentor"]
 
@@ -24,7 +24,8 @@ logger = logging.getLogger("workflows.otel")
 class WorkflowsInstrumentor:
     """Draws runs on the process's tracer provider, or on the one that it is given."""
 
-    _provider: TracerProvider | None = None
+    _provider: TracerProvider | None = None  # that was named
+    _began: TracerProvider | None = None  # on that, or on the process's own
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """Nothing: what is instrumented comes with it."""
@@ -48,10 +49,13 @@ class WorkflowsInstrumentor:
             provider = WorkflowsInstrumentor._provider = before or asked
             known = {name: value for name, value in options.items() if name in KNOWN - {"tracer_provider"}}
             instrument(provider, **known)
+            WorkflowsInstrumentor._began = provider or get_tracer_provider()
         except Exception:  # the guard around the start of an application: it goes on without our spans
             logger.exception("workflows cannot be instrumented; their runs are not drawn")
 
     def uninstrument(self, **options: Any) -> None:
-        """Stop."""
-        uninstrument(options.get("tracer_provider") or WorkflowsInstrumentor._provider)
-        WorkflowsInstrumentor._provider = None
+        """Stop what it began; what `setup()` and `instrument()` were asked for otherwise goes on."""
+        provider = options.get("tracer_provider") or WorkflowsInstrumentor._began
+        if provider is not None:
+            withdraw(provider)
+        WorkflowsInstrumentor._provider = WorkflowsInstrumentor._began = None

@@ -26,7 +26,7 @@ from workflows_otel.batching import BatchProcessor, DirectProcessor, FlushResult
 from workflows_otel.exporting import RedactingExporter
 from workflows_otel.own_scope import SCOPE
 from workflows_otel.presets import Preset
-from workflows_otel.withholding import shows_more
+from workflows_otel.showing import shows_more
 
 __all__ = ["Feeding", "same_place", "tell_of_refused_providers", "warn_of_strangers"]
 
@@ -126,11 +126,11 @@ class Feeding(SpanProcessor):
             )
         self._yielded(self._provider)
 
-    def show(self, drawn: ContentPolicy, policy: ContentPolicy) -> None:
-        """Of spans that are `drawn` so, withhold what is more than `policy`, what the back end may see."""
-        self._exporter.follow(drawn, policy)
+    def show(self, policy: ContentPolicy) -> None:
+        """Show the back end this much of payloads from now on, whenever they were drawn."""
+        self._exporter.policy = policy
         if self._other is not None:
-            self._other.exporter.follow(drawn, policy)
+            self._other.exporter.policy = policy
 
     def takes(self, trace_id: int) -> bool:
         """Whether the back end gets a trace that is drawn; what another processor leaves out by itself nobody knows."""

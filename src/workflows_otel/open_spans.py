@@ -10,7 +10,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from workflows.instrumentation.content import Captured
+from workflows.instrumentation.content import Captured, ContentPolicy
 from workflows_otel.identity import Caller
 from workflows_otel.propagation import TraceCarrier
 from workflows_otel.settings import Settings
@@ -89,7 +89,7 @@ class OpenRun:
         ambient: The context in which the run was asked for.
         settings: How this run is drawn.
         tracer: Of the handler; spans of helpers inside its steps are made by it.
-        last_output: The id of the event that a step gave last, and how its content is shown.
+        last_output: The id of the event that a step gave last, how its content is shown, and by which policy.
         retried: Attempts of an earlier segment that are to be made again in this one, by exec_id.
         caller: For whom it works, as the next segment is told.
         other: The same run as the handler of another provider draws it, which was told before.
@@ -115,7 +115,7 @@ class OpenRun:
     calls: dict[str, OpenCall] = field(default_factory=dict[str, OpenCall])
     constants: dict[str, Attributes] = field(default_factory=dict[str, Attributes])
     stream: StreamSummary | None = None
-    last_output: tuple[str, Captured | None] | None = None
+    last_output: tuple[str, Captured | None, ContentPolicy] | None = None
     retried: dict[str, SpanContext] = field(default_factory=dict[str, SpanContext])
     noted: int = 0
 

@@ -37,6 +37,8 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import Attributes, AttributeValue
 
+from workflows.instrumentation.content import Mode
+from workflows_otel.showing import say_shown, scope_showing
 from workflows_otel.thinning import Thinning
 
 __all__ = ["OwnSpan", "SpanStarter", "longest_attribute", "write"]
@@ -71,7 +73,6 @@ class OwnSpan(sdk.Span):
         written_by_others: Attributes that did not come by `write`: nobody has masked their values yet.
         is_renamed: Its name is not the one that it began with.
         has_room: Events or links were added to it.
-        notes: Names of events that hold payloads of ours.
     """
 
     # What the SDK's span does with an exception that leaves `with span:`.
@@ -81,7 +82,6 @@ class OwnSpan(sdk.Span):
     written_by_others: set[str] | None = None
     is_renamed = False
     has_room = False
-    notes: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -153,11 +153,6 @@ class OwnSpan(sdk.Span):
         self._make_room()
         super().add_event(name, attributes, timestamp)
 
-    def note(self, name: str, attributes: Attributes) -> None:
-        """Add an event whose attributes are captured payloads."""
-        self.notes |= {name}
-        self.add_event(name, attributes)
-
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         """Add a link."""
         self._make_room()
@@ -200,10 +195,12 @@ class SpanStarter:
 
     Args:
         tracer: Makes the spans where it is not the SDK's own, or where its limits are low.
+        mode: By which payloads are drawn on them.
     """
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, mode: Mode) -> None:
         self._tracer = tracer
+        self._mode: Mode = mode
         self._sdk: sdk.Tracer | None = None
         self._looked = False
 
@@ -228,7 +225,9 @@ class SpanStarter:
         """
         tracer = self._sdk if self._looked else self._look()
         if tracer is None:
-            return self._tracer.start_span(name, context, attributes=attributes, links=links, start_time=start_ns)
+            made = self._tracer.start_span(name, context, attributes=attributes, links=links, start_time=start_ns)
+            say_shown(made, self._mode)
+            return made
         flags = parent.trace_flags
         state = parent.trace_state
         sampler = tracer.sampler
@@ -261,7 +260,7 @@ class SpanStarter:
             and not _are_low(limits)
             and os.environ.get(_COUNTED, "").strip().lower() != "true"
         ):
-            processor = tracer.span_processor
+            processor, scope = tracer.span_processor, scope_showing(scope, self._mode)
             self._shared = _Shared(tracer.resource, scope, processor, getattr(processor, "_on_ending", None), limits)
             self._sdk = tracer
         return self._sdk

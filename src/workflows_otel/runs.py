@@ -32,6 +32,7 @@ from workflows_otel.propagation import (
     started_ns_of,
 )
 from workflows_otel.settings import Settings
+from workflows_otel.showing import say_shown
 from workflows_otel.statuses import set_status
 
 __all__ = ["RunSpans", "current_run"]
@@ -80,6 +81,7 @@ class RunSpans:
             start_time=record.at_ns,
         )
         if span.is_recording():
+            say_shown(span, self._settings.content.mode)
             self._write_payload(span, record, caller)
             if getattr(span, "parent", None) is None:  # the OTLP endpoint of MLflow reads both on a trace's root
                 kind = "AGENT" if record.span_kind == "AGENT" else "WORKFLOW"
@@ -122,7 +124,7 @@ class RunSpans:
         if record.failed_step is not None:
             attributes[at.RUN_FAILED_STEP] = record.failed_step
         if record.outcome == "completed" and record.stop_event is not None:
-            self._write_result(attributes, record.stop_event)
+            self._write_result(span, attributes, record.stop_event)
         if record.outcome in ("cancelled", "interrupted"):
             about = {at.CANCEL_REASON: redact_text(record.reason, self._settings.content)} if record.reason else {}
             attributes.update(about)
@@ -223,11 +225,13 @@ class RunSpans:
         if caller.metadata:
             span.set_attribute(at.METADATA, to_jsonable(dict(caller.metadata), policy).text)
 
-    def _write_result(self, attributes: Attributes, stop: StopEvent) -> None:
+    def _write_result(self, span: Span, attributes: Attributes, stop: StopEvent) -> None:
         result = stop.result if type(stop) is StopEvent else stop
-        captured = capture_value(result, self._settings.content.for_outputs())
+        policy = self._settings.content.for_outputs()
+        captured = capture_value(result, policy)
         if captured is None:
             return
+        say_shown(span, policy.mode, at.OUTPUT_VALUE)  # it may have begun when more or less was shown
         attributes[at.OUTPUT_VALUE] = captured.text
         attributes[at.OUTPUT_MIME_TYPE] = captured.mime_type
         attributes[at.OUTPUT_SIZE] = captured.size

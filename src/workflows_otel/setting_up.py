@@ -127,11 +127,9 @@ class Setup:
             _active.pop(self, None)
             _feed_each_place_once(self.provider)
             _draw_what_is_sent(self.provider)
-            if not _made_for(self.provider):  # else what this one asked for is still on its way to the others
-                if said_to_instrument(self.provider) is None:
-                    uninstrument(self.provider)
-                else:
-                    redraw(self.provider)
+            if not _made_for(self.provider) and said_to_instrument(self.provider) is None:
+                uninstrument(self.provider)
+            self._draw_for_others()
             self.release()
             deadline = time.monotonic() + timeout
             for feed in self._feeds:  # all at once: they share the time
@@ -141,11 +139,21 @@ class Setup:
                 feed.processor.keep_still(True)  # what ends from now on was not asked for, and is not lost
         return _sum(feed.processor.counts() for feed in self._feeds)
 
+    def _draw_for_others(self) -> None:
+        """Draw as those say who are left, where runs are drawn for them."""
+        providers = [self.provider, *(feed.processor.elsewhere for feed in self._feeds)]
+        _leaving.append(self)
+        for provider in dict.fromkeys(providers):
+            if provider in drawn_providers():
+                redraw(provider)
+        _leaving.remove(self)
+
     def __repr__(self) -> str:
         return f"Setup({', '.join(feed.preset.name for feed in self._feeds)})"
 
 
 _active: dict[Setup, None] = {}  # in the order in which they came
+_leaving: list[Setup] = []  # what they were to hide is on its way to others
 
 
 def setup(
@@ -336,10 +344,13 @@ def _agree_with_setups(provider: trace.TracerProvider, told: Said | None) -> Agr
     }
     if not feeding:
         return None
-    agreed = agree(told, [Call(made.said, [feed.preset for feed in feeds]) for made, feeds in feeding.items()])
+    calls = [Call(made.said, [feed.preset for feed in feeds]) for made, feeds in feeding.items()]
+    agreed = agree(told, calls, [made.said for made in list(_leaving)])
     for made, feeds in feeding.items():
         for feed in feeds:
-            feed.processor.show(agreed.settings.content, policy_for(feed.preset, made.said, told))
+            policy = policy_for(feed.preset, made.said, told)
+            # What one callback hides, no back end gets: of texts that are not ours all are asked as well.
+            feed.processor.show(replace(policy, redact=agreed.settings.content.redact))
     return agreed
 
 

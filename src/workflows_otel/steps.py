@@ -23,6 +23,7 @@ from workflows_otel.open_spans import Attributes, OpenAttempt, OpenCall, OpenRun
 from workflows_otel.own_spans import SpanStarter, write
 from workflows_otel.propagation import SHOWN_CAUSES, link_to, said_of, say_causes, sender_of, source_of
 from workflows_otel.settings import Settings
+from workflows_otel.showing import say_shown
 from workflows_otel.statuses import error_type, set_completed, set_status, write_exception
 
 __all__ = ["StepSpans"]
@@ -43,7 +44,7 @@ class StepSpans:
 
     def __init__(self, tracer: Tracer, settings: Settings, name: str) -> None:
         self._tracer = tracer
-        self._start = SpanStarter(tracer).start
+        self._start = SpanStarter(tracer, settings.content.mode).start
         self._name = name
         self._settings = settings
         self._shows_values = settings.content.mode == "full"
@@ -147,7 +148,7 @@ class StepSpans:
         first, last = causes[0], run.last_output
         if len(causes) > 1:
             return capture_value([cause.event for cause in causes], self._inputs)
-        if last is not None and last[0] == first.event_id and self._inputs is self._outputs:
+        if last is not None and last[0] == first.event_id and last[2] is self._inputs:
             return last[1]  # a moment ago it was what another step gave
         return capture_value(first.event, self._inputs)
 
@@ -220,7 +221,7 @@ class StepSpans:
                 attributes[at.EMITTED] = tuple(_shown(emitted, SHOWN_EMITTED))
                 if len(emitted) > SHOWN_EMITTED:
                     attributes[at.EMITTED_COUNT] = len(emitted)
-            self._write_result(run, attributes, record)
+            self._write_result(run, span, attributes, record)
         elif record.retry_elapsed is not None:
             attributes[at.RETRY_ELAPSED] = record.retry_elapsed
             attributes[at.RETRY_WILL_RETRY] = record.retry_delay is not None
@@ -257,18 +258,19 @@ class StepSpans:
             attributes[at.EMITTED] = tuple(call.emitted)
         if call.emitted_count > SHOWN_EMITTED:
             attributes[at.EMITTED_COUNT] = call.emitted_count
-        self._write_result(run, attributes, record)
+        self._write_result(run, call.span, attributes, record)
         if call.stream is not None:
             attributes.update(call.stream.attributes(call.started_ns))
         write(call.span, attributes)
         set_status(call.span, record.outcome, record.error, self._settings.content)
 
-    def _write_result(self, run: OpenRun, attributes: Attributes, record: StepEnded) -> None:
+    def _write_result(self, run: OpenRun, span: Span, attributes: Attributes, record: StepEnded) -> None:
         emitted = record.emitted
         if emitted and self._shows_values:
             shown: Event | list[Event] = emitted[0].event if len(emitted) == 1 else [sent.event for sent in emitted]
             captured = capture_value(shown, self._outputs)
-            run.last_output = (emitted[0].event_id, captured) if len(emitted) == 1 else None
+            run.last_output = (emitted[0].event_id, captured, self._outputs) if len(emitted) == 1 else None
+            say_shown(span, "full", at.OUTPUT_VALUE)  # it may have begun when less was shown
             _write_output(attributes, captured)
 
 

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
 from workflows.instrumentation import attributes as at
-from workflows.instrumentation.content import ContentPolicy, Mode, capture_fields, capture_value
+from workflows.instrumentation.content import ContentPolicy, capture_fields, capture_value
 
-__all__ = ["MODES", "TAG", "Redact", "fields_without_values", "shows_more", "together", "without_values"]
+__all__ = ["TAG", "Redact", "fields_without_values", "together", "without_values"]
 
 Redact = Callable[[str, Any], Any]
 
-KIND = r"<[a-zA-Z_.]+(?: \d+)?>"
-NAME = r'"(?:[^"\\]|\\.)+"'  # in JSON
-OMITTED = r'"…":"\d+ items omitted"'
-SHAPE = re.compile(rf'\{{"type":(?:"{KIND}"|"\w+","fields":\{{(?:(?:{NAME}:"{KIND}"|{OMITTED}),?)*\}})\}}')
-
 TAG = "llamaindex."
 """What the names of attributes begin with that hold tags of llama-index's `instrument_tags`."""
-
-MODES = ("off", "types", "full")
-"""How much of payloads is shown, from the least to the most."""
-
-
-def shows_more(mode: Mode, other: Mode) -> bool:
-    """Whether one mode shows more of payloads than another one."""
-    return MODES.index(mode) > MODES.index(other)
-
 
 _VALUES = {
     at.INPUT_VALUE: at.INPUT_MIME_TYPE,
@@ -47,7 +32,24 @@ _MORE_VALUES = frozenset(
         at.OUTPUT_URI,
     )
 )
-_VALUE_PREFIXES = ("llm.input_messages.", "llm.output_messages.", f"{at.RETRIEVAL_DOCUMENTS}.", f"{at.EMBEDDINGS}.")
+_VALUE_PREFIXES = (
+    "llm.input_messages.",
+    "llm.output_messages.",
+    f"{at.RETRIEVAL_DOCUMENTS}.",
+    f"{at.EMBEDDINGS}.",
+    TAG,
+)
+# What is said of values, and would say how large those are where nothing of them is shown.
+_ABOUT_VALUES = frozenset(
+    (
+        at.INPUT_MIME_TYPE,
+        at.OUTPUT_MIME_TYPE,
+        at.INPUT_SIZE,
+        at.OUTPUT_SIZE,
+        at.INPUT_COMPLETE,
+        at.TRUNCATED,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,37 +80,36 @@ def _apart(callback: Redact | None) -> tuple[Redact, ...]:
     return callback.callbacks if isinstance(callback, _Together) else (callback,)
 
 
-def without_values(attributes: Mapping[str, Any], policy: ContentPolicy) -> dict[str, Any]:
-    """The attributes of a span of ours that shows values, for a back end whose `policy` shows fewer.
+def without_values(
+    attributes: Mapping[str, Any], policy: ContentPolicy, shapes: Set[str] = frozenset()
+) -> dict[str, Any] | None:
+    """The attributes of a span of ours for a back end whose `policy` shows less; None where it has no payloads.
 
     In mode `types` payloads become their shape: field names, kinds and sizes. The class is then that of plain data.
+
+    Args:
+        attributes: Of the span.
+        policy: What the back end may see.
+        shapes: Names of attributes that are shapes already.
     """
-    shown = {key: value for key, value in attributes.items() if not _is_value(key)}
-    tags = {key: shown.pop(key) for key in attributes if key.startswith(TAG)}
-    shown |= fields_without_values(tags, policy)
+    kept = shapes if policy.mode == "types" else frozenset[str]()
+    values = {key: value for key, value in attributes.items() if _is_value(key) and key not in kept}
+    if not values:
+        return None
+    shown = {key: value for key, value in attributes.items() if key not in values}
+    shown |= fields_without_values({key: value for key, value in values.items() if key.startswith(TAG)}, policy)
     for key, mime_type in _VALUES.items():
-        text = shown.pop(key, None)
+        text = values.get(key)
         if not isinstance(text, str):
             continue
-        if _is_shape(text):
-            shown[key] = text
-            continue
-        captured = capture_value(_payload(text, shown.get(mime_type)), replace(policy, redact=None))
-        if captured is None:
-            shown.pop(mime_type, None)
-        else:
+        captured = capture_value(_payload(text, attributes.get(mime_type)), replace(policy, redact=None))
+        if captured is not None:
             shown |= {key: captured.text, mime_type: captured.mime_type}
+    if at.INPUT_COMPLETE in shown:
+        shown[at.INPUT_COMPLETE] = False  # no shape is
+    if policy.mode == "off":
+        return {key: value for key, value in shown.items() if key not in _ABOUT_VALUES}
     return shown
-
-
-def _is_kind(value: object) -> bool:
-    """Whether a value is a kind already, as `<str 3>`."""
-    return isinstance(value, str) and re.fullmatch(KIND, value) is not None
-
-
-def _is_shape(text: str) -> bool:
-    """Whether a payload is a shape already: of a run that began when no more than that was drawn."""
-    return SHAPE.fullmatch(text) is not None
 
 
 def _payload(text: str, mime_type: object) -> Any:
@@ -120,10 +121,8 @@ def _payload(text: str, mime_type: object) -> Any:
 
 def fields_without_values(fields: Mapping[str, Any], policy: ContentPolicy) -> dict[str, Any]:
     """What is left of named values for a back end whose `policy` shows fewer: their kinds, or nothing."""
-    kinds = {name: value for name, value in fields.items() if _is_kind(value)} if policy.mode == "types" else {}
-    values = {name: value for name, value in fields.items() if name not in kinds}
-    return {**kinds, **(capture_fields(values, replace(policy, redact=None)) if values else {})}
+    return {**capture_fields(fields, replace(policy, redact=None))} if fields else {}
 
 
 def _is_value(key: str) -> bool:
-    return key in _MORE_VALUES or key.startswith(_VALUE_PREFIXES)
+    return key in _VALUES or key in _MORE_VALUES or key.startswith(_VALUE_PREFIXES)

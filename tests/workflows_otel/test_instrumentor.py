@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from tests.workflows_otel.flows import Echo
 from tests.workflows_otel.otlp_sink import OtlpSink
 from tests.workflows_otel.span_log import SpanLog
-from workflows_otel import uninstrument
+from workflows_otel import instrument, otlp, setup, uninstrument
 from workflows_otel.instrumentor import WorkflowsInstrumentor
 
 ROOT = Path(__file__).parents[2]
@@ -163,3 +163,30 @@ async def test_after_uninstrument_another_provider_may_be_named(stop: Callable[[
         instrumentor.uninstrument()
     assert len(second.all_named("run_step reply")) == 1
     assert len(first.all_named("run_step reply")) == 0
+
+
+async def test_it_ends_no_more_than_it_began() -> None:
+    own = SpanLog()
+    instrumentor = WorkflowsInstrumentor()
+    instrumentor.instrument()
+    instrument(own.provider)
+    instrumentor.uninstrument()
+    try:
+        await Echo().run()
+    finally:
+        uninstrument()
+    assert len(own.all_named("run_step reply")) == 1
+
+
+@pytest.mark.usefixtures("no_provider")
+@pytest.mark.parametrize("comes", ["first", "last"])
+async def test_when_it_ends_setup_goes_on(sink: OtlpSink, comes: str) -> None:
+    if comes == "first":
+        WorkflowsInstrumentor().instrument()
+    telemetry = setup(otlp(sink.endpoint))
+    if comes == "last":
+        WorkflowsInstrumentor().instrument()
+    WorkflowsInstrumentor().uninstrument()
+    await Echo().run()
+    telemetry.shutdown()
+    assert "run_step reply" in sink.names()

@@ -19,7 +19,7 @@ from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
 from workflows.instrumentation.content import Mode
 from workflows.testing import VirtualClockLoop
-from workflows_otel import phoenix
+from workflows_otel import otlp, phoenix
 from workflows_otel.settings import Streams
 
 
@@ -182,6 +182,39 @@ async def test_a_callback_of_another_provider_is_asked_about_logs(spans: SpanLog
     workflows_otel.uninstrument(other.provider)
     (line,) = [line for line in found.lines() if "workflow.stream.event" in line]
     assert "hidden" in line
+
+
+async def test_logs_show_no_more_than_those_asked_for_who_are_left(spans: SpanLog) -> None:
+    found, other = Logs(), SpanLog()
+    workflows_otel.instrument(spans.provider, streams="log", logger_provider=found.provider)
+    workflows_otel.instrument(other.provider, content="full")
+    workflows_otel.uninstrument(other.provider)
+    await Streaming().run(n=1)
+    assert _streamed(found) == ["DEBUG workflow.stream.event: Progress streamed"]
+
+
+async def test_streamed_events_are_not_logged_when_who_asked_for_them_has_gone(spans: SpanLog) -> None:
+    found, other = Logs(), SpanLog()
+    workflows_otel.instrument(other.provider, streams="log", logger_provider=found.provider)
+    workflows_otel.uninstrument(other.provider)
+    await Streaming().run(n=1)
+    assert _streamed(found) == []
+
+
+@pytest.mark.usefixtures("no_provider")
+async def test_logs_show_no_more_when_the_setup_that_asked_for_it_has_gone(spans: SpanLog, sink: OtlpSink) -> None:
+    found = Logs()
+    workflows_otel.uninstrument()
+    left = workflows_otel.setup(otlp(sink.endpoint), streams="log")
+    workflows_otel.instrument(left.provider, logger_provider=found.provider)
+    workflows_otel.setup(phoenix(endpoint=sink.endpoint), content="full").shutdown()
+    await Streaming().run(n=1)
+    left.shutdown()
+    assert _streamed(found) == ["DEBUG workflow.stream.event: Progress streamed"]
+
+
+def _streamed(found: Logs) -> list[str]:
+    return [line for line in found.lines() if "workflow.stream.event" in line]
 
 
 def _hidden(path: str, value: Any) -> Any:

@@ -139,7 +139,7 @@ async def test_a_resumed_run_keeps_its_session_and_its_user(clock: VirtualClockL
 
 
 async def test_a_resumed_run_keeps_its_tags_and_its_metadata(clock: VirtualClockLoop, spans: SpanLog) -> None:
-    with workflows_otel.context(tags=["vip", "beta, new"], metadata={"plan": "gold", "seats": 3, "api_key": "abc"}):
+    with workflows_otel.context(tags=["vip", "beta, new"], metadata={"plan": "gold", "seats": 3, "api_key": "xyz"}):
         snapshot = await suspended()
     with workflows_otel.context(tags=["evening", "vip"], metadata={"seats": 4}):
         await answered(snapshot)
@@ -147,7 +147,7 @@ async def test_a_resumed_run_keeps_its_tags_and_its_metadata(clock: VirtualClock
     assert first["tag.tags"] == ("vip", "beta, new")
     assert second["tag.tags"] == ("vip", "beta, new", "evening")
     assert json.loads(second["metadata"]) == {"plan": "gold", "seats": 4, "api_key": MASK}
-    assert "abc" not in json.dumps(snapshot["telemetry"])
+    assert "xyz" not in json.dumps(snapshot["telemetry"])
 
 
 async def test_who_resumes_a_run_may_say_whose_it_is_now(clock: VirtualClockLoop, spans: SpanLog) -> None:
