@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-__all__ = ["OWN_PACKAGES", "as_user_writes_it", "is_of_library", "local_places"]
+__all__ = ["OWN_PACKAGES", "as_user_writes_it", "is_local", "is_of_library", "local_places"]
 
 OWN_PACKAGES = frozenset({"workflows", "workflows_otel", "mlflow_flavor"})
 
@@ -39,6 +39,12 @@ def is_of_library(cls: type) -> bool:
     if top in sys.stdlib_module_names or top in OWN_PACKAGES or _place_of(top) is None:
         return False
     return not local_places([top])
+
+
+def is_local(module: str) -> bool:
+    """Whether a module is of no distribution, but the program itself, or a file that lies here."""
+    top = module.partition(".")[0]
+    return top == "__main__" or top in local_places([top])
 
 
 def as_user_writes_it(path: Path) -> str:

@@ -149,4 +149,5 @@ def plain_fields(event: BaseModel) -> dict[str, Any]:
 
 
 def _plain(value: object) -> Any:
-    return to_jsonable_python(value, serialize_unknown=True)
+    """JSON's kinds of values; bytes are base64 with the alphabet for URLs, also if they could be a text."""
+    return to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64")

@@ -11,6 +11,7 @@ from __future__ import annotations
 # What is compared here may be anything.
 import _thread
 import marshal
+import re
 import sys
 import threading
 from asyncio import Queue
@@ -40,7 +41,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from mlflow_flavor._code import same_code
 from mlflow_flavor._model_imports import MODULE_PREFIX
-from mlflow_flavor._origins import local_places
+from mlflow_flavor._origins import is_local
 from mlflow_flavor._pairs import (
     Attributes,
     DifferenceError,
@@ -75,6 +76,7 @@ WRITTEN_BY_PYTHON = frozenset(
 )
 WRITTEN_BY_ENUM = frozenset({"__objclass__", "_sort_order_", "_inverted_"})
 STEP = "_step_config"
+IDENTIFIER = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 WITHOUT_REFERENCES = 2  # the last format of `marshal` in which a value's bytes do not depend on who else holds it
 PLAIN = (str, bytes, int, float, complex, bool, type(None))
 
@@ -139,7 +141,7 @@ def _parts_of_kind(pair: Pair) -> Iterator[Pair]:
             named = Pair.of(f"{type(one).__qualname__}.{one.name}", one, other)
             yield from attributes_of_both(named, _of_member(one), _of_member(other))
         case str() | bytes() | int() | float() | complex() | UUID():
-            if one != other and _is_uuid(one) and _is_uuid(other):
+            if one != other and _are_alike_but_for_uuids(one, other):
                 raise IdentifierError(differ(pair))
             expect(pair, one == other or (one != one and other != other) or _is_name_of_module(one, other))
             yield from attributes_of_both(pair, _variables(one), _variables(other))
@@ -333,8 +335,7 @@ def _is_name_of_module(one: object, other: object) -> bool:
     """Whether two texts are the name of a module of the author's and that of the model's."""
     if not isinstance(one, str) or not isinstance(other, str) or not _same_logger(one, other):
         return False
-    top = one.partition(".")[0]
-    return one in sys.modules and (top == "__main__" or top in local_places([top]))
+    return one in sys.modules and is_local(one)
 
 
 def _is_nothing(value: object) -> bool:
@@ -344,6 +345,13 @@ def _is_nothing(value: object) -> bool:
         return len(value) == 0  # `not` asks an array about each of its items
     except TypeError:  # an array that is one number
         return False
+
+
+def _are_alike_but_for_uuids(one: object, other: object) -> bool:
+    """Whether both are identifiers, or texts that hold some in the same places."""
+    if isinstance(one, str) and isinstance(other, str) and IDENTIFIER.sub("", one) == IDENTIFIER.sub("", other):
+        return True
+    return _is_uuid(one) and _is_uuid(other)
 
 
 def _is_uuid(value: object) -> bool:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from mlflow_flavor._statements import (
     Statement,
-    bound_names,
     imported_names,
     logging_call,
     root_name,
@@ -95,21 +94,26 @@ def _outermost(statements: list[Statement]) -> list[Statement]:
 
 def _registered(statements: list[Statement]) -> list[Statement]:
     """The statements, where those of functions and classes add to what their decorators and base classes fill."""
-    made = {name for s in statements for name in s.binds - {*imported_names(s.node)}}
-    fills = {name: filled & made for s in statements for name, filled in _fills(s.node)}
-    return [replace(s, touches=s.touches | (s.environment & made) | _given_to(s.node, fills, made)) for s in statements]
+    made = {name for s in statements for name in s.binds - imported_names(s.node)}
+    fills = {name: filled & made for s in statements for name, filled in _fills(s)}
+    letting_go = frozenset(name for s in statements for name in _methods_that_keep_nothing(s, statements, made))
+    return [
+        replace(s, touches=s.touches | (s.environment & made) | _given_to(s.node, fills, made, letting_go))
+        for s in statements
+    ]
 
 
-def _fills(node: ast.stmt) -> Iterator[tuple[str, set[str]]]:
+def _fills(statement: Statement) -> Iterator[tuple[str, set[str]]]:
     """Names that decorate or are base classes, and what they may add to when they do."""
-    match node:
+    match node := statement.node:
         case ast.FunctionDef() | ast.AsyncFunctionDef():
-            yield node.name, {root for inner in ast.walk(node) if (root := _changed(inner)) is not None}
+            changed = {root for inner in ast.walk(node) if (root := _changed(inner)) is not None}
+            yield node.name, changed & statement.needs
         case ast.ClassDef():
             if any(isinstance(n, ast.FunctionDef) and n.name == "__init_subclass__" for n in node.body):
                 yield node.name, {node.name}
         case ast.Assign() | ast.AnnAssign():
-            yield from ((name, {name}) for name in bound_names(same_scope(node)))
+            yield from ((name, {name}) for name in statement.binds)
         case _:
             pass
 
@@ -121,15 +125,52 @@ def _changed(node: ast.AST) -> str | None:
         case ast.Call(func=ast.Attribute() as method):
             return root_name(method)
         case ast.Name(ctx=ast.Store()):
-            return node.id  # if it is of the module, by `global`
+            return node.id  # by `global`
         case _:
             return None
 
 
-def _given_to(node: ast.stmt, fills: Mapping[str, set[str]], made: Set[str]) -> set[str]:
+def _methods_that_keep_nothing(statement: Statement, statements: Sequence[Statement], made: Set[str]) -> Iterator[str]:
+    """Methods of a class, `Timer.timed`, or of what is made of it, `timer.timed`, that only give back what they get."""
+    node = statement.node
+    if isinstance(node, ast.ClassDef):
+        names = [node.name, *(name for s in statements if _is_made_of(s.node, node.name) for name in s.binds)]
+        methods = [n for n in node.body if isinstance(n, ast.FunctionDef) and not _may_keep(n, made | {"self", "cls"})]
+        yield from (f"{name}.{method.name}" for name in names for method in methods)
+
+
+def _is_made_of(node: ast.stmt, cls: str) -> bool:
+    return isinstance(node, ast.Assign | ast.AnnAssign) and any(
+        isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id == cls
+        for inner in ast.walk(node)
+    )
+
+
+def _may_keep(method: ast.FunctionDef, others: Set[str]) -> bool:
+    """Whether a method puts what it gets, or a function of its own, into anything, or hands it to one of `others`."""
+    own = {argument.arg for argument in ast.walk(method.args) if isinstance(argument, ast.arg)} - {"self", "cls"}
+    inner = [node for statement in method.body for node in ast.walk(statement)]
+    own |= {node.name for node in inner if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for node in inner:
+        match node:
+            case ast.Global():
+                return True
+            case ast.Assign() | ast.AnnAssign():
+                parts = [node] if any(_changed(n) and not isinstance(n, ast.Name) for n in ast.walk(node)) else []
+            case ast.Call(func=func, args=args, keywords=keywords) if root_name(func) in others:
+                parts = [*args, *keywords]
+            case _:
+                parts = []
+        if any(isinstance(n, ast.Name) and n.id in own for part in parts for n in ast.walk(part)):
+            return True
+    return False
+
+
+def _given_to(node: ast.stmt, fills: Mapping[str, set[str]], made: Set[str], letting_go: Set[str]) -> set[str]:
     """What a function or class is given to: by a decorator or base class that fills something, or `@name.register`."""
     decorators: list[ast.expr] = [d.func if isinstance(d, ast.Call) else d for d in getattr(node, "decorator_list", [])]
     bases = [b.func if isinstance(b, ast.Call) else b for b in getattr(node, "bases", [])]
+    decorators = [d for d in decorators if ast.unparse(d) not in letting_go]
     filled = {name for by in (*decorators, *bases) for name in fills.get(root_name(by) or "", ())}
     return filled | ({root_name(d) or "" for d in decorators if isinstance(d, ast.Attribute)} & made)
 

@@ -16,10 +16,11 @@ from typing import Any, cast
 from mlflow.exceptions import MlflowException
 
 from mlflow_flavor._artifact import script_path
-from mlflow_flavor._cells import CellNames, is_python, names_of, plain_python
+from mlflow_flavor._author_text import notebook_cells
 from mlflow_flavor._compat import invalid
 from mlflow_flavor._fidelity import Change, Sources, change
-from mlflow_flavor._origins import as_user_writes_it
+from mlflow_flavor._origins import as_user_writes_it, is_local
+from mlflow_flavor._part_names import PartNames, names_of_part
 from mlflow_flavor._slicing import ModuleSlice, slice_module
 from mlflow_flavor._statements import first_name
 from mlflow_flavor.notebook import MARKER, script_of_cells, sets_model
@@ -125,7 +126,7 @@ def model_source(workflow: object, helpers: Sequence[Path] = ()) -> ModelSource:
         place = cls.__qualname__.partition(".")[0]
         raise refused(original, f"its class is defined inside the function {place}, whose variables a script lacks")
     home, expressions = _place(original, cls)
-    if home.__name__ == "__main__" and (cells := _notebook_cells()) is not None:
+    if home.__name__ == "__main__" and (cells := notebook_cells()) is not None:
         return _from_notebook(original, home, cells, expressions)
     return _from_module(original, home, expressions, helpers)
 
@@ -136,13 +137,23 @@ def _place(original: type[Workflow] | Workflow, cls: type[Workflow]) -> tuple[Mo
     if defining is None or not _is_at(defining, cls):
         raise refused(original, f"{cls.__module__} has no class {cls.__qualname__}, or another one by now")
     if not isinstance(original, type):
-        for module in (_calling_module(), defining):
-            if module is not None and (found := list(_expressions(original, vars(module)))):
+        for module in _homes(original, defining):
+            if found := list(_expressions(original, vars(module))):
                 return module, found
     if needed := _needed_arguments(cls):
         made = "log an instance" if isinstance(original, type) else "make it a variable of its module"
         raise refused(original, f"it needs the arguments {', '.join(needed)}; {made}")
     return defining, [f"{cls.__qualname__}()"]
+
+
+def _homes(original: object, defining: ModuleType) -> Iterator[ModuleType]:
+    """Modules of the author's that may have an instance: that which calls, that of the class, and what these know."""
+    calling = _calling_module()
+    yield from (module for module in (calling, defining) if module is not None)
+    package = f"{defining.__name__.partition('.')[0]}."
+    beside = [module for name, module in sys.modules.copy().items() if name.startswith(package)]
+    others = [m for m in (*vars(calling or defining).values(), *beside) if isinstance(m, ModuleType)]
+    yield from (m for m in others if any(_expressions(original, vars(m))) and is_local(m.__name__))
 
 
 def _needed_arguments(cls: type[Workflow]) -> list[str]:
@@ -229,15 +240,11 @@ def _from_module(
         raise refused(original, "it reads `__file__`, which a script of its own has in another directory")
     if part.lookup is not None:
         raise refused(original, f"it finds names by `{part.lookup}`, where a script would have only some")
-    if unset := _set_by_functions(text) & names_of([part.text]).needed - part.bound:
-        raise refused(original, f"it uses {min(unset)}, which a function sets by `global`; set it by an assignment")
+    if missing := _only_elsewhere(names_of_part([part.text]), vars(home)):
+        reason = f"it uses {missing}, which no top-level statement of {Path(file).name} sets; set it by an assignment"
+        raise refused(original, reason)
     made = Sources(home, _beside(expression, part))
     return ModelSource(_script(part.text, expression), WRITTEN, original, made, EFFECTS_LEFT_OUT)
-
-
-def _set_by_functions(text: str) -> set[str]:
-    """Variables that functions of a module declare `global`."""
-    return {name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Global) for name in node.names}
 
 
 def _script(text: str, expression: str) -> bytes:
@@ -276,30 +283,17 @@ def _refuse_secrets(original: object, part: ModuleSlice) -> None:
         raise refused(original, "it holds what looks like a secret; read that from the environment")
 
 
-def _notebook_cells() -> list[str] | None:
-    """The cells that this notebook has run so far, but for those that failed; None outside of a notebook."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    if shell is None:
-        return None
-    history = shell.history_manager
-    failed = getattr(history, "exceptions", {})  # by number; IPython before 9 does not keep them
-    return [cell for number, cell in enumerate(history.input_hist_raw) if number not in failed]
-
-
 def _from_notebook(
-    original: type[Workflow] | Workflow, home: ModuleType, cells: list[str], expressions: list[str]
+    original: type[Workflow] | Workflow, home: ModuleType, cells: dict[str, str], expressions: list[str]
 ) -> ModelSource:
-    # A cell that was run again stands for what it was: only its last run counts. One that is no Python did not run.
-    latest = {cell: plain_python(cell) for cell in reversed(cells) if is_python(plain_python(cell))}
-    marked = {cell: plain for cell, plain in reversed(latest.items()) if cell.lstrip().startswith(MARKER)}
+    marked = {cell: plain for cell, plain in cells.items() if cell.lstrip().startswith(MARKER)}
     if not marked:
         raise refused(original, f"no cell of this notebook begins with '{MARKER}'")
-    names = names_of(marked.values())
+    names = names_of_part(marked.values())
     cls = original if isinstance(original, type) else type(original)
     if cls.__module__ == home.__name__ and cls.__qualname__.partition(".")[0] not in names.bound:
         raise refused(original, f"the cell of its class does not begin with '{MARKER}'")
-    if missing := _only_in_notebook(names, [p for c, p in latest.items() if c not in marked], vars(home)):
+    if missing := _only_elsewhere(names, vars(home)):
         raise refused(original, f"it uses {missing}, and no cell that begins with '{MARKER}' sets that")
     # A notebook has more names for what a cell gave: `_`, `_5`, `Out[5]`.
     named = [e for e in expressions if not e.startswith(("_", "Out["))] or expressions
@@ -311,7 +305,8 @@ def _from_notebook(
     return ModelSource(text.encode(), WRITTEN, original, Sources(home, _beside(expression, part)))
 
 
-def _only_in_notebook(names: CellNames, others: list[str], variables: Mapping[str, object]) -> str | None:
-    """A name that the marked cells need and only the rest of the notebook has."""
-    elsewhere = names_of(others).bound if names.all_of_a_module else variables.keys()
-    return next(iter(sorted(names.needed & elsewhere)), None)
+def _only_elsewhere(names: PartNames, variables: Mapping[str, object]) -> str | None:
+    """A name that part of a module needs, and that only the rest of it has set."""
+    modules = [sys.modules[name] for name in names.star_imports if name in sys.modules]
+    given = {name for module in modules for name in vars(module)}
+    return next(iter(sorted((names.needed & variables.keys()) - given)), None)

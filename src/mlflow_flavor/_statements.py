@@ -8,14 +8,14 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from mlflow_flavor._names import names_in
+
 __all__ = [
     "Statement",
-    "bound_names",
     "first_name",
     "imported_names",
     "is_main_guard",
     "logging_call",
-    "quoted_names",
     "root_name",
     "same_scope",
     "statements_of",
@@ -87,7 +87,7 @@ def _opened(node: ast.stmt, text: str, lines: list[str], line: int | None) -> It
     elif line is not None and isinstance(node, BLOCKS) and _spans([node], line):
         head, block = _running(node, line)
     elif isinstance(node, ast.With) and logging_call(node) is not None:
-        bound = frozenset(name for item in node.items for name in bound_names(same_scope(item)))
+        bound = names_in([ast.With(node.items, [ast.Pass()], lineno=0)]).bound
         whole = _statement(node, text)
         head, block = replace(whole, binds=bound, touches=frozenset(), environment=frozenset()), node.body
     else:
@@ -110,12 +110,12 @@ def _text_of_inner(node: ast.stmt, lines: list[str]) -> str:
 
 def _running(node: ast.stmt, line: int) -> tuple[Statement, Sequence[ast.stmt]]:
     """A block in which the module is: what it binds but for its statements, and these, if each of them runs once."""
-    heads: list[ast.AST] = []
+    heads: list[ast.stmt] = []
     match node:
         case ast.With(items=items, body=block) | ast.AsyncWith(items=items, body=block):
-            heads += items
+            heads.append(ast.With(items, [ast.Pass()], lineno=0))
         case ast.If(test=test, body=body, orelse=orelse):
-            heads.append(test)
+            heads.append(ast.Expr(test))
             block = body if _spans(body, line) else orelse
         case ast.Try(body=block) | ast.TryStar(body=block):
             pass
@@ -123,8 +123,7 @@ def _running(node: ast.stmt, line: int) -> tuple[Statement, Sequence[ast.stmt]]:
             block = ()
     if not _spans(block, line):
         return replace(_statement(node, ""), running=True), ()
-    bound = frozenset(name for head in heads for name in bound_names(same_scope(head)))
-    return Statement("", node.lineno, node, bound, frozenset(), frozenset(), running=True), block
+    return Statement("", node.lineno, node, names_in(heads).bound, frozenset(), frozenset(), running=True), block
 
 
 def _spans(block: Sequence[ast.stmt], line: int) -> bool:
@@ -150,12 +149,13 @@ def _statement(node: ast.stmt, text: str) -> Statement:
     inner = list(same_scope(node))
     targets = [n for n in inner if isinstance(n, ast.Attribute | ast.Subscript) and isinstance(n.ctx, ast.Store)]
     environment = [n for n in targets if _is_environment(n)]
+    names = names_in([node])
     return Statement(
         text,
         node.lineno,
         node,
-        frozenset(bound_names(inner)),
-        frozenset(_needed(node)),
+        names.bound,
+        names.read | names.declared,  # `total += 1` reads what is declared as well
         frozenset(_roots(n for n in targets if n not in environment)) | _owners(node),
         frozenset(_roots(environment)),
     )
@@ -179,59 +179,15 @@ def same_scope(node: ast.AST) -> Iterator[ast.AST]:
             yield from same_scope(child)
 
 
-def bound_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """What these nodes define, import or set."""
-    for node in nodes:
-        match node:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                yield node.name
-            case ast.Import() | ast.ImportFrom():
-                yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
-            case ast.Name(ctx=ast.Store()):
-                yield node.id
-            case _:
-                pass
-
-
 def logging_call(tree: ast.AST) -> str | None:
     """The first call that starts an MLflow run, or logs or saves a model, outside of functions and classes."""
     calls = (ast.unparse(node.func) for node in same_scope(tree) if isinstance(node, ast.Call))
     return next((f"{call}()" for call in calls if call.rpartition(".")[2] in LOGGING or call in SAVING), None)
 
 
-def imported_names(node: ast.stmt) -> Iterator[str]:
+def imported_names(node: ast.stmt) -> frozenset[str]:
     """What a statement imports."""
-    return bound_names(n for n in same_scope(node) if isinstance(n, ast.Import | ast.ImportFrom))
-
-
-def _needed(node: ast.stmt) -> Iterator[str]:
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
-            yield inner.id
-        if isinstance(inner, ast.Global):
-            yield from inner.names  # `total += 1` reads the name as well
-        if isinstance(inner, ast.Call) and ast.unparse(inner.func) in ("eval", "exec"):
-            yield from (name for argument in inner.args for name in _in_strings(argument))
-    yield from quoted_names(node)
-
-
-def quoted_names(node: ast.AST) -> Iterator[str]:
-    """Names in the annotations below a node that are strings."""
-    for inner in ast.walk(node):
-        for annotation in (getattr(inner, "annotation", None), getattr(inner, "returns", None)):
-            if isinstance(annotation, ast.expr):
-                yield from _in_strings(annotation)
-
-
-def _in_strings(expression: ast.expr) -> Iterator[str]:
-    """Names in the strings of an annotation, which stand for the classes they name, or of what is evaluated."""
-    for inner in ast.walk(expression):
-        if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
-            try:
-                quoted = ast.parse(inner.value, mode="eval")
-            except SyntaxError:
-                continue
-            yield from (name.id for name in ast.walk(quoted) if isinstance(name, ast.Name))
+    return names_in(n for n in same_scope(node) if isinstance(n, ast.Import | ast.ImportFrom)).bound
 
 
 def root_name(node: ast.expr) -> str | None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import ast
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlflow_flavor._cells import OF_IPYTHON, names_of, plain_python
+from mlflow_flavor._cells import is_python, plain_python
 from mlflow_flavor._compat import invalid
+from mlflow_flavor._part_names import OF_IPYTHON, PartNames, names_of_part
 from mlflow_flavor._statements import first_name, is_main_guard, logging_call
 
-__all__ = ["MARKER", "missing_name", "script_from_notebook", "script_of_cells", "sets_model"]
+__all__ = ["MARKER", "script_from_notebook", "script_of_cells", "sets_model"]
 
 MARKER = "# [USE IN MODEL]"
 
@@ -70,16 +71,19 @@ def script_of_cells(sources: Iterable[str], where: str, *, marker: str = MARKER,
     run = [node for tree in trees for node in tree.body if not is_main_guard(node)]
     if (call := next(filter(None, map(logging_call, run)), None)) is not None:
         raise invalid(f"{where}: a marked cell calls {call}, and each load would do so again: begin another with that.")
-    names = names_of(marked.values())
+    names = names_of_part(marked.values())
     if of_notebook := sorted(names.needed & OF_IPYTHON):
         raise invalid(
             f"{where}: a marked cell uses '{of_notebook[0]}', which only a notebook has: take that to a cell without "
             "the mark, or import it from IPython."
         )
-    if (found := missing_name(marked, others)) is not None:
-        name, number = found
+    for name, number in _set_by_others(names, marked, others):
         raise invalid(
             f"{where}: marked cells use '{name}', which code cell {number} sets: begin it with '{marker}' too."
+        )
+    if by_functions := sorted(names.needed & names.declared):
+        raise invalid(
+            f"{where}: marked cells use '{by_functions[0]}', which only a function sets: set it by an assignment too."
         )
     parts = list(marked.values())
     if not sets_model(parts):
@@ -91,17 +95,12 @@ def script_of_cells(sources: Iterable[str], where: str, *, marker: str = MARKER,
     return script
 
 
-def missing_name(marked: Mapping[int, str], others: Mapping[int, str]) -> tuple[str, int] | None:
-    """A name that marked cells use and only another cell sets, with that one's number; None if there is none."""
-    needed = names_of(marked.values()).needed
+def _set_by_others(names: PartNames, marked: Mapping[int, str], others: Mapping[int, str]) -> Iterator[tuple[str, int]]:
+    """What marked cells only use and another cell sets, itself or by a function of theirs that it calls; its number."""
     for number, source in others.items():
-        try:
-            found = sorted(needed & names_of([source]).bound)
-        except SyntaxError:  # no Python, and nobody wants it in the script
-            continue
-        if found:
-            return found[0], number
-    return None
+        if is_python(source):  # what is none, nobody wants in the script
+            found = names.needed & names_of_part([*marked.values(), source]).bound
+            yield from ((name, number) for name in sorted(found))
 
 
 def _sorted_by_mark(sources: Iterable[str], marker: str) -> tuple[dict[int, str], dict[int, str]]:

@@ -74,6 +74,7 @@ class Agent(Base):
         self.again = self
         self.log = logging.getLogger(f"{__name__}.below")
         self.key, self.ids, self.id = uuid.UUID(KEY), [KEY, str(uuid.uuid4())], uuid.uuid4()
+        self.text, self.other = f'{{"{uuid.UUID(KEY)}": 1, "{uuid.uuid4()}": 2}}', f"id {uuid.UUID(KEY)}"
 
     @step(num_workers=2)
     async def answer(self, ev: StartEvent) -> StopEvent:
@@ -224,6 +225,8 @@ def save(workflow: object, tmp_path: Path) -> str:
         (f"agent.key = uuid.UUID('{'2' * 32}')", "its key is not what its source makes"),
         (f"keys.remove('{'1' * 32}'), keys.add('{'2' * 32}')", "keys is not what its source makes"),
         (f"agent.ids[0] = '{'2' * 32}'", "its ids is not what its source makes"),
+        ("agent.other = f'id {uuid.uuid4()}'", "its other is not what its source makes"),
+        ("agent.text = agent.text.replace(': 2', ': 3')", "its text is not what its source makes"),
     ],
 )
 def test_what_was_changed_since_is_refused(module: Import, tmp_path: Path, change: str, reason: str):

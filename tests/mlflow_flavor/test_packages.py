@@ -47,6 +47,7 @@ class Seller(Base):
 
 seller = Seller("Only")
 """,
+    "src/{shop}/ready.py": "from .agents.seller import Seller\n\nready = Seller('At once')\n",
 }
 
 
@@ -86,6 +87,12 @@ def test_what_needs_its_package_is_imported_where_the_model_has_that(
     environment = {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
     done = interpreter.run(program, tmp_path / "elsewhere", environment=environment)
     assert done.stdout.strip() == answer, done.stderr
+
+
+async def test_an_instance_of_another_module_of_the_package_is_logged_from_there(shop: ModuleType, tmp_path: Path):
+    ready = __import__(f"{shop.__name__.partition('.')[0]}.ready", fromlist=["ready"]).ready
+    loaded = mlflow_flavor.load_model(save(ready, shop, tmp_path / "model"))
+    assert await loaded.run() == "At once 12 12 seller.py"
 
 
 def test_what_a_package_makes_otherwise_than_its_source_is_refused(shop: ModuleType, tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
@@ -207,3 +208,28 @@ def test_a_model_may_always_be_resumed_and_needs_no_input_then(load: Load):
     assert columns(model) == [{"type": "string", "name": "q", "required": False}]
     with pytest.raises(MlflowException, match="this is no resume token"):
         model.predict({}, params={"resume": json.dumps({"token": "x", "answers": {}})})
+
+
+PICTURE = """
+import mlflow_flavor
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+class Picture(StopEvent):
+    png: bytes
+
+class Draw(Workflow):
+    @step
+    async def draw(self, ev: StartEvent) -> Picture:
+        return Picture(png=bytes([0xFF, 0xD8, 0x3E]))
+
+mlflow_flavor.set_model(Draw())
+"""
+
+
+def test_bytes_of_a_result_are_base64(tmp_path: Path):
+    (tmp_path / "agent.py").write_text(PICTURE)
+    mlflow_flavor.save_model(tmp_path / "agent.py", tmp_path / "model", pip_requirements=["mlflow"])
+    model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    found = [model.predict({}), mlflow_flavor.predict_fn(model.get_raw_model())()]
+    assert [urlsafe_b64decode(answer["png"]) for answer in found] == [b"\xff\xd8>"] * 2

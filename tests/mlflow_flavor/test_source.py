@@ -210,7 +210,7 @@ setup()
 
 
 def test_a_variable_that_only_a_call_at_the_top_sets_is_refused(module: Import, saved: Saved):
-    with pytest.raises(MlflowException, match="it uses COUNT, which a function sets by `global`; set it by an assign"):
+    with pytest.raises(MlflowException, match=r"it uses COUNT, which no top-level statement of .*\.py sets; set it"):
         saved(module(SET_BY_FUNCTION).Counting)
 
 
@@ -379,6 +379,17 @@ def test_what_a_function_of_a_marked_cell_sets_first_is_of_that_cell(logged: Log
     setting = f"{MARKER}\ndef begin():\n    global N\n    N = 1\n\ndef count():\n    global N\n    N += 1\n\nbegin()"
     done = logged(setting, CELL.format(marker=MARKER), f"{MARKER}\nagent = Echo()")
     assert done.stdout.strip() == "Ann", done.stderr
+
+
+def test_a_client_that_a_class_of_a_marked_cell_has_made_for_itself_is_its_own(logged: Logged):
+    search = (
+        f"{MARKER}\nimport httpx\nclass Search:\n    def __init__(self):\n        self._client = None\n"
+        "    def client(self):\n        self._client = self._client or httpx.Client()\n        return self._client\n"
+        "search = Search()\n"
+    )
+    cell = CELL.format(marker=MARKER).replace("ev.name", "str(search.client().timeout.read)")
+    done = logged(search, cell, f"{MARKER}\nagent = Echo()", "search.client()")
+    assert done.stdout.strip() == "5.0", done.stderr
 
 
 def test_marked_cells_that_failed_are_no_part_of_the_model(logged: Logged, tmp_path: Path):
