@@ -364,6 +364,31 @@ def burn(seconds: float) -> None:
         pass
 
 
+async def test_who_waits_for_its_turn_to_end_is_not_called_stubborn(caplog: pytest.LogCaptureFixture) -> None:
+    class Waiting(Many):
+        arrived = 0
+
+        @step(num_workers=MANY)
+        async def wait(self, ev: A) -> B:
+            self.arrived += 1
+            if self.arrived == MANY:
+                all_there.set()
+            await asyncio.Event().wait()
+            return B()
+
+    all_there = asyncio.Event()
+    handler = Waiting(grace=0.1).run()
+    await all_there.wait()
+    remove = add_handler(TakesItsTime())
+
+    await handler.cancel_run(timeout=60)
+
+    remove()
+    with pytest.raises(WorkflowCancelledByUser):
+        await handler
+    assert "did not end within" not in caplog.text
+
+
 async def test_what_else_keeps_the_loop_busy_makes_nobody_wait(clock: VirtualClockLoop) -> None:
     turns = 0
 
