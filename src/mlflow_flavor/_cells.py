@@ -1,15 +1,33 @@
-"""One code cell of a notebook: its Python without what only a notebook understands."""
+"""The code cells of a notebook: their Python without what only a notebook understands."""
 
 from __future__ import annotations
 
 import ast
 import io
 import re
+import sys
 import tokenize
 
-__all__ = ["is_python", "plain_python"]
+__all__ = ["is_python", "notebook_cells", "plain_python"]
 
 NOTEBOOKS_OWN = re.compile(r"\s*(?:[%!?].*|[\w.*%]+\?{1,2}\s*)")
+
+
+def notebook_cells() -> dict[str, str] | None:
+    """The cells that this notebook has run so far, and their Python; None outside of a notebook.
+
+    A cell that was run again stands for what it was: only its last run counts. One that failed, or is no Python, did
+    not run.
+    """
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is None:
+        return None
+    history = shell.history_manager
+    failed = getattr(history, "exceptions", {})  # by number; IPython before 9 does not keep them
+    ran = [cell for number, cell in enumerate(history.input_hist_raw) if number not in failed]
+    latest = {cell: plain for cell in reversed(ran) if is_python(plain := plain_python(cell))}
+    return dict(reversed(latest.items()))
 
 
 def plain_python(cell: str) -> str:

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from mlflow_flavor._model_code import module_of
-from mlflow_flavor._pairs import UnknownError
+from mlflow_flavor._pairs import UnknownError, UnsetError
 from mlflow_flavor._sameness import difference, places_of_new_identifiers
 from workflows import Workflow
 from workflows.representation import get_workflow_representation
@@ -45,11 +45,13 @@ class Change:
         reason: That, in words.
         of_instance: It is of the instance, and its class may well be what its source makes.
         unknown: It was not changed, but cannot say whether it was.
+        unset: It is None in the source: a client, say, that is made when it is first needed, or was given.
     """
 
     reason: str
     of_instance: bool
     unknown: bool = False
+    unset: bool = False
 
 
 def change(
@@ -72,7 +74,8 @@ def change(
             reason = str(found)
             if reason.startswith(f"{INSTANCE}."):
                 reason = reason.replace(".", " ", 1)
-            return Change(reason, of_instance=place == INSTANCE, unknown=isinstance(found, UnknownError))
+            unknown, unset = isinstance(found, UnknownError), isinstance(found, UnsetError)
+            return Change(reason, of_instance=place == INSTANCE, unknown=unknown, unset=unset)
     return None
 
 

@@ -10,9 +10,7 @@ from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any, cast
 
-from mlflow_flavor._first_use import fills_when_used
 from mlflow_flavor._model_imports import MODULE_PREFIX
-from mlflow_flavor._origins import is_of_library
 
 __all__ = [
     "Attributes",
@@ -20,6 +18,7 @@ __all__ = [
     "IdentifierError",
     "Pair",
     "UnknownError",
+    "UnsetError",
     "attributes_of_both",
     "differ",
     "expect",
@@ -70,6 +69,10 @@ class DifferenceError(Exception):
     """Two values are not alike; its text says so."""
 
 
+class UnsetError(DifferenceError):
+    """The source leaves it None."""
+
+
 class UnknownError(DifferenceError):
     """Nobody can know whether two values are alike."""
 
@@ -88,8 +91,7 @@ def attributes_of_both(pair: Pair, one: Attributes, other: Attributes) -> Iterat
         private = pair.private or (library and name.startswith("_"))
         found = replace(pair.at(f".{name}", one.get(name), other.get(name)), held=library, private=private)
         if name in one and name in other:
-            if library or not _is_made_when_used(pair, name, found):
-                yield found
+            yield found
         elif not private:
             raise differ(found)
 
@@ -100,18 +102,6 @@ def _is_cache(cls: type, name: str) -> bool:
     if hasattr(kind, "__set__") or issubclass(kind, FunctionType | staticmethod | classmethod):
         return False
     return hasattr(kind, "__get__")
-
-
-def _is_made_when_used(owner: Pair, name: str, value: Pair) -> bool:
-    """Whether an object of the author's has made a library's object for itself since: a client, when it first asked.
-
-    What holds other objects, as a table does, is no such thing: the author may have put them there. Nor is what its
-    class does not make itself: the author may have given it.
-    """
-    kind = type(value.one)
-    if not name.startswith("_") or isinstance(owner.other, type) or value.other is not None:
-        return False
-    return not issubclass(kind, Collection) and is_of_library(kind) and fills_when_used(type(owner.one), name)
 
 
 def items_of_both(pair: Pair) -> Iterator[Pair]:
@@ -167,4 +157,5 @@ def expect(pair: Pair, alike: bool) -> None:
 
 def differ(pair: Pair) -> DifferenceError:
     """That they are not alike."""
-    return DifferenceError(f"{pair.place} is not what its source makes")
+    kind = UnsetError if pair.other is None else DifferenceError
+    return kind(f"{pair.place} is not what its source makes")

@@ -16,7 +16,7 @@ from typing import Any, cast
 from mlflow.exceptions import MlflowException
 
 from mlflow_flavor._artifact import script_path
-from mlflow_flavor._author_text import notebook_cells
+from mlflow_flavor._cells import notebook_cells
 from mlflow_flavor._compat import invalid
 from mlflow_flavor._fidelity import Change, Sources, change
 from mlflow_flavor._origins import as_user_writes_it, is_local
@@ -97,6 +97,8 @@ def _ways_out(original: type[Workflow] | Workflow, found: Change) -> Iterator[st
     """What may be logged of a workflow that has changed."""
     if not found.unknown:
         yield "log it before it is run or changed"
+    if found.unset:
+        yield "set that to None before, if the agent makes it again when it needs it"
     if found.of_instance and not isinstance(original, type) and not _needed_arguments(type(original)):
         yield f"log the class {type(original).__name__}"
 

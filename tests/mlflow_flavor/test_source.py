@@ -381,17 +381,6 @@ def test_what_a_function_of_a_marked_cell_sets_first_is_of_that_cell(logged: Log
     assert done.stdout.strip() == "Ann", done.stderr
 
 
-def test_a_client_that_a_class_of_a_marked_cell_has_made_for_itself_is_its_own(logged: Logged):
-    search = (
-        f"{MARKER}\nimport httpx\nclass Search:\n    def __init__(self):\n        self._client = None\n"
-        "    def client(self):\n        self._client = self._client or httpx.Client()\n        return self._client\n"
-        "search = Search()\n"
-    )
-    cell = CELL.format(marker=MARKER).replace("ev.name", "str(search.client().timeout.read)")
-    done = logged(search, cell, f"{MARKER}\nagent = Echo()", "search.client()")
-    assert done.stdout.strip() == "5.0", done.stderr
-
-
 def test_marked_cells_that_failed_are_no_part_of_the_model(logged: Logged, tmp_path: Path):
     wrong = [f"{MARKER}\nGREETING = undefined", f"{MARKER}\nGREETING = = 1"]
     cell = CELL.format(marker=MARKER).replace("ev.name", "GREETING")
