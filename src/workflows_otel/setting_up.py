@@ -80,7 +80,7 @@ class Setup:
         self._holding = holding
         self._feeds = tuple(feeds)
         self._shut_down = False
-        atexit.register(self.shutdown)
+        atexit.register(self._leave)
         # A child of `multiprocessing` leaves without `atexit`; it has finalizers of its own.
         multiprocessing.util.register_after_fork(self, Setup._finish_in_child)
         show_pages(self.pages)
@@ -101,7 +101,7 @@ class Setup:
             self._holding.release()
 
     def _finish_in_child(self) -> None:
-        multiprocessing.util.Finalize(None, self.shutdown, exitpriority=0)
+        multiprocessing.util.Finalize(None, self._leave, exitpriority=0)
 
     def flush(self, timeout: float = 5.0) -> FlushResult:
         """Send what has ended, in at most `timeout` seconds; the result counts all spans since `setup()`.
@@ -122,7 +122,7 @@ class Setup:
         """
         if not self._shut_down:
             self._shut_down = True
-            atexit.unregister(self.shutdown)
+            atexit.unregister(self._leave)
             forget_pages(self.pages)
             _active.pop(self, None)
             _feed_each_place_once(self.provider)
@@ -138,6 +138,12 @@ class Setup:
                 feed.processor.finish_shutdown(max(deadline - time.monotonic(), 0.0))
                 feed.processor.keep_still(True)  # what ends from now on was not asked for, and is not lost
         return _sum(feed.processor.counts() for feed in self._feeds)
+
+    def _leave(self) -> None:
+        """The process ends, and with it what is open: for all back ends, before the first of them is shut down."""
+        for made in list(_active):
+            uninstrument(made.provider)
+        self.shutdown()
 
     def _draw_for_others(self) -> None:
         """Draw as those say who are left, where runs are drawn for them."""

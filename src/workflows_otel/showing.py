@@ -7,6 +7,8 @@ SDK hands on that very object, and to everybody else it equals the tracer's.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Set
 from functools import lru_cache
 
@@ -70,31 +72,39 @@ def say_shown(span: Span, mode: Mode, *names: str) -> None:
         return  # it is sent nowhere, or has no way to say it and is taken for one that shows all
     scope = span.instrumentation_scope
     if not isinstance(scope, ShowingScope) or scope.mode != mode or scope.shapes:
-        _say(span, scope, mode, frozenset(names))
+        _say(span, mode, frozenset(names))
 
 
 def say_noted(span: Span, mode: Mode, name: str) -> None:
     """Say that an event of this name, whose attributes are payloads, drawn by a mode, is added to a span now."""
     if isinstance(span, ReadableSpan):
         names = frozenset((name,))
-        _say(span, span.instrumentation_scope, mode, names, names)
+        _say(span, mode, names, names)
 
 
-def _say(
-    span: ReadableSpan,
-    scope: InstrumentationScope | None,
-    mode: Mode,
-    names: frozenset[str],
-    notes: frozenset[str] = frozenset(),
-) -> None:
-    if scope is None:
-        return
-    if isinstance(scope, ShowingScope):
-        most = mode if shows_more(mode, scope.mode) else scope.mode
-        said = ShowingScope(scope, most, _shapes_on(span, scope, mode, names), scope.notes | notes)
-    else:
-        said = ShowingScope(scope, mode, notes=notes) if notes else scope_showing(scope, mode)
-    span._instrumentation_scope = said  # pyright: ignore[reportPrivateUsage]  # there is no public way to say what is not sent
+_lock = threading.Lock()  # threads may write on one span
+
+
+def _in_child() -> None:
+    global _lock  # a thread of the parent may have held it
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
+def _say(span: ReadableSpan, mode: Mode, names: frozenset[str], notes: frozenset[str] = frozenset()) -> None:
+    with _lock:
+        scope = span.instrumentation_scope
+        if scope is None:
+            return
+        if isinstance(scope, ShowingScope):
+            most = mode if shows_more(mode, scope.mode) else scope.mode
+            said = ShowingScope(scope, most, _shapes_on(span, scope, mode, names), scope.notes | notes)
+        else:
+            said = ShowingScope(scope, mode, notes=notes) if notes else scope_showing(scope, mode)
+        span._instrumentation_scope = said  # pyright: ignore[reportPrivateUsage]  # there is no public way to say what is not sent
 
 
 def _shapes_on(span: ReadableSpan, scope: ShowingScope, mode: Mode, names: Set[str]) -> frozenset[str]:

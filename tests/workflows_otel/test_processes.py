@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflows_otel.otlp_sink import OtlpSink
+from tests.workflows_otel.otlp_sink import OtlpSink, http_sink
 from tests.workflows_otel.processes import environment, run, start
 
 pytestmark = pytest.mark.slow
@@ -55,6 +55,35 @@ def test_sigterm_sends_what_there_is_and_tells_that_the_open_run_was_cut(sink: O
     assert sorted(sink.names()) == ["invoke_workflow AskPerson", "invoke_workflow Echo", *CUT]
     cut = sink.named("invoke_workflow AskPerson")
     assert (cut.status, cut.attributes["workflow.run.outcome"]) == ("UNSET", "interrupted")
+
+
+ENDS_WITH_AN_OPEN_RUN = """
+    import asyncio, sys, threading
+    import workflows_otel
+    from tests.workflows_otel.flows import AskPerson
+
+    def serve():
+        asyncio.run(main())
+
+    async def main():
+        handler = AskPerson().run()
+        await asyncio.sleep(0)
+        begun.set()
+        await handler
+
+    for address in sys.argv[1:]:
+        workflows_otel.setup(workflows_otel.otlp(address), start_marker=False)
+    begun = threading.Event()
+    threading.Thread(target=serve, daemon=True).start()
+    assert begun.wait(30)
+"""
+
+
+def test_each_of_several_back_ends_gets_what_was_open_when_the_process_ended(sink: OtlpSink) -> None:
+    with http_sink() as other:
+        run(ENDS_WITH_AN_OPEN_RUN, sink.endpoint, other.endpoint, OTEL_BSP_SCHEDULE_DELAY="60000")
+        assert sorted(sink.names()) == sorted(other.names())
+    assert "invoke_workflow AskPerson" in sink.names()
 
 
 def test_sigterm_is_left_to_whoever_handles_it_already(sink: OtlpSink) -> None:
