@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
+from mlflow_flavor._helpers_fill import given_to_helpers
 from mlflow_flavor._statements import (
     Statement,
     imported_names,
@@ -63,6 +64,8 @@ def slice_module(source: str, names: Iterable[str], until_line: int | None = Non
         SyntaxError: If it is not valid Python.
     """
     statements = _registered(statements_of(source, until_line))
+    given = given_to_helpers(statements, _registered)
+    statements = [replace(s, touches=s.touches | more) for s, more in zip(statements, given, strict=True)]
     needed = set(names)
     chosen: set[int] = set()
     while True:

@@ -97,7 +97,7 @@ def script_of_cells(sources: Iterable[str], where: str, *, marker: str = MARKER,
 
 def _set_by_others(names: PartNames, marked: Mapping[int, str], others: Mapping[int, str]) -> Iterator[tuple[str, int]]:
     """What marked cells only use and another cell sets, itself or by a function of theirs that it calls; its number."""
-    for number, source in others.items():
+    for number, source in others.items() if names.needed else ():
         if is_python(source):  # what is none, nobody wants in the script
             found = names.needed & names_of_part([*marked.values(), source]).bound
             yield from ((name, number) for name in sorted(found))
