@@ -30,7 +30,7 @@ demo-ui: $(VENV)/.installed  ## the MLflow UI on what the demo recorded
 test: $(VENV)/.installed .venv-phoenix/.installed
 	SPANFLOW_SERVERS=required $(BIN)/python -m pytest -q $(TESTS)
 
-quick: $(VENV)/.installed  ## the tests that need no server and no program of their own: less than a minute
+quick: $(VENV)/.installed  ## the tests that need no server and no program of their own; TESTS=tests/engine is one part of them
 	$(BIN)/python -m pytest -q -m "not server and not slow" $(TESTS)
 
 # The core of the flavor's tests on the oldest MLflow that it supports, and a program for each smaller edition of MLflow.
