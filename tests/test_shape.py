@@ -181,3 +181,9 @@ def test_importing_workflows_leaves_for_later_what_few_need() -> None:
     words = {"workflows.collect", "workflows.retry_policy", "workflows.instrumentation.records"}
     stores = {"workflows.context.serializers", "workflows.context.state_store"}
     assert (later | words | stores).isdisjoint(loaded)
+
+
+def test_modules_are_found_without_having_been_imported() -> None:
+    script = "import workflows as w; print(w.retry_policy, w.context.serializers, w.runtime.types, hasattr(w, 'none'))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("False")
