@@ -78,14 +78,17 @@ class _There(ast.NodeTransformer):
         return ast.Name(self._there or node.id, ast.Load()) if node.id == self._here else node
 
 
-@lru_cache(maxsize=256)
 def _kept_in(module: str, text: str, registered: Registering) -> frozenset[str]:
     """The names of a module that lead to what would be kept of a definition there; "" stands for the module."""
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None or Path(file).suffix != ".py":
         return frozenset()
-    statements = statements_of(Path(file).read_text(encoding="utf-8"))
-    statements = registered([*statements, *statements_of(text)])
+    return _kept(Path(file).read_text(encoding="utf-8"), text, registered)
+
+
+@lru_cache(maxsize=256)
+def _kept(source: str, text: str, registered: Registering) -> frozenset[str]:
+    statements = registered([*statements_of(source), *statements_of(text)])
     kept = statements[-1].touches - {name for s in statements if "getLogger(" in s.text for name in s.binds}
     if not kept:
         return frozenset()

@@ -54,7 +54,7 @@ class WorkflowsInstrumentor:
             logger.exception("workflows cannot be instrumented; their runs are not drawn")
 
     def uninstrument(self, **options: Any) -> None:
-        """Stop what it began; what `setup()` and `instrument()` were asked for otherwise goes on."""
+        """Stop what it began, and an `instrument()` on the same provider; what `setup()` was asked for goes on."""
         provider = options.get("tracer_provider") or WorkflowsInstrumentor._began
         if provider is not None:
             withdraw(provider)
