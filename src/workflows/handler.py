@@ -55,6 +55,8 @@ class WorkflowHandler(Awaitable[Any]):
             run.check_loop()
             run.awaited += 1
             run.check_idle()
+            if run.stepper is not None:
+                run.stepper.end_awaited()
             try:
                 yield from run.until_over().__await__()
             finally:

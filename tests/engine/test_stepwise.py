@@ -154,6 +154,37 @@ async def test_a_task_that_a_step_left_behind_may_send_what_the_next_step_takes(
     assert await _by_hand(SendsLater().run(stepwise=True)) == [0, 10, 20]
 
 
+class SendsMuchLater(SendsLater):
+    @step
+    async def split(self, ctx: Context, ev: StartEvent) -> Part | None:
+        async def later() -> None:
+            await asyncio.sleep(30)
+            for n in range(3):
+                ctx.send_event(Part(n=n))
+
+        self.left = [asyncio.create_task(later())]
+
+
+@pytest.mark.parametrize("before", [0, 60])
+async def test_what_comes_after_the_last_step_goes_on_where_the_end_is_awaited(
+    clock: VirtualClockLoop, before: float
+) -> None:
+    handler = SendsMuchLater(timeout=120).run(stepwise=True)
+    assert await handler.run_step() == []
+    await asyncio.sleep(before)
+    assert await handler == [0, 10, 20]
+
+
+async def test_a_step_after_the_last_one_takes_what_came_by_hand_again(clock: VirtualClockLoop) -> None:
+    handler = SendsMuchLater(timeout=120).run(stepwise=True)
+    assert await handler.run_step() == []
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(handler, 1)
+    await asyncio.sleep(60)
+    assert [type(event) for event in await handler.run_step() or []] == [Piece] * 3
+    await handler.cancel_run()
+
+
 async def test_a_task_that_a_step_left_behind_and_that_sends_nothing_ends_the_last_step(
     clock: VirtualClockLoop,
 ) -> None:

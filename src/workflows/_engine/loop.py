@@ -213,12 +213,10 @@ class Run(LiveRun):
 
     def send_from_outside(self, event: Event, target: str | None, wait_id: str | None = None) -> None:
         """Take an event that no step sent; in a run by hand also one that a step returned and the caller sends on."""
-        handed = self.stepper.taken_back(event) if self.stepper is not None else None
-        if handed is None:
-            super().send_from_outside(event, target, wait_id)
+        if self.stepper is not None and (handed := self.stepper.taken_back(event)) is not None:
+            self.stepper.send_on(handed, target)
         else:
-            handed.queued_at_ns = self.clock.now_ns()
-            self.mailbox.put(EventArrived(handed.queued_at_ns, handed, target))
+            super().send_from_outside(event, target, wait_id)
 
     def later(self, function: Callable[[], None]) -> None:
         """Call a function soon, on the run's loop; at once where that is closed."""

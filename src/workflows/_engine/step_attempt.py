@@ -15,7 +15,8 @@ from workflows._engine.attempt_ticks import completed, failed, fanned_out, input
 from workflows._engine.calls import Call
 from workflows._engine.child_waits import waits_below
 from workflows._engine.closing import end_children
-from workflows._engine.live import NONE_RETURNED, LiveRun
+from workflows._engine.live import LiveRun
+from workflows._engine.returned import keep, keep_result
 from workflows._engine.ticks import AttemptCompleted, AttemptFailed
 from workflows._engine.turnstile import MANY, Turnstile
 from workflows.errors import StepTimeoutError
@@ -45,11 +46,11 @@ async def run_attempt(attempt: Attempt) -> None:
             result = await (run.functions.get(step.name) or run.function(step))(**arguments)
         else:
             result = await _call(attempt)
-        many = isinstance(result, list)
-        returned = await fanned_out(attempt, cast("list[Event]", result)) if many else completed(attempt, result)
-        if run.plan.checkpoint is not None or (run.crowd.attempts > MANY and not run.crowd.completing.passes()):
-            await _before_routing(attempt, returned, result)
-        tick = returned
+        slow = isinstance(result, list) or run.plan.checkpoint is not None
+        if slow or (run.crowd.attempts > MANY and not run.crowd.completing.passes()):
+            tick = await (_completed if slow else _completed_in_turn)(attempt, result)
+        else:
+            tick = completed(attempt, result)
     except asyncio.CancelledError as error:
         if _was_stopped(attempt):
             await _tell_stopped_in_turn(attempt)
@@ -72,13 +73,32 @@ async def run_attempt(attempt: Attempt) -> None:
     _hand_in(attempt, tick)
 
 
-async def _before_routing(attempt: Attempt, returned: AttemptCompleted, result: Event | list[Event] | None) -> None:
+async def _completed(attempt: Attempt, result: Any) -> AttemptCompleted:
     run = attempt.run
+    many = isinstance(result, list)
+    returned = await fanned_out(attempt, cast("list[Event]", result)) if many else completed(attempt, result)
     if run.plan.checkpoint is not None:
         await _keep_while(attempt, returned, run.plan.checkpoint(attempt, input_event(attempt.call), result))
-        if not _is_crowded(run, run.crowd.completing):
-            return
-    await _keep_while(attempt, returned, run.crowd.completing.wait())
+    if _is_crowded(run, run.crowd.completing):
+        await _keep_while(attempt, returned, run.crowd.completing.wait())
+    return returned
+
+
+async def _completed_in_turn(attempt: Attempt, result: Any) -> AttemptCompleted:
+    # Thousands may come here in one turn, so nothing is made of the result before its own.
+    run, results = attempt.run, attempt.run.crowd.results
+    results[id(attempt)] = result
+    try:
+        await run.crowd.completing.wait()
+    except asyncio.CancelledError:
+        keep_result(attempt)
+        _was_stopped(attempt)
+        raise
+    finally:
+        results.pop(id(attempt), None)
+    returned = run.returned.pop(attempt.exec_id, None) or completed(attempt, result)
+    returned.at_ns = run.clock.now_ns()
+    return returned
 
 
 def _is_crowded(run: LiveRun, turnstile: Turnstile) -> bool:
@@ -89,7 +109,7 @@ def _is_crowded(run: LiveRun, turnstile: Turnstile) -> bool:
 async def _keep_while(attempt: Attempt, returned: AttemptCompleted, doing: Awaitable[None]) -> None:
     """Await something; snapshots taken meanwhile have what the body returned, and not the body again."""
     run = attempt.run
-    _keep(run, returned)
+    keep(run, returned)
     try:
         await doing
     except asyncio.CancelledError:
@@ -101,12 +121,6 @@ async def _keep_while(attempt: Attempt, returned: AttemptCompleted, doing: Await
     returned.at_ns = run.clock.now_ns()
 
 
-def _keep(run: LiveRun, returned: AttemptCompleted) -> None:
-    if run.returned is NONE_RETURNED:
-        run.returned = {}
-    run.returned[returned.exec_id] = returned
-
-
 def _hand_in(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> None:
     run = attempt.run
     if not attempt.stopped:
@@ -115,9 +129,9 @@ def _hand_in(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> None:
     elif isinstance(tick, AttemptFailed):
         tell_stopped(attempt, tick.error)  # it failed while it was being stopped: no retry, no handler
     elif not attempt.left:  # it did not heed that it was being stopped (`asyncio.wait_for` may swallow that)
-        _keep(run, tick)
+        keep(run, tick)
         tell_ended(attempt, tick)
-    passed = run.crowd.completing if tick.__class__ is AttemptCompleted else run.crowd.failing
+    passed = run.crowd.completing if tick.__class__ is AttemptCompleted else _of_failures(run)
     if passed.entered:
         passed.leave()
 
@@ -130,15 +144,22 @@ def _was_stopped(attempt: Attempt) -> bool:
     return attempt.stopped
 
 
+def _of_failures(run: LiveRun) -> Turnstile:
+    return run.crowd.failing if run.dispatcher.handlers else run.crowd.completing
+
+
 async def _before_failing(attempt: Attempt, error: Exception) -> None:
+    run = attempt.run
+    if run.crowd.completing.entered:  # what its body returned was no event
+        run.crowd.completing.leave()
     if attempt.stopped:
         return  # and so were its child runs, for which its run waits
     try:
         if attempt.children:
             await end_children(attempt)
-        failing = attempt.run.crowd.failing
-        if _is_crowded(attempt.run, failing):
-            await failing.wait()
+        turnstile = _of_failures(run)
+        if _is_crowded(run, turnstile):
+            await turnstile.wait()
     except asyncio.CancelledError:
         if _was_stopped(attempt):
             await _tell_stopped_in_turn(attempt, error)
@@ -147,10 +168,10 @@ async def _before_failing(attempt: Attempt, error: Exception) -> None:
 
 async def _tell_stopped_in_turn(attempt: Attempt, error: Exception | None = None) -> None:
     attempt.is_over = True
-    crowd = attempt.run.crowd
-    turnstile = crowd.completing if error is None else crowd.failing
+    run = attempt.run
+    turnstile = run.crowd.completing if error is None else _of_failures(run)
     try:
-        if _is_crowded(attempt.run, turnstile):
+        if _is_crowded(run, turnstile):
             await turnstile.wait()
     finally:  # its run may stop it once more meanwhile
         tell_stopped(attempt, error)

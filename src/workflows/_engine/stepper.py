@@ -9,6 +9,7 @@ from typing import Any
 from workflows._engine.calls import Call, CallPhase
 from workflows._engine.live import LiveRun
 from workflows._engine.senders import left_behind
+from workflows._engine.ticks import EventArrived
 from workflows.events import Event
 from workflows.instrumentation.records import Envelope
 
@@ -31,6 +32,7 @@ class Stepper:
         self._again = list(run.state.handed.values())  # the run goes on, and they may have been lost since
         for envelope in self._again:
             self._handed.setdefault(id(envelope.event), []).append(envelope)
+        self._gave_nothing = False
         self._changed: asyncio.Event = asyncio.Event()
         run.when_over(lambda _: self._changed.set())
 
@@ -40,7 +42,7 @@ class Stepper:
         So does one that has got the worker of a call which waits, or is to be tried again: that needs a worker later,
         and this step goes on until it has ended.
         """
-        if call.exec_id in self._running or self._stands_in(call):
+        if self._goes_on_alone or call.exec_id in self._running or self._stands_in(call):
             self._running[call.exec_id] = call
             self._start(call)
             return
@@ -50,8 +52,27 @@ class Stepper:
     def ended(self, exec_id: str, returned: Iterable[Envelope]) -> None:
         """A call is done; its events are given to the caller instead of to other steps."""
         self._running.pop(exec_id, None)
-        self._produced.extend(returned)
+        if self._goes_on_alone:
+            for envelope in returned:
+                self.send_on(envelope)
+        else:
+            self._produced.extend(returned)
         self._changed.set()
+
+    @property
+    def _goes_on_alone(self) -> bool:
+        """Whether the last step gave nothing, and the end is awaited: the caller takes no more steps.
+
+        A task that a body left behind may send something later than the last step has waited for.
+        """
+        return self._gave_nothing and self._run.awaited > 0
+
+    def end_awaited(self) -> None:
+        """Somebody awaits the end from now on."""
+        if self._goes_on_alone:
+            held, self._held = self._held, []
+            for call in held:
+                self.hold(call)
 
     async def step(self) -> list[Event] | None:
         """Let every held call run to its end; what they returned, or None when the run is over.
@@ -60,6 +81,7 @@ class Stepper:
         tasks lead within a second that their bodies left behind: a step that gives nothing is the last one. The first
         step of a run that goes on also gives what was handed over before and has not come back.
         """
+        self._gave_nothing = False
         while not (self._held or self._again or self._produced) and not self._run.is_over:
             await self._wait()
         while True:
@@ -79,6 +101,7 @@ class Stepper:
         for envelope in produced:
             self._handed.setdefault(id(envelope.event), []).append(envelope)
         again, self._again = self._again, []
+        self._gave_nothing = not again and not produced
         return None if self._run.is_over else [e.event for e in (*again, *produced)]
 
     def taken_back(self, event: Event) -> Envelope | None:
@@ -91,6 +114,11 @@ class Stepper:
         found = envelopes.pop(0)
         self._again = [envelope for envelope in self._again if envelope is not found]
         return found
+
+    def send_on(self, envelope: Envelope, target: str | None = None) -> None:
+        """Let the run take an event that a step of it returned."""
+        envelope.queued_at_ns = self._run.clock.now_ns()
+        self._run.mailbox.put(EventArrived(envelope.queued_at_ns, envelope, target))
 
     def _stands_in(self, call: Call) -> bool:
         paused = (CallPhase.WAITING, CallPhase.RETRYING, CallPhase.QUEUED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from time import perf_counter, thread_time
+from typing import Any
 
 __all__ = ["MANY", "Crowd", "Turnstile"]
 
@@ -98,13 +99,15 @@ class Crowd:
 
     Attributes:
         attempts: How many there are: as long as these are not `MANY`, nobody needs to ask.
-        completing: What those pass that end well, or are stopped.
-        failing: What those pass that fail: where tracing shows their errors, that takes ten times as long.
+        completing: What those pass that end well, are stopped, or fail where nobody listens.
+        failing: What those pass that fail where somebody does: to show their errors may take ten times as long.
+        results: What the bodies of those returned who wait to complete, by the attempt's `id`.
     """
 
-    __slots__ = ("attempts", "completing", "failing")
+    __slots__ = ("attempts", "completing", "failing", "results")
 
     def __init__(self) -> None:
         self.attempts = 0
         self.completing = Turnstile(at_most=200)  # about 4 ms, if nobody listens
         self.failing = Turnstile(at_most=25)  # with tracing, that may be 10 ms
+        self.results: dict[int, Any] = {}

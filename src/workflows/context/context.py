@@ -155,10 +155,11 @@ class Context(Generic[StateT]):
             return self._resume
         segment = run.plan.resume.segment if run.plan.resume else 0
         from workflows._engine.live import ResumePoint
+        from workflows._engine.returned import returned_so_far
         from workflows._engine.snapshot import revive
         from workflows.context.snapshots import carriers_of
 
-        return ResumePoint(revive(run.standing()), segment + 1, carriers_of(run), returned=run.returned)
+        return ResumePoint(revive(run.standing()), segment + 1, carriers_of(run), returned=returned_so_far(run))
 
     def _knowing(self, serializer: BaseSerializer) -> BaseSerializer:
         from workflows.context.own_types import own_serializer

@@ -11,6 +11,7 @@ from typing import Any, cast
 from workflows._engine.calls import equal
 from workflows._engine.live import ResumePoint
 from workflows._engine.loop import Run
+from workflows._engine.returned import returned_so_far
 from workflows._engine.snapshot import VERSION, dump_returned, dump_run, load_returned, load_run
 from workflows._engine.state import RunState, Undelivered
 from workflows._engine.telling import awaited_by_run
@@ -48,7 +49,7 @@ def _unfinished(run: Run | None, resume: ResumePoint | None, serializer: BaseSer
     segment = before.segment if before else 0
     over = run.end.stop_event if run and run.end else None  # it has not come to its end: it is to go on
     streamed = [e for e in run.stream.unread() if e is not over] if run else before.streamed if before else ()
-    returned = run.returned if run else before.returned if before else {}
+    returned = returned_so_far(run) if run else before.returned if before else {}
     return {
         "is_running": True,
         "run": dump_run(live, serializer),
