@@ -46,9 +46,9 @@ async def run_attempt(attempt: Attempt) -> None:
             result = await (run.functions.get(step.name) or run.function(step))(**arguments)
         else:
             result = await _call(attempt)
-        slow = isinstance(result, list) or run.plan.checkpoint is not None
-        if slow or (run.crowd.attempts > MANY and not run.crowd.completing.passes()):
-            tick = await (_completed if slow else _completed_in_turn)(attempt, result)
+        crowd, many = run.crowd, isinstance(result, list)
+        if many or run.plan.checkpoint is not None or (crowd.attempts > MANY and not crowd.completing.passes()):
+            tick = await _completed(attempt, result, many)
         else:
             tick = completed(attempt, result)
     except asyncio.CancelledError as error:
@@ -73,9 +73,10 @@ async def run_attempt(attempt: Attempt) -> None:
     _hand_in(attempt, tick)
 
 
-async def _completed(attempt: Attempt, result: Any) -> AttemptCompleted:
+async def _completed(attempt: Attempt, result: Any, many: bool) -> AttemptCompleted:
     run = attempt.run
-    many = isinstance(result, list)
+    if not many and run.plan.checkpoint is None:
+        return await _completed_in_turn(attempt, result)
     returned = await fanned_out(attempt, cast("list[Event]", result)) if many else completed(attempt, result)
     if run.plan.checkpoint is not None:
         await _keep_while(attempt, returned, run.plan.checkpoint(attempt, input_event(attempt.call), result))
