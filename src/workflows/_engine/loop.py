@@ -32,6 +32,7 @@ from workflows._engine.effects import (
     TellIdle,
     TellSent,
 )
+from workflows._engine.gate import PlaceAtGate
 from workflows._engine.idle_watch import check_idle, warn_if_it_lasts
 from workflows._engine.internal_events import show_queued, show_unhandled
 from workflows._engine.live import NONE_RETURNED, LiveRun, ParentAttempt, RunPlan
@@ -100,11 +101,9 @@ class Run(LiveRun):
     """
 
     __slots__ = (
-        "_asked_at",
-        "_at_gate",
         "_began",
         "_closing",
-        "_holds_gate",
+        "_place",
         "_spawn",
         "_took_first",
         "context",
@@ -122,9 +121,8 @@ class Run(LiveRun):
         super().__init__(plan, loop, executor, crowd)
         self._spawn = spawn
         self.context = contextvars.copy_context()
-        self._asked_at = loop.time() if plan.gate is not None else 0.0
-        self._began = self._took_first = self._holds_gate = False
-        self._at_gate: asyncio.Task[None] | None = None
+        self._place = PlaceAtGate(plan.gate, loop.time()) if plan.gate is not None else None
+        self._began = self._took_first = False
         self._closing: asyncio.Task[None] | None = None
         self.stepper = Stepper(self._start, self) if plan.stepwise else None
         if isinstance(parent := current_attempt.get(), Attempt):
@@ -150,15 +148,13 @@ class Run(LiveRun):
 
     def begin_at_gate(self) -> None:
         """Begin as soon as the gate lets the run pass."""
-        self._at_gate = self._spawn(
-            self._pass_gate(), loop=self.loop, name=f"{self.run_id} at the gate", context=self.context
-        )
-        self._at_gate.add_done_callback(self._left_gate)
+        assert self._place is not None, "only a run with a gate waits there"
+        name = f"{self.run_id} at the gate"
+        self._place.task = self._spawn(self._pass_gate(self._place), loop=self.loop, name=name, context=self.context)
+        self._place.task.add_done_callback(self._left_gate)
 
-    async def _pass_gate(self) -> None:
-        assert self.plan.gate is not None, "only a run with a gate waits there"
-        await self.plan.gate.acquire()
-        self._holds_gate = True
+    async def _pass_gate(self, place: PlaceAtGate) -> None:
+        await place.wait()
         self.begin()
 
     def _left_gate(self, task: asyncio.Task[None]) -> None:
@@ -306,8 +302,7 @@ class Run(LiveRun):
         if not self._began:
             self._began = True
             if self.dispatcher.handlers:
-                queue_wait = self.loop.time() - self._asked_at if self.plan.gate is not None else 0.0
-                tell_run_started(self, queue_wait)
+                tell_run_started(self, self._place.waited(self.loop.time()) if self._place is not None else 0.0)
 
     def _do(self, effect: Effect) -> None:  # noqa: C901  # one flat table
         match effect:
@@ -446,10 +441,8 @@ class Run(LiveRun):
             heed_waits(self)
         if self.children:
             self.stop_children()
-        if self._holds_gate and self.plan.gate is not None:
-            self.plan.gate.release()
-        elif self._at_gate is not None:
-            self._at_gate.cancel()
+        if self._place is not None:
+            self._place.leave()
         closing = self.attempts or self.stopped_children or self.plan.teardown is not None
         if not closing:
             self.leave_loop()  # before anybody hears of the end
