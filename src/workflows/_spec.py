@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from workflows._signature import JoinKind, ResourceParameter
 from workflows._slotted import FieldsShown, slotted
@@ -18,7 +18,7 @@ from workflows.events import Event, InputRequiredEvent, StartEvent, StopEvent
 if TYPE_CHECKING:  # the words of retry policies are loaded by who has one
     from workflows.retry_policy import RetryPolicy
 
-__all__ = ["Route", "StepRole", "StepSpec", "WorkflowSpec", "fingerprint", "taken_as", "takes"]
+__all__ = ["HasSpec", "Route", "StepRole", "StepSpec", "WorkflowSpec", "fingerprint", "taken_as", "takes"]
 
 StepRole = Literal["step", "catch_error"]
 
@@ -115,7 +115,7 @@ class WorkflowSpec(FieldsShown):
         state_type: Most derived state class of the steps' `Context[T]`; None means free-form state.
         joins_of: Step that returns a list to the steps that gather its branches.
         uses_resources: A step has a parameter that is filled from a resource.
-        from_outside: Accepted classes that people answer with, or that no step returns: they may wake an idle run.
+        from_outside: A class is accepted that people answer with, or that no step returns: it may wake an idle run.
         fingerprint: Hash of steps, accepted and produced classes: what a snapshot must still fit.
     """
 
@@ -127,7 +127,7 @@ class WorkflowSpec(FieldsShown):
     state_type: type[Any] | None
     joins_of: Mapping[str, tuple[StepSpec, ...]] = field(default_factory=dict[str, "tuple[StepSpec, ...]"])
     uses_resources: bool = False
-    from_outside: tuple[type[Event], ...] = ()
+    from_outside: bool = False
     error_handlers: Mapping[str, StepSpec] = field(default_factory=dict[str, StepSpec])
     fingerprint: str = ""
 
@@ -150,6 +150,13 @@ class WorkflowSpec(FieldsShown):
             found = Route(takers, joined, asks, issubclass(event_class, StopEvent), one)
             self.routes[event_class] = found
         return found
+
+
+class HasSpec(Protocol):
+    """What holds the spec of a workflow instance: its `__definition__`."""
+
+    @property
+    def spec(self) -> WorkflowSpec: ...
 
 
 def takes(step: StepSpec, event_class: type[Event]) -> bool:

@@ -1,16 +1,14 @@
-"""What a workflow class is made of: the step functions in it and attached to it, and the start event of its runs."""
+"""What a workflow class is made of: the step functions in it and attached to it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from types import FunctionType
 from typing import Any
 
-from pydantic import ValidationError
+from workflows.errors import WorkflowValidationError
 
-from workflows.errors import WorkflowRuntimeError, WorkflowValidationError
-from workflows.events import StartEvent
-
-__all__ = ["WorkflowMeta", "check_new_step", "option_in", "start_event_from", "steps_of_class"]
+__all__ = ["WorkflowMeta", "attach_to_class", "check_new_step", "step_function", "steps_of_class"]
 
 
 class WorkflowMeta(type):
@@ -19,6 +17,7 @@ class WorkflowMeta(type):
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(name, bases, namespace, **kwargs)
         cls._step_functions: dict[str, Callable[..., Any]] = {}
+        cls._step_functions_version = 0  # grows when a function is attached to the class, or to one above it
 
 
 def steps_of_class(cls: type) -> dict[str, Callable[..., Any]]:
@@ -26,12 +25,41 @@ def steps_of_class(cls: type) -> dict[str, Callable[..., Any]]:
     steps: dict[str, Callable[..., Any]] = {}
     for base in reversed(cls.__mro__):
         for name, member in vars(base).items():
-            if hasattr(member, "_step_config"):
-                steps[name] = member
+            function = step_function(member)
+            if function is not None:
+                steps[name] = function
             elif name in steps:
                 del steps[name]  # a subclass overrode the step with something that is none
         steps.update(vars(base).get("_step_functions", {}))
     return steps
+
+
+def step_function(member: Any) -> Callable[..., Any] | None:
+    """The decorated function that an attribute of a class is, or makes a class method of; None where it is no step.
+
+    Only functions are asked, and only for what they hold themselves: mocks, proxies of servers and the like have an
+    attribute of every name, and others raise for one that they lack.
+    """
+    if isinstance(member, classmethod):
+        member = member.__func__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # any function
+    return member if isinstance(member, FunctionType) and "_step_config" in vars(member) else None
+
+
+def attach_to_class(cls: WorkflowMeta, func: Callable[..., Any], known: Iterable[str]) -> None:
+    """Attach a decorated free function to a class; instances that are there already get it, too.
+
+    Raises:
+        WorkflowValidationError: If it is not decorated with `@step`, or is named as one of the `known` steps.
+    """
+    check_new_step(cls.__name__, func, known)
+    cls._step_functions[func.__name__] = func  # pyright: ignore[reportPrivateUsage]  # the metaclass above makes it
+    _outdate(cls)
+
+
+def _outdate(cls: WorkflowMeta) -> None:
+    cls._step_functions_version += 1  # pyright: ignore[reportPrivateUsage]  # as above
+    for derived in cls.__subclasses__():
+        _outdate(derived)
 
 
 def check_new_step(where: str, func: Callable[..., Any], known: Iterable[str]) -> None:
@@ -41,29 +69,7 @@ def check_new_step(where: str, func: Callable[..., Any], known: Iterable[str]) -
         WorkflowValidationError: If it is not decorated with `@step`, or a step of that name exists.
     """
     name = getattr(func, "__name__", repr(func))
-    if not hasattr(func, "_step_config"):
+    if step_function(func) is None:
         raise WorkflowValidationError(f"{name} is no step: decorate it with @step before it is added to {where}.")
     if name in known:
         raise WorkflowValidationError(f"{where} has a step named {name} already; give the function another name.")
-
-
-def option_in(start_event: StartEvent | None, name: str) -> Any:
-    """An option of `run()` that a `run()` of the user's own put into the start event, as llama-index's agents do."""
-    extra = getattr(start_event, "__pydantic_extra__", None)
-    return extra.pop(name, None) if extra else None
-
-
-def start_event_from(cls: type[StartEvent], fields: Mapping[str, Any]) -> StartEvent:
-    """The first event of a run, of the keywords that `run()` got.
-
-    Raises:
-        WorkflowRuntimeError: If they do not make one; its text names each.
-    """
-    try:
-        return cls(**fields)
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise WorkflowRuntimeError(
-            f"Failed creating a start event of type '{cls.__name__}' with the keyword arguments: "
-            f"{', '.join(fields) or 'none'}. {wrong}. Pass these to run()."
-        ) from error

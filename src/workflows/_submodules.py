@@ -12,12 +12,11 @@ def submodule(package: str, name: str) -> ModuleType:
     """A module such as `workflows.retry_policy`, for the package's `__getattr__`: few need all of them.
 
     Raises:
-        AttributeError: If there is none of this name.
+        AttributeError: If there is none of this name, or it needs a package that is not installed.
     """
     if not name.startswith("_"):
         try:
             return import_module(f"{package}.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"{package}.{name}":
-                raise
+        except ImportError as error:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}: {error}") from error
     raise AttributeError(f"module {package!r} has no attribute {name!r}")

@@ -190,7 +190,7 @@ class _Deferred:
 
 def _decorated(function: Callable[..., Any], workflow: Any, options: dict[str, Any], role: StepRole) -> Any:
     free = "." not in function.__qualname__.rpartition("<locals>.")[2]
-    if free and workflow is None:
+    if free and workflow is None and role == "step":  # add_step() attaches a handler of failures
         raise WorkflowValidationError(
             f"{function.__qualname__} is a free function: say which workflow it belongs to, "
             f"@step(workflow=MyWorkflow), or move it into the workflow class.",
@@ -205,7 +205,7 @@ def _decorated(function: Callable[..., Any], workflow: Any, options: dict[str, A
     decorated._step_config = spec
     if workflow is not None:
         is_class = workflow.__class__ is not workflow and hasattr(workflow, "__mro__")
-        (workflow.add_step if is_class else workflow._attach_step)(decorated)
+        (workflow.add_step if is_class else workflow.__definition__.attach)(decorated)
     return decorated
 
 

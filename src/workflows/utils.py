@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from workflows._signature import ResourceParameter, is_context
+from workflows._step_functions import step_function
 from workflows.errors import WorkflowValidationError
 from workflows.events import Event
 
@@ -94,7 +95,7 @@ def get_steps_from_class(_class: object) -> dict[str, Callable[..., Any]]:
     finder = getattr(_class, "_get_steps_from_class", None)
     if finder is not None:
         return dict(finder())
-    return {n: f for n, f in inspect.getmembers(_class, inspect.isfunction) if hasattr(f, "_step_config")}
+    return {n: f for n, f in inspect.getmembers(_class, inspect.isfunction) if step_function(f)}
 
 
 def get_steps_from_instance(workflow: object) -> dict[str, Callable[..., Any]]:
@@ -102,7 +103,7 @@ def get_steps_from_instance(workflow: object) -> dict[str, Callable[..., Any]]:
     finder = getattr(workflow, "_get_steps", None)
     if finder is not None:
         return {name: getattr(workflow, name, function) for name, function in finder().items()}
-    return {n: f for n, f in inspect.getmembers(workflow, inspect.ismethod) if hasattr(f, "_step_config")}
+    return {n: f for n, f in inspect.getmembers(workflow, inspect.ismethod) if step_function(f.__func__)}
 
 
 def is_free_function(qualname: str) -> bool:

@@ -4,42 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import string
 from collections.abc import Callable, Iterable, Mapping
-from copy import deepcopy
-from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakKeyDictionary
 
 from workflows._checkpoints import CheckpointCallback, HasSnapshot, awaited_checkpoint, output_of
+from workflows._definition import Definition
 from workflows._option_checks import check_count, check_seconds
-from workflows._run_resources import RunResources, check_resources
-from workflows._spec import StepSpec, WorkflowSpec
-from workflows._step_functions import WorkflowMeta, check_new_step, option_in, start_event_from, steps_of_class
+from workflows._run_resources import RunResources
+from workflows._run_start import (
+    check_same_workflow,
+    check_stepwise,
+    check_usable,
+    new_run_id,
+    option_in,
+    plan_class,
+    start_event_from,
+)
+from workflows._step_functions import WorkflowMeta, attach_to_class, steps_of_class
 from workflows.context.context import Context, context_inside
-from workflows.errors import ContextStateError, WorkflowRuntimeError, WorkflowValidationError
+from workflows.errors import WorkflowRuntimeError, WorkflowValidationError
 from workflows.events import Event, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 from workflows.instrumentation.dispatcher import Dispatcher, process_dispatcher
 from workflows.instrumentation.scope import current_identity
 from workflows.plugins.basic import get_current_runtime
-from workflows.representation.compiling import compiled
-from workflows.representation.validation import (
-    asks_people,
-    validate_graph,
-)
 from workflows.resource import ResourceManager
 from workflows.runtime.runtime import Runtime
 
 if TYPE_CHECKING:  # see Context
-    from workflows._engine.live import RunPlan
-    from workflows._engine.state import RunState
     from workflows.context.serializers import BaseSerializer
 
 __all__ = ["Workflow", "WorkflowMeta"]
 
-_LETTER_OF_BYTE = bytes((string.ascii_letters + string.digits).encode()[byte % 62] for byte in range(256))
 _GRAPH_CHECKS = frozenset({"reachability", "terminal_event", "dead_end"})
 
 logger = logging.getLogger("workflows.run")
@@ -103,52 +99,38 @@ class Workflow(metaclass=WorkflowMeta):
         self._verbose = verbose
         self._resource_manager = resource_manager if resource_manager is not None else ResourceManager()
         self._num_concurrent_runs = num_concurrent_runs
-        self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+        self.__kept_definition__ = Definition(self, idle_counts=idle_counts, stream_buffer=stream_buffer, grace=grace)
         self._runtime = runtime or get_current_runtime()
         self._runtime.track_workflow(self)
-        self._locked = False
-        self._asks_people = False
         self._workflow_name = workflow_name
         self._skip_graph_checks = _checked(skip_graph_checks)
         self._serializer = serializer
-        self._knowing: tuple[WorkflowSpec, BaseSerializer] | None = None
-        self._idle_counts = idle_counts
-        self._stream_buffer = stream_buffer
-        self._grace = grace
         self._dispatcher = Dispatcher(process_dispatcher)
         if verbose:
             from workflows.instrumentation.log_handler import LogHandler
 
             self._dispatcher.add(LogHandler())
-        self._attached_steps: dict[str, Callable[..., Any]] = {}
-        self._compiled: WorkflowSpec | None = None
-        self._validated: WorkflowSpec | None = None
-        if type(self)._get_steps_from_class():
-            _ = self._spec
+        _ = self.__definition__.spec  # a wrong one is refused now
+
+    @property
+    def __definition__(self) -> Definition:
+        """What is kept of the instance, under this name: any without underscores at both ends is free for its class.
+
+        It is `workflows._definition.Definition`, which is no part of the public API.
+        """
+        found = self.__kept_definition__
+        if found.owner() is not self:
+            found = self.__kept_definition__ = found.copied_for(self)
+        return found
 
     @classmethod
     def add_step(cls, func: Callable[..., Any]) -> None:
-        """Attach a decorated free function to the class; subclasses inherit it.
+        """Attach a decorated free function to the class; its subclasses get it, and instances that are there already.
 
         Raises:
             WorkflowValidationError: If it is not decorated with `@step`, or a step of that name exists.
         """
-        check_new_step(cls.__name__, func, cls._get_steps_from_class())
-        vars(cls)["_step_functions"][func.__name__] = func
-
-    def _attach_step(self, func: Callable[..., Any]) -> None:
-        """Attach a decorated free function to this instance alone.
-
-        Raises:
-            WorkflowValidationError: As `add_step`; or the instance has run already.
-        """
-        if self._validated is not None:
-            raise WorkflowValidationError(
-                f"{type(self).__name__} has run already; attach step {getattr(func, '__name__', func)!r} before run()."
-            )
-        check_new_step(type(self).__name__, func, self._get_steps())
-        self._attached_steps[func.__name__] = func
-        self._compiled = None
+        attach_to_class(cls, func, steps_of_class(cls))
 
     @classmethod
     def _get_steps_from_class(cls) -> dict[str, Callable[..., Any]]:
@@ -156,7 +138,7 @@ class Workflow(metaclass=WorkflowMeta):
         return steps_of_class(cls)
 
     def _get_steps(self) -> dict[str, Callable[..., Any]]:
-        return {**type(self)._get_steps_from_class(), **self._attached_steps}
+        return {**steps_of_class(type(self)), **self.__definition__.attached}
 
     @property
     def workflow_name(self) -> str:
@@ -169,7 +151,7 @@ class Workflow(metaclass=WorkflowMeta):
         Raises:
             RuntimeError: If the workflow has run, or its runtime was launched.
         """
-        self._check_unlocked("reassign runtime")
+        self.__definition__.check_unlocked("reassign runtime")
         self._runtime.untrack_workflow(self)
         self._runtime = runtime
         runtime.track_workflow(self)
@@ -180,29 +162,17 @@ class Workflow(metaclass=WorkflowMeta):
         Raises:
             RuntimeError: If the workflow has run, or its runtime was launched.
         """
-        self._check_unlocked("change workflow_name")
-        self._workflow_name = name
-        self._compiled = self._validated = None
-
-    def _lock_runtime(self) -> None:
-        self._locked = True
-
-    def _check_unlocked(self, what: str) -> None:
-        if self._locked:
-            raise RuntimeError(
-                f"Cannot {what} after workflow has been launched: {self.workflow_name} has run, or its runtime was "
-                f"launched. Do it right after the workflow is made."
-            )
+        self.__definition__.rename(name)
 
     @property
     def start_event_class(self) -> type[StartEvent]:
         """The StartEvent class that the steps accept."""
-        return self._spec.start_event or StartEvent
+        return self.__definition__.spec.start_event or StartEvent
 
     @property
     def stop_event_class(self) -> type[StopEvent]:
         """The StopEvent class that the steps return."""
-        return self._spec.stop_event or StopEvent
+        return self.__definition__.spec.stop_event or StopEvent
 
     # By their old names: hosts of agents read them.
     _start_event_class = start_event_class
@@ -211,7 +181,7 @@ class Workflow(metaclass=WorkflowMeta):
     @property
     def events(self) -> list[type[Event]]:
         """Every event class that the steps accept or return."""
-        steps = self._spec.steps.values()
+        steps = self.__definition__.spec.steps.values()
         return list(dict.fromkeys(c for s in steps for c in (*s.accepted_events, *s.return_types)))
 
     @property
@@ -222,20 +192,15 @@ class Workflow(metaclass=WorkflowMeta):
     @property
     def serializer(self) -> BaseSerializer:
         """What writes and reads snapshots; it knows the events and the state, local classes included."""
-        spec = self._spec
-        if self._knowing is None or self._knowing[0] is not spec:
-            from workflows.context.own_types import own_serializer
+        return self.__definition__.serializer(self._serializer)
 
-            self._knowing = (spec, own_serializer(spec, self._serializer))
-        return self._knowing[1]
+    @serializer.setter
+    def serializer(self, serializer: BaseSerializer) -> None:
+        self._serializer = serializer
 
     async def aclose(self) -> None:
         """Let go of what the resource manager has cached; a later run makes it anew. Call it while no run is alive."""
         await self._resource_manager.aclose()
-
-    @serializer.setter
-    def serializer(self, serializer: BaseSerializer) -> None:
-        self._serializer, self._knowing = serializer, None
 
     def validate(self, *, validate_resource_configs: bool = True, validate_resources: bool = False) -> bool:
         """Check the graph and the resources now.
@@ -251,14 +216,7 @@ class Workflow(metaclass=WorkflowMeta):
             WorkflowValidationError: With everything that is wrong, a line each.
             WorkflowConfigurationError: If there are no steps.
         """
-        validate_graph(self._spec, self._skip_graph_checks)
-        check_resources(
-            self._spec.steps.values(),
-            self._resource_manager,
-            configs=validate_resource_configs,
-            make=validate_resources,
-        )
-        return asks_people(self._spec)
+        return self.__definition__.validate(resource_configs=validate_resource_configs, resources=validate_resources)
 
     def run(
         self,
@@ -286,65 +244,53 @@ class Workflow(metaclass=WorkflowMeta):
             RuntimeError: If no event loop runs, or the run id is taken.
         """
         asyncio.get_running_loop()
-        self._validate()
-        self._locked = True
+        definition = self.__definition__
+        definition.asks_people_once_valid()
+        definition.locked, spec = True, definition.spec
         named = kwargs.pop("run_id", None)
         stepwise = bool(kwargs.pop("stepwise", False))
         if type(self).run is not Workflow.run:
             stepwise = bool(option_in(start_event, "stepwise")) or stepwise
             checkpoint_callback = option_in(start_event, "checkpoint_callback") or checkpoint_callback
-        if stepwise and asks_people(self._spec):
-            raise WorkflowRuntimeError(
-                f"Human-in-the-loop is not supported with stepwise execution: {self._spec.name} asks people."
-            )
-        if ctx is not None and not isinstance(ctx, Context):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers are not all typed
-            raise WorkflowRuntimeError(
-                f"run(ctx=...) takes a Context, got {type(ctx).__name__}. Fields of the start event are given by name, "
-                f"as run(topic=...); what to_dict() gave is read with Context.from_dict(workflow, data)."
-            )
-        if ctx is not None and ctx._is_live():  # pyright: ignore[reportPrivateUsage]
-            raise ContextStateError(
-                "Cannot start a new run while context is already running. "
-                "Wait for its run to end, or use a new Context."
-            )
+        if stepwise:
+            check_stepwise(spec)
+        if ctx is not None:
+            check_usable(ctx)
         context: Context[Any] = ctx if ctx is not None else Context(self)
         resume = context._resume_point()  # pyright: ignore[reportPrivateUsage]
-        if resume is not None and resume.state.spec.fingerprint != self._spec.fingerprint:
-            raise ContextStateError(
-                f"The context has an unfinished run of {resume.state.spec.name}, which {self._spec.name} cannot go on "
-                f"with: their steps or events differ. Pass it to a workflow of the class that it was made for."
-            )
+        if resume is not None:
+            check_same_workflow(resume, spec)
         event = None if resume is not None else self._get_start_event_instance(start_event, **kwargs)
         kept = resume.state.run_id if resume and not self._runtime.is_live(resume.state.run_id) else None
-        run_id = str(named or kept or _new_run_id())
-        resources = RunResources(self._resource_manager) if self._spec.uses_resources else None
+        run_id = str(named or kept or new_run_id())
+        resources = RunResources(self._resource_manager) if spec.uses_resources else None
         run = self._runtime.start(
-            _plan_class()(
-                spec=self._spec,
+            plan_class()(
+                spec=spec,
                 run_id=run_id,
                 start_event=event,
                 workflow=self,
                 home=context._home,  # pyright: ignore[reportPrivateUsage]
-                bind=Workflow._bind,
+                bind=definition.bound,
                 make_context=context_inside,
                 dispatcher=self._dispatcher.awake(self),
                 identity=current_identity(),
                 timeout=self._timeout,
-                idle_counts=self._idle_counts,
-                stream_buffer=self._stream_buffer,
+                idle_counts=definition.idle_counts,
+                stream_buffer=definition.stream_buffer,
                 version=self.__version__,
                 span_kind=self.__span_kind__,
-                gate=self._gate(),
+                gate=definition.gate(self._num_concurrent_runs),
                 resume=resume,
                 stepwise=stepwise,
                 checkpoint=awaited_checkpoint(context, checkpoint_callback),
                 resolve=resources.resolve if resources else None,
                 teardown=resources.aclose if resources else None,
-                grace=self._grace,
+                grace=definition.grace,
             )
         )
         context._begin(run)  # pyright: ignore[reportPrivateUsage]
-        self._history = run.history  # of the last run, for drawings; outlives it
+        definition.history = run.history
         return WorkflowHandler(run, context)
 
     def run_from(
@@ -363,7 +309,7 @@ class Workflow(metaclass=WorkflowMeta):
         """
         context: Context[Any] = Context.from_dict(self, checkpoint.ctx_state, ctx_serializer)
         context._go_on_with(*output_of(checkpoint))  # pyright: ignore[reportPrivateUsage]
-        kwargs.setdefault("run_id", _new_run_id())
+        kwargs.setdefault("run_id", new_run_id())
         return self.run(ctx=context, checkpoint_callback=checkpoint_callback, **kwargs)
 
     def run_sync(self, *args: Any, **kwargs: Any) -> Any:
@@ -375,56 +321,14 @@ class Workflow(metaclass=WorkflowMeta):
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return asyncio.run(self._run_to_end(*args, **kwargs))
+            return asyncio.run(_to_end(self, args, kwargs))
         raise WorkflowRuntimeError(
             "run_sync() was called where an event loop runs, which it would block. Use `await workflow.run(...)` there."
         )
 
-    async def _run_to_end(self, *args: Any, **kwargs: Any) -> Any:
-        return await self.run(*args, **kwargs)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Workflow:
-        """A copy has gates of its own: a place that a live run holds is never given back to the copy."""
-        copied = memo[id(self)] = type(self).__new__(type(self))
-        for name, value in vars(self).items():
-            setattr(copied, name, WeakKeyDictionary() if name == "_gates" else deepcopy(value, memo))
-        return copied
-
-    @property
-    def _spec(self) -> WorkflowSpec:
-        if self._compiled is None:
-            self._compiled = compiled(self._workflow_name or type(self).__name__, self._get_steps())
-        return self._compiled
-
-    def _gate(self) -> asyncio.Semaphore | None:
-        """What limits the runs that live at once on this event loop; a semaphore belongs to one loop."""
-        if self._num_concurrent_runs is None:
-            return None
-        loop = asyncio.get_running_loop()
-        if loop not in self._gates:
-            self._gates[loop] = asyncio.Semaphore(self._num_concurrent_runs)
-        return self._gates[loop]
-
     def _validate(self) -> bool:
         """Check the graph once; whether the workflow asks people, False where that was never checked."""
-        spec = self._spec
-        if self._validated is not spec and not self._disable_validation:
-            self._asks_people = self.validate()
-            self._validated = spec
-        return self._asks_people
-
-    def _context_at(
-        self, state: RunState | None, snapshot: Mapping[str, Any] | None, serializer: BaseSerializer | None
-    ) -> Context[Any]:
-        """A context that goes on from a state, with what `ctx.store` held in a snapshot; for runtimes."""
-        context: Context[Any] = Context(self, snapshot, serializer)
-        if state is not None:
-            context._go_on_from(state)  # pyright: ignore[reportPrivateUsage]
-        return context
-
-    def _bind(self, step: StepSpec) -> Callable[..., Any]:
-        attached = self._attached_steps.get(step.name)
-        return attached if attached is not None else getattr(self, step.name, step.function)
+        return self.__definition__.asks_people_once_valid()
 
     def _get_start_event_instance(self, start_event: StartEvent | None, **kwargs: Any) -> StartEvent:
         if start_event is not None:
@@ -433,14 +337,7 @@ class Workflow(metaclass=WorkflowMeta):
             if kwargs:
                 logger.warning("run() got a start_event, so these keywords are ignored: %s", ", ".join(kwargs))
             return start_event
-        return start_event_from(self.start_event_class, kwargs)
-
-
-@cache
-def _plan_class() -> type[RunPlan]:
-    from workflows._engine.live import RunPlan  # the engine is loaded with the first run
-
-    return RunPlan
+        return start_event_from(self.__definition__.spec.start_event or StartEvent, kwargs)
 
 
 def _checked(checks: Iterable[str] | None) -> frozenset[str]:
@@ -452,6 +349,5 @@ def _checked(checks: Iterable[str] | None) -> frozenset[str]:
     return names
 
 
-def _new_run_id() -> str:
-    """Ten letters and digits, 59 random bits; of one draw, since one for each letter took a tenth of a small run."""
-    return secrets.token_bytes(10).translate(_LETTER_OF_BYTE).decode()
+async def _to_end(workflow: Workflow, args: tuple[Any, ...], fields: Mapping[str, Any]) -> Any:
+    return await workflow.run(*args, **fields)

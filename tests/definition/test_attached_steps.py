@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from workflows import Context, Workflow, step
+from workflows import Context, Workflow, catch_error, step
 from workflows.errors import WorkflowConfigurationError, WorkflowValidationError
-from workflows.events import Event, StartEvent, StopEvent
+from workflows.events import Event, StartEvent, StepFailedEvent, StopEvent
 
 
 class Joke(Event):
@@ -41,6 +41,71 @@ async def test_steps_attached_to_a_class_are_inherited() -> None:
         pass
 
     assert await Derived().run() == "from the base"
+
+
+async def test_instances_that_are_there_get_what_is_attached_to_their_class() -> None:
+    class Told(Workflow):
+        @step
+        async def tell(self, ev: StartEvent) -> Joke | StopEvent:
+            return Joke(text="late")
+
+    class Derived(Told):
+        pass
+
+    flow, derived = Told(), Derived()
+
+    @step(workflow=Told)
+    async def answer(ev: Joke) -> StopEvent:
+        return StopEvent(result=ev.text)
+
+    assert [await flow.run(), await derived.run()] == ["late", "late"]
+
+
+async def test_an_instance_that_has_run_gets_what_is_attached_to_its_class() -> None:
+    class Told(Workflow):
+        @step
+        async def tell(self, ev: StartEvent) -> StopEvent | None:
+            return None if ev.get("again") else StopEvent(result="once")
+
+    flow = Told()
+    assert await flow.run() == "once"
+
+    @step(workflow=Told)
+    async def answer(ev: StartEvent) -> StopEvent | None:
+        return StopEvent(result="late") if ev.get("again") else None
+
+    assert await flow.run(again=True) == "late"
+
+
+async def test_an_instance_is_checked_again_when_a_step_was_attached() -> None:
+    class Told(Workflow):
+        @step
+        async def tell(self, ev: StartEvent) -> StopEvent:
+            return StopEvent()
+
+    flow = Told()
+    await flow.run()
+
+    @step(workflow=Told)
+    async def lost(ev: StartEvent) -> Joke:
+        return Joke(text="nobody takes it")
+
+    with pytest.raises(WorkflowValidationError, match="produced but never consumed: Joke"):
+        flow.run()
+
+
+async def test_a_handler_of_failures_may_be_a_free_function() -> None:
+    class Failing(Workflow):
+        @step
+        async def answer(self, ev: StartEvent) -> StopEvent:
+            raise ValueError(ev.text)
+
+    @catch_error
+    async def mend(ev: StepFailedEvent) -> StopEvent:
+        return StopEvent(result=f"mended {ev.step_name}")
+
+    Failing.add_step(mend)
+    assert await Failing().run(text="x") == "mended answer"
 
 
 async def test_a_name_is_taken_once() -> None:

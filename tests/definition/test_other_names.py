@@ -63,5 +63,11 @@ def test_importing_workflows_leaves_imports_alone() -> None:
 )
 @pytest.mark.skipif(importlib.util.find_spec("llama_agents.client") is not None, reason="llama-agents is installed")
 def test_what_is_distributed_alone_says_how_to_get_it(name: str, hint: str) -> None:
-    with pytest.warns(DeprecationWarning, match="older path"), pytest.raises(ImportError, match=hint):
+    with pytest.raises(ImportError, match=hint):
         importlib.import_module(f"workflows.{name}")
+
+
+@pytest.mark.parametrize("name", ["client", "protocol", "server"])
+@pytest.mark.skipif(importlib.util.find_spec("llama_agents.client") is not None, reason="llama-agents is installed")
+def test_what_is_distributed_alone_is_no_attribute(name: str) -> None:
+    assert getattr(workflows, name, None) is None

@@ -67,12 +67,10 @@ async def test_a_snapshot_has_what_they_returned(clock: VirtualClockLoop, turns_
 
 
 async def test_a_snapshot_changes_no_id_of_an_event(clock: VirtualClockLoop, records: RecordLog) -> None:
-    handler = await at_the_gate(workflow := Crowd())
-    while len(workflow.ran) < MANY:
+    handler = await at_the_gate(Crowd())
+    for _ in range(3):
         await asyncio.sleep(0)
-
-    handler.ctx.to_dict()
-    handler.ctx.to_dict()
+        handler.ctx.to_dict()
     await handler
 
     ended = [record for record in records.of(StepEnded) if record.step == "work"]

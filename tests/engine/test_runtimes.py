@@ -121,7 +121,7 @@ async def test_launching_a_runtime_locks_what_belongs_to_it() -> None:
     workflow, left_out = Flow(runtime=runtime), Flow(runtime=runtime)
     runtime.untrack_workflow(left_out)
     await runtime.launch()
-    assert (runtime.get_registered(workflow), runtime.get_registered(left_out)) == (workflow._spec, None)
+    assert (runtime.get_registered(workflow), runtime.get_registered(left_out)) == (workflow.__definition__.spec, None)
     with pytest.raises(RuntimeError, match="Cannot reassign runtime after"):
         workflow._switch_runtime(basic_runtime)
     left_out._switch_runtime(basic_runtime)
@@ -132,7 +132,7 @@ def test_launching_a_runtime_checks_what_belongs_to_it() -> None:
     runtime = BasicRuntime()
     workflow = Flow(runtime=runtime)
     runtime.launch_sync()
-    assert runtime.get_or_register(workflow) is workflow._spec
+    assert runtime.get_or_register(workflow) is workflow.__definition__.spec
     runtime.destroy_sync()
     assert runtime.get_serializer(workflow) is workflow.serializer
 

@@ -2,11 +2,6 @@
 
 import warnings
 
-warnings.warn(
-    "workflows.client is an older path: install llama-agents-client and import llama_agents.client instead.",
-    DeprecationWarning,
-    stacklevel=2,
-)
 try:
     from llama_agents.client import *  # type: ignore[import-not-found]  # noqa: F403
     from llama_agents.client import __all__ as __all__  # type: ignore[import-not-found]
@@ -16,3 +11,9 @@ except ImportError as error:
         f"llama-agents-client httpx` ({error}).",
         name=error.name,
     ) from error
+
+warnings.warn(
+    "workflows.client is an older path: install llama-agents-client and import llama_agents.client instead.",
+    DeprecationWarning,
+    stacklevel=2,
+)

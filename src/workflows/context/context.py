@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from pydantic import BaseModel
 
-from workflows._spec import WorkflowSpec, takes
+from workflows._spec import HasSpec, WorkflowSpec, takes
 from workflows.errors import ContextStateError, WorkflowRuntimeError
 from workflows.events import Event, StopEvent
 from workflows.instrumentation.scope import current_attempt
@@ -36,11 +36,11 @@ EventT = TypeVar("EventT", bound=Event)
 _MISSING: Any = object()
 
 
-class HasSpec(Protocol):
+class OfContext(Protocol):
     """A workflow instance, as a context sees it."""
 
     @property
-    def _spec(self) -> WorkflowSpec: ...
+    def __definition__(self) -> HasSpec: ...
 
     @property
     def serializer(self) -> BaseSerializer: ...
@@ -83,7 +83,7 @@ class Context(Generic[StateT]):
 
     def __init__(
         self,
-        workflow: HasSpec,
+        workflow: OfContext,
         previous_context: Mapping[str, Any] | None = None,
         serializer: BaseSerializer | None = None,
     ) -> None:
@@ -94,7 +94,7 @@ class Context(Generic[StateT]):
             ContextSerdeError: If `previous_context` is not what `to_dict()` gives, or names classes that may not be
                 rebuilt.
         """
-        if not hasattr(type(workflow), "_spec"):
+        if not hasattr(type(workflow), "__definition__"):
             raise WorkflowRuntimeError(f"Context(...) takes a Workflow instance, got {workflow!r}.")
         self._workflow = workflow
         self._run: Run | None = None
@@ -103,16 +103,16 @@ class Context(Generic[StateT]):
         self._queue: asyncio.Queue[Event] | None = None
         self._serializer = self._knowing(serializer) if serializer is not None else workflow.serializer
         if previous_context is None:
-            self._home = Home(workflow._spec.state_type)  # pyright: ignore[reportPrivateUsage]  # HasSpec names it
+            self._home = Home(workflow.__definition__.spec.state_type)
         else:
             from workflows.context.snapshots import load_context
 
-            store, self._resume = load_context(previous_context, workflow._spec, self._serializer)  # pyright: ignore[reportPrivateUsage]
+            store, self._resume = load_context(previous_context, workflow.__definition__.spec, self._serializer)
             self._home = Home(None, store)
 
     @classmethod
     def from_dict(
-        cls, workflow: HasSpec, data: Mapping[str, Any], serializer: BaseSerializer | None = None
+        cls, workflow: OfContext, data: Mapping[str, Any], serializer: BaseSerializer | None = None
     ) -> Context[Any]:
         """The context that `to_dict()` was called on; pass it to `run(ctx=...)` to go on.
 
@@ -164,7 +164,7 @@ class Context(Generic[StateT]):
     def _knowing(self, serializer: BaseSerializer) -> BaseSerializer:
         from workflows.context.own_types import own_serializer
 
-        return own_serializer(self._workflow._spec, serializer)  # pyright: ignore[reportPrivateUsage]  # HasSpec names it
+        return own_serializer(self._workflow.__definition__.spec, serializer)
 
     # every phase
 

@@ -267,7 +267,7 @@ class HasStateType(Protocol):
     """A workflow instance, as far as its state goes."""
 
     @property
-    def _spec(self) -> Any: ...
+    def __definition__(self) -> Any: ...
 
 
 def infer_state_type(workflow: HasStateType) -> type[BaseModel]:
@@ -276,7 +276,7 @@ def infer_state_type(workflow: HasStateType) -> type[BaseModel]:
     Raises:
         ValueError: If the steps name classes of which none derives from all others.
     """
-    return workflow._spec.state_type or DictState  # pyright: ignore[reportPrivateUsage]  # the protocol names it
+    return workflow.__definition__.spec.state_type or DictState
 
 
 def deserialize_state_from_dict(

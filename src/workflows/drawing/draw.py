@@ -108,7 +108,8 @@ def _history(source: Any) -> RunHistory:
     """What a run remembers of itself; the only place that knows where that is kept."""
     if isinstance(source, RunHistory):
         return source
-    found = getattr(source, "_history", None)
+    definition = getattr(source, "__definition__", None)
+    found = getattr(source, "_history", None) if definition is None else getattr(definition, "history", None)
     if not isinstance(found, RunHistory):
         raise WorkflowRuntimeError(
             f"{source!r} has no run to draw. Pass the handler that run() gave, or a workflow instance after its run(); "

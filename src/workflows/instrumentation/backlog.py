@@ -5,7 +5,6 @@ No record tells it: it falls when a reader reads, and grows with every event tha
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -22,20 +21,18 @@ class Stream(Protocol):
 
 
 _watched: WeakKeyDictionary[Stream, str] = WeakKeyDictionary()
-_lock = threading.Lock()
 
 
 def watch_stream(stream: Stream, workflow: str) -> None:
     """Count what a stream has unread for as long as it lives; that is not kept alive by it."""
-    with _lock:
-        _watched[stream] = workflow
+    _watched[stream] = workflow
 
 
 def backlogs() -> dict[str, int]:
     """By workflow, how many streamed events the slowest readers of its live runs have not read."""
-    with _lock:
-        streams = list(_watched.items())
     behind: Counter[str] = Counter()
-    for stream, workflow in streams:
-        behind[workflow] += stream.behind()
+    for ref in _watched.keyrefs():  # a list: more may come, in other threads, and go at any time
+        stream = ref()
+        if stream is not None:
+            behind[_watched[stream]] += stream.behind()
     return dict(behind)

@@ -129,16 +129,23 @@ class CompiledSteps(Protocol):
     def steps(self) -> Mapping[str, StepParameters]: ...
 
 
+class Compiled(Protocol):
+    """What holds a compiled workflow."""
+
+    @property
+    def spec(self) -> CompiledSteps: ...
+
+
 class HasSteps(Protocol):
     """A workflow instance, as this layer sees it."""
 
     @property
-    def _spec(self) -> CompiledSteps: ...
+    def __definition__(self) -> Compiled: ...
 
 
 def arguments_of(workflow: HasSteps, step: str, events: Sequence[Event]) -> Mapping[str, object]:
     """A call's events, under the names of the step's parameters."""
-    spec = workflow._spec.steps[step]  # pyright: ignore[reportPrivateUsage]  # HasSteps names it
+    spec = workflow.__definition__.spec.steps[step]
     if spec.join == "each":
         return dict(zip(spec.event_parameters, events, strict=False))
     return {spec.event_name: events[0] if spec.join == "one" and events else list(events)}

@@ -37,15 +37,22 @@ __all__ = [
 _named_run: ContextVar[tuple[str, AttemptScope | None] | None] = ContextVar("workflows_named_run", default=None)
 
 
-class Resumable(Protocol):
-    """A workflow instance that can go on from a snapshot, or from a state."""
+class GoesOn(Protocol):
+    """What makes contexts of a workflow instance that go on from a snapshot, or from a state."""
 
     @property
-    def _spec(self) -> WorkflowSpec: ...
+    def spec(self) -> WorkflowSpec: ...
 
-    def _context_at(
+    def context_at(
         self, state: RunState | None, snapshot: Mapping[str, Any] | None, serializer: BaseSerializer | None
     ) -> Any: ...
+
+
+class Resumable(Protocol):
+    """A workflow instance, as far as it can go on."""
+
+    @property
+    def __definition__(self) -> GoesOn: ...
 
 
 class BasicRuntime(Runtime):
@@ -133,14 +140,14 @@ class BasicRuntime(Runtime):
         from workflows.context.serializers import JsonSerializer
         from workflows.plugins.journal import fold
 
-        spec = workflow._spec  # pyright: ignore[reportPrivateUsage]  # the protocol names it, as `_context_at`
+        definition = workflow.__definition__
         kept = list(records)
         if not kept and snapshot is not None:
-            return workflow._context_at(None, snapshot, serializer)  # pyright: ignore[reportPrivateUsage]
-        state = fold(kept, spec, serializer if isinstance(serializer, JsonSerializer) else None)
+            return definition.context_at(None, snapshot, serializer)
+        state = fold(kept, definition.spec, serializer if isinstance(serializer, JsonSerializer) else None)
         if snapshot is not None:
             snapshot = {**snapshot, "is_running": False}
-        return workflow._context_at(state, snapshot, serializer)  # pyright: ignore[reportPrivateUsage]
+        return definition.context_at(state, snapshot, serializer)
 
     def state_checkpoint(self, run_id: str) -> StateCheckpoint:
         """The committed state of a run at this moment, by reference.

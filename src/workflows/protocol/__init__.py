@@ -2,11 +2,6 @@
 
 import warnings
 
-warnings.warn(
-    "workflows.protocol is an older path: install llama-agents-client and import llama_agents.client.protocol instead.",
-    DeprecationWarning,
-    stacklevel=2,
-)
 try:
     from llama_agents.client.protocol import *  # type: ignore[import-not-found]  # noqa: F403
 except ImportError as error:
@@ -15,3 +10,9 @@ except ImportError as error:
         f"llama-agents-client httpx` ({error}).",
         name=error.name,
     ) from error
+
+warnings.warn(
+    "workflows.protocol is an older path: install llama-agents-client and import llama_agents.client.protocol instead.",
+    DeprecationWarning,
+    stacklevel=2,
+)

@@ -61,13 +61,12 @@ def asks_people(spec: WorkflowSpec) -> bool:
     return asks or any(issubclass(c, HumanResponseEvent) for s in steps for c in s.accepted_events)
 
 
-def from_outside(steps: Iterable[StepSpec]) -> tuple[type[Event], ...]:
-    """Accepted classes (other than start and failure events) that people answer with, or that no step returns."""
+def from_outside(steps: Iterable[StepSpec]) -> bool:
+    """Whether a class (other than start and failure events) is accepted that people answer with, or no step returns."""
     steps = list(steps)
     produced = {c for s in steps for c in s.return_types}
-    accepted = dict.fromkeys(c for s in steps for c in s.accepted_events)
-    outside = [c for c in accepted if issubclass(c, HumanResponseEvent) or c not in produced]
-    return tuple(c for c in outside if not issubclass(c, (StartEvent, StepFailedEvent)))
+    accepted = {c for s in steps for c in s.accepted_events if not issubclass(c, (StartEvent, StepFailedEvent))}
+    return any(issubclass(c, HumanResponseEvent) or c not in produced for c in accepted)
 
 
 def joins_of(steps: Iterable[StepSpec]) -> dict[str, tuple[StepSpec, ...]]:

@@ -22,18 +22,23 @@ current_runtime: ContextVar[Runtime | None] = ContextVar("current_runtime", defa
 """The runtime of the innermost `registering()` block."""
 
 
+class Registered(Protocol):
+    """What is kept of a workflow instance, as a runtime sees it."""
+
+    @property
+    def spec(self) -> WorkflowSpec: ...
+
+    def register(self) -> WorkflowSpec: ...
+
+
 class RunsHere(Protocol):
     """A workflow instance, as a runtime sees it."""
 
     @property
-    def _spec(self) -> WorkflowSpec: ...
+    def __definition__(self) -> Registered: ...
 
     @property
     def serializer(self) -> BaseSerializer: ...
-
-    def validate(self) -> bool: ...
-
-    def _lock_runtime(self) -> None: ...
 
 
 class Runtime(ABC):
@@ -89,15 +94,14 @@ class Runtime(ABC):
         Raises:
             WorkflowValidationError: If its graph is not valid.
         """
-        workflow.validate()
-        workflow._lock_runtime()  # pyright: ignore[reportPrivateUsage]  # the protocol names it, as `_spec`
+        spec = workflow.__definition__.register()
         self._registered[id(workflow)] = workflow
-        return workflow._spec  # pyright: ignore[reportPrivateUsage]
+        return spec
 
     def get_registered(self, workflow: RunsHere) -> WorkflowSpec | None:
         """What a registered workflow was compiled to; None for any other."""
         found = self._registered.get(id(workflow))
-        return None if found is None else found._spec  # pyright: ignore[reportPrivateUsage]
+        return None if found is None else found.__definition__.spec
 
     def get_or_register(self, workflow: RunsHere) -> WorkflowSpec:
         """What a workflow was compiled to; it is registered if it was not."""

@@ -2,11 +2,6 @@
 
 import warnings
 
-warnings.warn(
-    "workflows.server is an older path: import llama_agents.server, where that is installed.",
-    DeprecationWarning,
-    stacklevel=2,
-)
 try:
     from llama_agents.server import *  # type: ignore[import-not-found]  # noqa: F403
 except ImportError as error:
@@ -17,3 +12,9 @@ except ImportError as error:
         f"'spanflow[mlflow]'` ({error}).",
         name=error.name,
     ) from error
+
+warnings.warn(
+    "workflows.server is an older path: import llama_agents.server, where that is installed.",
+    DeprecationWarning,
+    stacklevel=2,
+)

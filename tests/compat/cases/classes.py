@@ -5,6 +5,7 @@ import copy
 import gc
 import weakref
 from typing import Generic, TypeVar
+from unittest.mock import AsyncMock, MagicMock, patch
 
 from tests.compat.case import case
 from tests.compat.flows import A, Echo
@@ -128,4 +129,71 @@ async def an_instance_may_have_attributes_of_its_own():
 
     flow = W()
     flow.llm = "x"
+    return await flow.run()
+
+
+@case("validated")
+async def a_step_may_be_called_validate():
+    class W(Workflow):
+        @step
+        async def extract(self, ev: StartEvent) -> A:
+            return A(x=1)
+
+        @step
+        async def validate(self, ev: A) -> StopEvent:
+            return StopEvent(result="validated")
+
+    return await W(timeout=5).run()
+
+
+@case([["a"], ["a", "b"]])
+async def an_attribute_may_be_called_history():
+    class W(Workflow):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self._history = []
+
+        @step
+        async def s(self, ev: StartEvent) -> StopEvent:
+            self._history.append(ev.text)
+            return StopEvent(result=list(self._history))
+
+    flow = W(timeout=5)
+    return await flow.run(text="a"), await flow.run(text="b")
+
+
+@case(["mocked", "W"])
+async def a_mock_is_no_step_and_a_class_method_may_be_one():
+    class W(Workflow):
+        llm = MagicMock()
+
+        @classmethod
+        @step
+        async def s(cls, ev: StartEvent) -> A:
+            return A(name=cls.__name__)
+
+        @step
+        async def t(self, ev: A) -> StopEvent:
+            return StopEvent(result=[await self.call(), ev.name])
+
+        async def call(self):
+            raise RuntimeError("network")
+
+    with patch.object(W, "call", AsyncMock(return_value="mocked")):
+        return await W(timeout=5).run()
+
+
+@case("late")
+async def steps_attached_to_a_class_reach_its_instances():
+    class W(Workflow):
+        @step
+        async def s(self, ev: StartEvent) -> A | StopEvent:
+            return A()
+
+    flow = W(timeout=5)
+
+    @step(workflow=W)
+    async def late(ev: A) -> StopEvent:
+        return StopEvent(result="late")
+
     return await flow.run()

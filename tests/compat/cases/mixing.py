@@ -1,5 +1,7 @@
 """Workflows that are something else besides: models, with metaclasses and mixins, as llama-index's agents are."""
 
+import copy
+
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic._internal._model_construction import ModelMetaclass
 
@@ -61,3 +63,10 @@ def such_a_workflow_is_validated_and_dumped():
 def such_a_workflow_has_its_steps():
     agent = Agent()
     return isinstance(agent, BaseModel), agent.validate(), sorted(agent._get_steps())
+
+
+@case([["mine", ["t"], 1], ["mine", ["t"], 2], [True, True]])
+async def such_a_workflow_may_be_copied():
+    agent = Agent(name="mine", tools=["t"])
+    deep, model = copy.deepcopy(agent), agent.model_copy(deep=True)
+    return await deep.run(x=1), await model.run(x=2), [deep == agent, model == agent]
