@@ -13,7 +13,9 @@ import threading
 import time
 import weakref
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # pyright: ignore[reportPrivateUsage]  # no public name
@@ -84,7 +86,7 @@ class BatchProcessor(SpanProcessor):
         )
         default_delay = _from_environment("OTEL_BSP_SCHEDULE_DELAY", int(SCHEDULE_DELAY * 1000)) / 1000
         self._delay = default_delay if delay is None else delay
-        self._queue: deque[ReadableSpan] = deque(maxlen=self._queue_size)
+        self._queue: deque[ReadableSpan] = deque()
         self._closed = False
         self._abandoned = False
         self._forked_ns = 0
@@ -103,9 +105,11 @@ class BatchProcessor(SpanProcessor):
         self._queue.clear()
         self._log_after = 0.0
         self._asked = self._answered = 0
-        self._queue_lock = threading.Lock()
+        # Of kinds that do no harm where the garbage collector, in the middle of them, closes what ends a span.
+        self._queue_lock = threading.RLock()
         self._flushed = threading.Condition()
-        self._wake = threading.Event()
+        self._calls: SimpleQueue[None] = SimpleQueue()
+        self._is_called = False
         self._thread = threading.Thread(target=self._work, name="workflows-otel-export", daemon=True)
         self._thread.start()
 
@@ -119,14 +123,17 @@ class BatchProcessor(SpanProcessor):
         if self._closed:
             self._dropped += 1
             return
+        full = False
         with self._queue_lock:
-            full = len(self._queue) == self._queue_size
             self._queue.append(span)
-            self._dropped += full
+            while len(self._queue) > self._queue_size:
+                self._queue.popleft()
+                self._dropped += 1
+                full = True
         if full:
             self._tell_full()
-        if len(self._queue) >= self._batch_size and not self._wake.is_set():
-            self._wake.set()
+        if len(self._queue) >= self._batch_size and not self._is_called:
+            self._call()
 
     def counts(self) -> FlushResult:
         """What became of the spans so far, without waiting."""
@@ -138,7 +145,7 @@ class BatchProcessor(SpanProcessor):
         with self._flushed:
             self._asked += 1
             mine = self._asked
-            self._wake.set()
+            self._call()
             while self._answered < mine and self._thread.is_alive():
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -160,7 +167,7 @@ class BatchProcessor(SpanProcessor):
     def begin_shutdown(self) -> None:
         """Take no more spans, and have the worker send what is queued."""
         self._closed = True
-        self._wake.set()
+        self._call()
 
     def finish_shutdown(self, timeout: float) -> None:
         """Wait for the worker until `timeout` seconds have passed, then give up what is left."""
@@ -177,10 +184,16 @@ class BatchProcessor(SpanProcessor):
         if left:
             logger.error("%d spans were not sent: the back end did not take them in %.0f s", left, timeout)
 
+    def _call(self) -> None:
+        """Have the worker look at once."""
+        self._is_called = True
+        self._calls.put(None)
+
     def _work(self) -> None:
         while not self._closed:
-            self._wake.wait(self._delay)
-            self._wake.clear()
+            with suppress(Empty):
+                self._calls.get(timeout=self._delay)
+            self._is_called = False
             with self._flushed:
                 asked = self._asked
             self._drain()

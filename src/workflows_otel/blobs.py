@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import multiprocessing.util
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from threading import BoundedSemaphore
+from queue import Empty, SimpleQueue
 from urllib.parse import unquote, urlsplit
 
 from workflows_otel.errors import TelemetrySetupError
@@ -48,29 +49,62 @@ class _Keeper:
     def __init__(self, base: str, put: Put) -> None:
         self._base = base
         self._put = put
-        self._room = BoundedSemaphore(MOST_UNDER_WAY)
+        self._room: SimpleQueue[None] = SimpleQueue()
+        for _ in range(MOST_UNDER_WAY):
+            self._room.put(None)
 
     def __call__(self, text: str, mime_type: str) -> str | None:
         """The URI, before it leads anywhere; None where too many are on their way."""
-        if not self._room.acquire(blocking=False):
+        try:
+            self._room.get_nowait()
+        except Empty:
             logger.warning("%d payloads are on their way to %s; one more is not kept", MOST_UNDER_WAY, self._base)
             return None
         data = text.encode(errors="replace")
         uri = f"{self._base}/{hashlib.sha256(data).hexdigest()[:32]}{SUFFIXES.get(mime_type, '')}"
-        _thread(os.getpid()).submit(self._put, uri, data, mime_type).add_done_callback(self._done)
+        _writer(os.getpid()).write(partial(self._keep, uri, data, mime_type))
         return uri
 
-    def _done(self, future: Future[object]) -> None:
-        self._room.release()
-        error = future.exception()
-        if error is not None:
+    def _keep(self, uri: str, data: bytes, mime_type: str) -> None:
+        try:
+            self._put(uri, data, mime_type)
+        except Exception as error:  # noqa: BLE001  # the guard around somebody's store; its message may be the payload
             logger.error("a payload could not be kept in %s: %s", self._base, type(error).__name__)
+        finally:
+            self._room.put(None)
+
+
+class _Writer:
+    """Writes in a thread of its own; what is left at exit is written then.
+
+    An executor would take locks of the whole process. Nothing here is locked: what the garbage collector ends, in the
+    middle of whatever, may have a payload to keep.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="workflows-otel-blobs", daemon=True)
+        self._thread.start()
+        # Also called where a child of `multiprocessing` ends, which leaves without `atexit`.
+        multiprocessing.util.Finalize(None, self._finish, exitpriority=-1)
+
+    def write(self, write: Callable[[], None]) -> None:
+        """Have it written, after what came before."""
+        self._waiting.put(write)
+
+    def _work(self) -> None:
+        while (write := self._waiting.get()) is not None:
+            write()
+
+    def _finish(self) -> None:
+        self._waiting.put(None)
+        self._thread.join()
 
 
 @lru_cache(maxsize=1)
-def _thread(process: int) -> ThreadPoolExecutor:
-    """One thread; what is left at exit is written then. A forked child begins its own."""
-    return ThreadPoolExecutor(1, "workflows-otel-blobs")
+def _writer(process: int) -> _Writer:
+    """One for the process; a forked child begins its own."""
+    return _Writer()
 
 
 def _write_file(uri: str, data: bytes, mime_type: str) -> None:

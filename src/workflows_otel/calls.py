@@ -29,9 +29,11 @@ from workflows_otel.hiding import hides, hides_parameters
 from workflows_otel.instrumenting import Drawing, drawing
 from workflows_otel.messages import message_attributes
 from workflows_otel.open_spans import OpenAttempt
+from workflows_otel.own_spans import reentrant
 from workflows_otel.runs import current_run
 from workflows_otel.showing import say_shown
 from workflows_otel.statuses import error_type, set_completed, set_status, write_exception
+from workflows_otel.turns import in_turn
 
 __all__ = ["Call", "CallKind", "current_call", "harmless"]
 
@@ -164,7 +166,7 @@ class Call:
         self.span.set_attributes({key: value for key, value in counted.items() if value is not None})
         for token_type, count in (("input", input), ("output", output)):
             if count is not None:
-                self._drawing.calls.tokens.record(count, {**self._labels, at.GEN_AI_TOKEN_TYPE: token_type})
+                in_turn(self._drawing.calls.tokens.record, count, {**self._labels, at.GEN_AI_TOKEN_TYPE: token_type})
 
     def chunk(self, chunk: Any) -> None:
         """One more chunk of an answer that comes as a stream; what is not a text, and has none, is shown in a list."""
@@ -176,7 +178,7 @@ class Call:
                 took = time.perf_counter() - self._started
                 self.span.set_attribute(at.GEN_AI_FIRST_CHUNK, took)
                 if self._kind.kind == "LLM":
-                    self._drawing.calls.first_chunk.record(took, self._labels)
+                    in_turn(self._drawing.calls.first_chunk.record, took, self._labels)
             if self.span.is_recording():
                 self._say_model(chunk)
                 self._chunks.add(chunk)
@@ -258,7 +260,7 @@ class Call:
             self._span = self._drawing.tracer.start_span(
                 mask_secrets(kind.name), kind=kind.span_kind, attributes=self._facts
             )
-            say_shown(self._span, self._drawing.content.mode)
+            say_shown(reentrant(self._span), self._drawing.content.mode)
         self._started = time.perf_counter()
 
     def __exit__(
@@ -279,7 +281,7 @@ class Call:
         with harmless("end"):
             self._write_end(error)
         with harmless("duration"):
-            self._measure()
+            in_turn(self._measure, time.perf_counter() - self._started)
         with harmless("span"):
             span.end(at_ns)
         if self._attempt is not None and self._attempt.kept_open is not None:
@@ -306,11 +308,11 @@ class Call:
         if getattr(span, "dropped_attributes", 0):  # the oldest are lost first, and these say what it is
             span.set_attributes(self._facts)
 
-    def _measure(self) -> None:
+    def _measure(self, took: float) -> None:
         calls = self._drawing.calls
         duration = calls.tool if self._kind.kind == "TOOL" else calls.client
         with self.current():  # an exemplar leads to the span
-            duration.record(time.perf_counter() - self._started, self._labels)
+            duration.record(took, self._labels)
 
     def _payload(self, captured: Captured | None, key: str, mime_type: str) -> None:
         if captured is not None:

@@ -157,6 +157,10 @@ class OtelHandler:
     def close(self) -> None:
         """Close every open span as interrupted: nobody is going to tell how those runs end. No more runs are drawn."""
         self._is_closed = True
+        self.end_open()
+
+    def end_open(self) -> None:
+        """Close every open span as interrupted; runs that start later are drawn."""
         for run_id in list(self._open):
             self._interrupt(run_id, time.time_ns())
 

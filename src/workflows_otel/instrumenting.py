@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Callable
@@ -35,6 +36,7 @@ __all__ = [
     "agree_by",
     "drawing",
     "drawn_providers",
+    "end_open",
     "instrument",
     "redraw",
     "said_to_instrument",
@@ -117,6 +119,14 @@ def instrument(
         _settle()
         known = _found(provider)
         _draw(_real(provider), said.after(known.said if known is not None else None), meter_provider, logger_provider)
+    atexit.unregister(end_open)
+    atexit.register(end_open)  # the latest is called first: before the provider's own, which stops sending
+
+
+def end_open() -> None:
+    """The process ends, and with it what is open: its spans are closed as interrupted, wherever they are drawn."""
+    for drawn in list(_drawn.values()):
+        drawn.handler.end_open()
 
 
 def redraw(provider: trace.TracerProvider) -> Agreed:

@@ -189,7 +189,7 @@ class _Reader:
 
 
 _reader = _Reader()
-_lock = threading.Lock()
+_lock = threading.RLock()  # what the garbage collector closes under it may come here again
 
 
 class CallSpans(BaseSpanHandler[Any]):  # pyright: ignore[reportUntypedBaseClass]
@@ -258,6 +258,8 @@ def _leave_if_done() -> None:
     if _reader.is_on or not _reader.is_idle:
         return
     with _lock:
+        if _reader.is_on:
+            return
         spans, events = root_dispatcher.span_handlers, root_dispatcher.event_handlers
         spans[:] = [handler for handler in spans if not isinstance(handler, CallSpans)]
         events[:] = [handler for handler in events if not isinstance(handler, CallEvents)]

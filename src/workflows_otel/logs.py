@@ -38,6 +38,7 @@ from workflows.instrumentation.scope import current_attempt
 from workflows_otel.own_scope import SCHEMA_URL, SCOPE, VERSION
 from workflows_otel.runs import current_run
 from workflows_otel.statuses import error_type
+from workflows_otel.turns import in_turn
 
 __all__ = ["LogsHandler", "RunIdFilter", "add_run_ids"]
 
@@ -114,18 +115,17 @@ class LogsHandler:
         attributes: About = {at.RUN_ID: record.run_id}
         if (workflow := self._workflows.get(record.run_id)) is not None:
             attributes[at.GEN_AI_WORKFLOW_NAME] = workflow
-        self._logger.emit(
-            LogRecord(
-                timestamp=record.at_ns,
-                observed_timestamp=record.at_ns,
-                context=self._context_of(record.run_id),
-                severity_number=severity,
-                severity_text=severity.name,
-                body=body,
-                attributes={**attributes, **(about or {})},
-                event_name=name,
-            )
+        told = LogRecord(
+            timestamp=record.at_ns,
+            observed_timestamp=record.at_ns,
+            context=self._context_of(record.run_id),
+            severity_number=severity,
+            severity_text=severity.name,
+            body=body,
+            attributes={**attributes, **(about or {})},
+            event_name=name,
         )
+        in_turn(self._logger.emit, told)
 
     def _context_of(self, run_id: str) -> Context:
         """What is current, if that is of the run: an answer from outside is told where it was given. Else the run's."""

@@ -38,6 +38,7 @@ from workflows_otel.instruments import Instruments
 from workflows_otel.loop_lag import LoopLag
 from workflows_otel.own_scope import SCHEMA_URL, SCOPE, VERSION
 from workflows_otel.statuses import error_type
+from workflows_otel.turns import in_turn
 
 __all__ = ["MetricsHandler"]
 
@@ -108,6 +109,9 @@ class MetricsHandler:
 
     def handle(self, record: Record) -> None:
         """Count one record."""
+        in_turn(self._count, record)
+
+    def _count(self, record: Record) -> None:
         kind = type(record)
         if kind is RunStarted or kind is RunResumed:
             self._run_started(record)  # pyright: ignore[reportArgumentType]  # looked at above

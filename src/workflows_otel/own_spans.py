@@ -41,13 +41,22 @@ from workflows.instrumentation.content import Mode
 from workflows_otel.showing import say_shown, scope_showing
 from workflows_otel.thinning import Thinning
 
-__all__ = ["OwnSpan", "SpanStarter", "longest_attribute", "write"]
+__all__ = ["OwnSpan", "SpanStarter", "longest_attribute", "reentrant", "write"]
 
 FEWEST = 64  # limits below this could cut what we write ourselves: then the SDK's spans are used, which look
 RANDOM_TRACE_ID = 0x02  # W3C Trace Context level 2; the SDK hands it on to children
 _COUNTED = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"  # the SDK counts its spans where it makes them
 
 _BOUNDED: Any = BoundedList  # which has no types
+
+
+class _Room(_BOUNDED):
+    """The SDK's list of events or links, which hangs where the middle of an `append` leads to another one."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)  # pyright: ignore[reportUnknownMemberType]  # which has no types
+        self._lock = threading.RLock()
+
 
 logger = logging.getLogger("workflows.otel")
 
@@ -68,6 +77,9 @@ class OwnSpan(sdk.Span):
 
     Everything that only some spans have (events, more links, attributes of strangers) goes the SDK's way. It is its own
     readable span: once it has ended, nothing of it changes.
+
+    It may be written on in the middle of a write: the garbage collector comes at any time, and may end a generator
+    whose `finally` does so. What is made is made before the lock, and what is under it is right at every line.
 
     Attributes:
         written_by_others: Attributes that did not come by `write`: nobody has masked their values yet.
@@ -107,7 +119,7 @@ class OwnSpan(sdk.Span):
         self._span_processor = shared.processor
         self._ending = shared.ending
         self._limits = shared.limits
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._own: dict[str, AttributeValue] = attributes
         self._lost = 0
 
@@ -122,20 +134,20 @@ class OwnSpan(sdk.Span):
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Set attributes; over the limit the oldest go, as in the SDK."""
         clean = BoundedAttributes(None, attributes, immutable=False)
-        most = self._limits.max_span_attributes
+        most, own = self._limits.max_span_attributes, self._own
+        others: set[str] = set()
         with self._lock:
             if not self.is_recording():
                 logger.warning("Setting attribute on ended span.")
                 return
-            own = self._own
             self._lost += clean.dropped
             if self.written_by_others is None:
-                self.written_by_others = set()
+                self.written_by_others = others
             self.written_by_others.update(clean)
             for key, value in clean.items():
                 own.pop(key, None)
                 if most is not None and len(own) >= most:
-                    del own[next(iter(own))]
+                    own.pop(next(iter(own.copy())), None)
                     self._lost += 1
                 own[key] = value
 
@@ -159,19 +171,19 @@ class OwnSpan(sdk.Span):
         super().add_link(context, attributes)
 
     def _make_room(self) -> None:
-        with self._lock:
-            if not self.has_room:
-                self.has_room = True
-                self._events = _BOUNDED(self._limits.max_events)
-                self._links = _BOUNDED.from_seq(self._limits.max_links, self.links)
+        if not self.has_room:
+            rooms = (_Room(self._limits.max_events), _Room.from_seq(self._limits.max_links, self.links))
+            self._events, self._links = vars(self).setdefault("_rooms", rooms)  # those of whoever came first
+            self.has_room = True
 
     def end(self, end_time: int | None = None) -> None:
         """End the span, and hand it to the processors as it is."""
+        at_ns = end_time if end_time is not None else time.time_ns()
         with self._lock:
             if not self.is_recording():
                 logger.warning("Calling end() on an ended span.")
                 return
-            self._end_time = end_time if end_time is not None else time.time_ns()
+            self._end_time = at_ns
         if self._ending is not None:
             self._ending(self)
         self._span_processor.on_end(self)
@@ -180,6 +192,17 @@ class OwnSpan(sdk.Span):
     def dropped_attributes(self) -> int:
         """Attributes that were lost to the limit."""
         return self._lost
+
+
+def reentrant(span: Span) -> Span:
+    """The same span, which one of the SDK is not of itself: it may be written on in the middle of a write."""
+    if isinstance(span, sdk.Span) and not isinstance(span, OwnSpan):
+        lock = threading.RLock()
+        parts: list[Any] = [span, *(getattr(span, name, None) for name in ("_attributes", "_events", "_links"))]
+        for part in parts:
+            if hasattr(part, "_lock"):  # which nobody else holds yet
+                part._lock = lock
+    return span
 
 
 def write(span: Span, attributes: Mapping[str, AttributeValue]) -> None:
@@ -227,7 +250,7 @@ class SpanStarter:
         if tracer is None:
             made = self._tracer.start_span(name, context, attributes=attributes, links=links, start_time=start_ns)
             say_shown(made, self._mode)
-            return made
+            return reentrant(made)
         flags = parent.trace_flags
         state = parent.trace_state
         sampler = tracer.sampler

@@ -22,6 +22,7 @@ from workflows.instrumentation.content import capture_value, redact_text, to_jso
 from workflows.instrumentation.records import RunCounts, RunEnded, RunStarted
 from workflows_otel.identity import Caller, caller_of
 from workflows_otel.open_spans import Attributes, OpenRun
+from workflows_otel.own_spans import reentrant
 from workflows_otel.propagation import (
     first_segment_of,
     link_to,
@@ -81,7 +82,7 @@ class RunSpans:
             start_time=record.at_ns,
         )
         if span.is_recording():
-            say_shown(span, self._settings.content.mode)
+            say_shown(reentrant(span), self._settings.content.mode)
             self._write_payload(span, record, caller)
             if getattr(span, "parent", None) is None:  # the OTLP endpoint of MLflow reads both on a trace's root
                 kind = "AGENT" if record.span_kind == "AGENT" else "WORKFLOW"

@@ -20,6 +20,7 @@ from opentelemetry.trace import StatusCode
 from workflows.instrumentation import attributes as at
 from workflows_otel.errors import TelemetrySetupError
 from workflows_otel.statuses import outcome_of
+from workflows_otel.turns import in_turn
 
 __all__ = ["KeepErrorsAndSlow", "TailProcessor", "keep_errors_and_slow"]
 
@@ -127,29 +128,41 @@ class TailProcessor(SpanProcessor):
         if enters:
             for processor in self._processors:
                 processor.on_start(span, parent_context)
-        with self._lock:
-            trace = self._traces.get(context.trace_id)
-            if trace is None:
-                forgotten = self._decided.get(context.trace_id) is False
-                trace = self._traces[context.trace_id] = _Trace(late=forgotten)
-            trace.late = trace.late and not enters
-            trace.open += 1
+        in_turn(self._begin, context.trace_id, enters)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Hold a span back, and decide about its trace if it was the last one."""
         context = span.get_span_context()
         if context is None or not context.trace_flags.sampled:
             return
-        with self._lock:
-            ready = self._ended(context.trace_id, span)
-        for one in ready:
-            for processor in self._processors:
-                processor.on_end(one)
+        in_turn(self._end, context.trace_id, span)
 
     def release(self) -> None:
         """Pass on what is undecided: nobody is going to end those traces here."""
+        in_turn(self._release_all)
+
+    # These hold the lock, which a thread cannot take twice: they are called in turn.
+
+    def _begin(self, trace_id: int, enters: bool) -> None:
+        with self._lock:
+            trace = self._traces.get(trace_id)
+            if trace is None:
+                forgotten = self._decided.get(trace_id) is False
+                trace = self._traces[trace_id] = _Trace(late=forgotten)
+            trace.late = trace.late and not enters
+            trace.open += 1
+
+    def _end(self, trace_id: int, span: ReadableSpan) -> None:
+        with self._lock:
+            ready = self._ended(trace_id, span)
+        self._pass_on(ready)
+
+    def _release_all(self) -> None:
         with self._lock:
             ready = [span for trace_id in list(self._traces) for span in self._release(trace_id)]
+        self._pass_on(ready)
+
+    def _pass_on(self, ready: Sequence[ReadableSpan]) -> None:
         for one in ready:
             for processor in self._processors:
                 processor.on_end(one)

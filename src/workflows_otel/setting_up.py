@@ -31,6 +31,7 @@ from workflows_otel.exporting import RedactingExporter
 from workflows_otel.instrumenting import (
     agree_by,
     drawn_providers,
+    end_open,
     redraw,
     said_to_instrument,
     stand_in,
@@ -141,8 +142,7 @@ class Setup:
 
     def _leave(self) -> None:
         """The process ends, and with it what is open: for all back ends, before the first of them is shut down."""
-        for made in list(_active):
-            uninstrument(made.provider)
+        end_open()
         self.shutdown()
 
     def _draw_for_others(self) -> None:

@@ -7,9 +7,7 @@ SDK hands on that very object, and to everybody else it equals the tracer's.
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Set
+from dataclasses import dataclass
 from functools import lru_cache
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -32,23 +30,55 @@ def shows_more(mode: Mode, other: Mode) -> bool:
 class ShowingScope(InstrumentationScope):
     """The scope of a span, which also says how much of payloads that shows; it equals the scope that it is made of.
 
-    Attributes:
-        mode: By which the payloads were drawn; the larger of two, where that changed while the span was open.
-        shapes: Then, the names of attributes and events that were drawn in mode `types`, where `mode` is `full`.
-        notes: Names of events that hold payloads.
+    One that was changed belongs to a single span. Threads write on a span at once, and so does what the garbage
+    collector ends in the middle of a write (a generator's `finally`): all that changes here is added by one operation
+    that is whole, without a lock. What it comes to is found when it is asked for.
+
+    Args:
+        scope: Of the tracer.
+        mode: By which the payloads are drawn.
     """
 
-    def __init__(
-        self,
-        scope: InstrumentationScope,
-        mode: Mode,
-        shapes: frozenset[str] = frozenset(),
-        notes: frozenset[str] = frozenset(),
-    ) -> None:
+    def __init__(self, scope: InstrumentationScope, mode: Mode) -> None:
         super().__init__(scope.name, scope.version, scope.schema_url, scope.attributes)
-        self.mode: Mode = mode
-        self.shapes = shapes
-        self.notes = notes
+        self.first: Mode = mode
+        self.changes: list[_Change] = []
+        self.noted: set[tuple[Mode, str]] = set()
+
+    @property
+    def mode(self) -> Mode:
+        """By which the payloads were drawn; the largest, where that changed while the span was open."""
+        modes: list[Mode] = [self.first, *(change.mode for change in self.changes)]
+        return max(modes, key=MODES.index)
+
+    @property
+    def notes(self) -> frozenset[str]:
+        """Names of events that hold payloads."""
+        return frozenset(name for _, name in self.noted.copy())
+
+    @property
+    def shapes(self) -> frozenset[str]:
+        """The names of attributes and events that were drawn in mode `types`, where `mode` is `full`."""
+        mode, shapes = self.first, frozenset[str]()
+        for change in self.changes:
+            if mode == "types" and change.mode == "full":
+                shapes = change.before - change.names
+            elif mode == "full" and change.mode == "types":
+                shapes |= change.names
+            else:
+                shapes -= change.names
+            mode = change.mode if shows_more(change.mode, mode) else mode
+        noted = self.noted.copy()
+        return shapes | {name for by, name in noted if by == "types" and ("full", name) not in noted}
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Payloads come to a span: by which mode they are drawn, under which names, and what was there `before`."""
+
+    mode: Mode
+    names: frozenset[str]
+    before: frozenset[str]
 
 
 @lru_cache(maxsize=64)  # a process has few tracers
@@ -71,46 +101,33 @@ def say_shown(span: Span, mode: Mode, *names: str) -> None:
     if not isinstance(span, ReadableSpan):
         return  # it is sent nowhere, or has no way to say it and is taken for one that shows all
     scope = span.instrumentation_scope
-    if not isinstance(scope, ShowingScope) or scope.mode != mode or scope.shapes:
-        _say(span, mode, frozenset(names))
+    if isinstance(scope, ShowingScope):
+        if scope.first != mode or scope.changes:
+            _own_scope(span, scope).changes.append(_Change(mode, frozenset(names), frozenset(span.attributes or ())))
+    elif scope is not None:
+        _set_scope(span, scope_showing(scope, mode))
 
 
 def say_noted(span: Span, mode: Mode, name: str) -> None:
     """Say that an event of this name, whose attributes are payloads, drawn by a mode, is added to a span now."""
-    if isinstance(span, ReadableSpan):
-        names = frozenset((name,))
-        _say(span, mode, names, names)
+    if not isinstance(span, ReadableSpan) or (scope := span.instrumentation_scope) is None:
+        return
+    own = _own_scope(span, scope if isinstance(scope, ShowingScope) else scope_showing(scope, mode))
+    own.noted.add((mode, name))
+    if shows_more(mode, own.mode):
+        own.changes.append(_Change(mode, frozenset(), frozenset(span.attributes or ())))
 
 
-_lock = threading.Lock()  # threads may write on one span
+def _own_scope(span: ReadableSpan, scope: ShowingScope) -> ShowingScope:
+    """The scope that is this span's alone: whoever asks first makes it, and all the others find it."""
+    parts = vars(span)
+    own: ShowingScope = parts.get(_OWN) or parts.setdefault(_OWN, ShowingScope(scope, scope.first))
+    _set_scope(span, own)
+    return own
 
 
-def _in_child() -> None:
-    global _lock  # a thread of the parent may have held it
-    _lock = threading.Lock()
+_OWN = "_workflows_showing"
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
-
-
-def _say(span: ReadableSpan, mode: Mode, names: frozenset[str], notes: frozenset[str] = frozenset()) -> None:
-    with _lock:
-        scope = span.instrumentation_scope
-        if scope is None:
-            return
-        if isinstance(scope, ShowingScope):
-            most = mode if shows_more(mode, scope.mode) else scope.mode
-            said = ShowingScope(scope, most, _shapes_on(span, scope, mode, names), scope.notes | notes)
-        else:
-            said = ShowingScope(scope, mode, notes=notes) if notes else scope_showing(scope, mode)
-        span._instrumentation_scope = said  # pyright: ignore[reportPrivateUsage]  # there is no public way to say what is not sent
-
-
-def _shapes_on(span: ReadableSpan, scope: ShowingScope, mode: Mode, names: Set[str]) -> frozenset[str]:
-    """What is drawn in mode `types` on a span, where payloads of these names come to it, if `full` is there as well."""
-    if scope.mode == "types" and mode == "full":
-        return (frozenset(span.attributes or ()) | scope.notes) - names
-    if scope.mode == "full" and mode == "types":
-        return scope.shapes | (names - scope.notes)  # an event of that name that is there stays as it is
-    return scope.shapes - names
+def _set_scope(span: ReadableSpan, scope: ShowingScope) -> None:
+    span._instrumentation_scope = scope  # pyright: ignore[reportPrivateUsage]  # there is no public way to say what is not sent

@@ -29,7 +29,7 @@ class Signals:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._metrics: tuple[MetricsHandler, Callable[[], None]] | None = None
         self._logs: tuple[LogsHandler, Callable[[], None]] | None = None
         self._meter_provider: MeterProvider | None = None
@@ -66,7 +66,7 @@ class Signals:
 
     def forget(self) -> None:
         """Let go of runs that are open: in a forked child, whose parent tells of them."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         if self._metrics is not None:
             self._metrics[0].forget()
 

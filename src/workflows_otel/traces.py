@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -49,17 +47,6 @@ PageUrls = Callable[[str], Mapping[str, str]]
 
 _runs: OrderedDict[str, SpanContext] = OrderedDict()
 _pages: list[PageUrls] = []
-_lock = threading.Lock()
-
-
-def _in_child() -> None:
-    """In a forked child: another thread of its parent may have held the lock."""
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
 
 
 def trace_of(run: WorkflowHandler | str) -> TraceRef | None:
@@ -85,10 +72,9 @@ def remember(run_id: str, context: SpanContext) -> None:
     """Take note of the span of a run, or of a later segment of it, that begins; who is told last is heard."""
     if not context.is_valid:
         return
-    with _lock:
-        _runs[run_id] = context
-        if len(_runs) > REMEMBERED_RUNS:
-            _runs.popitem(last=False)
+    _runs[run_id] = context  # without a lock: whatever comes in between, in whatever thread, each line is right
+    if len(_runs) > REMEMBERED_RUNS:
+        _runs.popitem(last=False)
 
 
 def note_trace(run_id: str, error: BaseException) -> None:

@@ -57,8 +57,30 @@ def test_sigterm_sends_what_there_is_and_tells_that_the_open_run_was_cut(sink: O
     assert (cut.status, cut.attributes["workflow.run.outcome"]) == ("UNSET", "interrupted")
 
 
+BY_SETUP = """
+    def begin(address):
+        workflows_otel.setup(workflows_otel.otlp(address), start_marker=False)
+"""
+BY_INSTRUMENT = """
+    def begin(address):
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        provider = TracerProvider()
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{address}/v1/traces")))
+        workflows_otel.instrument(provider, start_marker=False)
+"""
+RUNS_AT_EXIT = """
+    def begin(address):
+        atexit.register(lambda: asyncio.run(last()))
+        workflows_otel.setup(workflows_otel.otlp(address), start_marker=False)
+
+    async def last():
+        from tests.workflows_otel.flows import Echo
+        await Echo().run()
+"""
 ENDS_WITH_AN_OPEN_RUN = """
-    import asyncio, sys, threading
+    import asyncio, atexit, sys, threading
     import workflows_otel
     from tests.workflows_otel.flows import AskPerson
 
@@ -72,7 +94,7 @@ ENDS_WITH_AN_OPEN_RUN = """
         await handler
 
     for address in sys.argv[1:]:
-        workflows_otel.setup(workflows_otel.otlp(address), start_marker=False)
+        begin(address)
     begun = threading.Event()
     threading.Thread(target=serve, daemon=True).start()
     assert begun.wait(30)
@@ -81,9 +103,21 @@ ENDS_WITH_AN_OPEN_RUN = """
 
 def test_each_of_several_back_ends_gets_what_was_open_when_the_process_ended(sink: OtlpSink) -> None:
     with http_sink() as other:
-        run(ENDS_WITH_AN_OPEN_RUN, sink.endpoint, other.endpoint, OTEL_BSP_SCHEDULE_DELAY="60000")
+        run(BY_SETUP + ENDS_WITH_AN_OPEN_RUN, sink.endpoint, other.endpoint, OTEL_BSP_SCHEDULE_DELAY="60000")
         assert sorted(sink.names()) == sorted(other.names())
     assert "invoke_workflow AskPerson" in sink.names()
+
+
+def test_an_applications_own_provider_gets_what_was_open_when_the_process_ended(sink: OtlpSink) -> None:
+    run(BY_INSTRUMENT + ENDS_WITH_AN_OPEN_RUN, sink.endpoint, OTEL_BSP_SCHEDULE_DELAY="60000")
+    assert sink.named("invoke_workflow AskPerson").attributes["workflow.run.outcome"] == "interrupted"
+
+
+def test_runs_between_the_ends_of_two_back_ends_are_drawn_for_the_one_that_is_left(sink: OtlpSink) -> None:
+    with http_sink() as other:
+        run(RUNS_AT_EXIT + ENDS_WITH_AN_OPEN_RUN, sink.endpoint, other.endpoint, OTEL_BSP_SCHEDULE_DELAY="60000")
+    assert "invoke_workflow Echo" not in other.names()
+    assert sink.names().count("invoke_workflow Echo") == 1
 
 
 def test_sigterm_is_left_to_whoever_handles_it_already(sink: OtlpSink) -> None:
@@ -99,6 +133,18 @@ def test_sigterm_ends_the_process_as_ever_where_nobody_asked(sink: OtlpSink) -> 
 def test_a_kill_loses_what_was_not_sent_and_nothing_else(sink: OtlpSink) -> None:
     assert _terminated(sink, number=signal.SIGKILL) == -signal.SIGKILL
     assert sink.spans == []
+
+
+def test_a_first_export_imports_nothing_which_a_fork_in_its_middle_would_leave_half_done(sink: OtlpSink) -> None:
+    script = """
+        import sys, workflows_otel
+        telemetry = workflows_otel.setup(workflows_otel.otlp(sys.argv[1]))
+        before = set(sys.modules)
+        telemetry.provider.get_tracer("app").start_span("first").end()
+        assert telemetry.flush().sent == 1
+        print(sorted(set(sys.modules) - before))
+    """
+    assert run(script, sink.endpoint) == "[]\n"
 
 
 FORKS = """

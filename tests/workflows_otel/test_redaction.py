@@ -293,6 +293,29 @@ async def test_what_one_callback_hides_no_back_end_gets(sink: OtlpSink) -> None:
             assert not [word for word in (b"one two", b"two", b"three") if word in raw]
 
 
+class SaysItIsSecret(Workflow):
+    """Its step knows that what is said from now on is secret."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        super().__init__()
+        self._provider = provider
+
+    @step
+    async def ask(self, ev: StartEvent) -> StopEvent:
+        workflows_otel.instrument(self._provider, redact=lambda path, value: "hidden")
+        return StopEvent(result="a name")
+
+
+async def test_redact_said_while_a_run_is_open_is_asked_about_what_is_captured_from_then_on() -> None:
+    log = SpanLog()
+    workflows_otel.instrument(log.provider, content="full", start_marker=False)
+    await SaysItIsSecret(log.provider).run(question="a question")
+    workflows_otel.uninstrument(log.provider)
+    about = log.named("invoke_workflow SaysItIsSecret").attributes or {}
+    assert "a question" in str(about["input.value"])
+    assert about["output.value"] == "hidden"
+
+
 class Laughs(Workflow):
     """Its step says something of itself, as the bridge to llama-index lets `dispatcher.event` do."""
 

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from opentelemetry.sdk.trace.export import SpanExporter
@@ -23,6 +24,8 @@ _CREDENTIAL_PROVIDERS = (
     "OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER",
     "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER",
 )
+# What a request imports when it is the first one: in a child that is forked in the middle of that, nobody ends it.
+_OF_FIRST_REQUEST = ("netrc", "encodings.idna")
 
 logger = logging.getLogger("workflows.otel")
 
@@ -49,6 +52,8 @@ def _http_exporter(url: str, headers: Mapping[str, str], timeout: float | None) 
         from requests import Session
     except ImportError as error:
         raise _missing_package("opentelemetry-exporter-otlp-proto-http") from error
+    for module in _OF_FIRST_REQUEST:
+        import_module(module)
     compression = None if from_environment("COMPRESSION") else Compression.Gzip
     rejections, session = Rejections(), None
     if not any(os.environ.get(name) for name in _CREDENTIAL_PROVIDERS):  # else the exporter takes the one that gives
@@ -112,7 +117,7 @@ class _ListeningStub:
         return answer
 
 
-_making = threading.Lock()
+_making = threading.RLock()
 
 
 @contextmanager

@@ -1,0 +1,52 @@
+"""What comes in the middle of telemetry's own code, from the same thread, neither hangs it nor is lost.
+
+The garbage collector may run wherever something is made, and ends what nobody has any more: a stream of tokens, half
+read, whose `finally` says how many came.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.workflows_otel.processes import ROOT, environment
+
+HANGS_AFTER = 120
+
+
+def _said(what: str, whose: str, *, every: int = 1) -> list[list[str]]:
+    """Of runs that are interrupted, each at another line, what is said in them; the last comes to no such line."""
+    command = [sys.executable, "-m", "tests.workflows_otel.interrupted_runs", what, whose, str(every)]
+    ended = subprocess.run(
+        command, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, timeout=HANGS_AFTER, check=True
+    )
+    return json.loads(ended.stdout)
+
+
+@pytest.mark.parametrize("whose", ["ours", "of the SDK"])
+def test_a_note_in_the_middle_of_a_note_is_on_the_span_as_well(whose: str) -> None:
+    *interrupted, last = _said("note", whose)
+    assert [said for said in interrupted if said != ["inner", "outer"]] == []
+    assert (len(interrupted) > 30, last) == (True, ["outer"])
+
+
+@pytest.mark.parametrize("whose", ["ours", "of the SDK"])
+def test_an_attribute_in_the_middle_of_an_attribute_is_on_the_span_as_well(whose: str) -> None:
+    *interrupted, last = _said("attribute", whose)
+    assert [said for said in interrupted if said != ["inner", "outer"]] == []
+    assert (len(interrupted) > 10, last) == (True, ["outer"])
+
+
+def test_a_call_in_the_middle_of_a_call_has_its_span() -> None:
+    *interrupted, last = _said("call", "ours", every=7)
+    assert [said for said in interrupted if said != ["inner", "outer"]] == []
+    assert (len(interrupted) > 100, last) == (True, ["outer"])
+
+
+def test_notes_of_several_threads_are_all_kept_from_who_is_not_to_see_them() -> None:
+    *interrupted, last = _said("note of a thread", "ours")
+    assert [said for said in interrupted if said != ["inner", "outer"]] == []
+    assert (len(interrupted) > 5, last) == (True, ["outer"])
