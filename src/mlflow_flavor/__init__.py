@@ -13,7 +13,7 @@ from mlflow_flavor._ownership import explain_imports
 with explain_imports():
     from mlflow_flavor._compat import FLAVOR_NAME
     from mlflow_flavor.autolog import autolog, listen
-    from mlflow_flavor.feedback import feedback, predict_fn, trace_id
+    from mlflow_flavor.feedback import UnansweredError, feedback, predict_fn, trace_id
     from mlflow_flavor.recorded import recorded
 
     if TYPE_CHECKING or not IS_TRACING_SDK_ONLY:
@@ -37,6 +37,7 @@ __all__ = [
     "Reproduction",
     "SqliteTokenStore",
     "TokenStore",
+    "UnansweredError",
     "WorkflowPyfunc",
     "as_responses_agent",
     "autolog",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
-from pydantic import ValidationError
-
+from mlflow_flavor._bytes import with_bytes
 from mlflow_flavor._compat import invalid
+from mlflow_flavor._kinds import is_a
 from mlflow_flavor._serializer import home_of, modules_of
 from workflows import Workflow
 from workflows.context.serializers import JsonSerializer
@@ -47,8 +47,8 @@ def read_answer(
     if found is None:
         raise invalid(f"answer '{wait_id}' names no event class that answers it: {', '.join(sorted(classes))}.")
     try:
-        event = found(**given.get("data", {}))
-    except (ValidationError, TypeError) as error:
+        event = found(**with_bytes({**given.get("data", {})}, found))
+    except (ValueError, TypeError) as error:
         raise invalid(f"answer '{wait_id}' does not fit {found.__name__}: {error}") from error
     for name, value in requires.items():
         if not equal(getattr(event, name, None), value):
@@ -72,8 +72,7 @@ def _known(workflow: Workflow) -> Iterator[type[Event]]:
     """The event classes that a model's code names, at the top of its modules or in the signatures of its steps."""
     named: Iterable[object] = [item for module in modules_of(home_of(workflow)) for item in list(vars(module).values())]
     for item in (HumanResponseEvent, *named, *workflow.events):
-        internal = isinstance(item, type) and issubclass(item, InternalDispatchEvent | StopEvent)
-        if isinstance(item, type) and issubclass(item, Event) and not internal:
+        if is_a(item, type) and issubclass(item, Event) and not issubclass(item, InternalDispatchEvent | StopEvent):
             yield item
 
 

@@ -153,7 +153,7 @@ def asks_people(workflow: Workflow, code: ModelCode) -> bool:
 
     A step that takes a `Context` may give it to a function of another package, which waits with it.
     """
-    steps = workflow._spec.steps.values()  # pyright: ignore[reportPrivateUsage]  # there is no public way
+    steps = workflow.__definition__.spec.steps.values()
     if human_events(workflow) or any(step.context_parameter for step in steps):
         return True
     scripts = [code.script, *(code.code.rglob("*.py") if code.code is not None else ())]

@@ -19,7 +19,7 @@ __all__ = ["call", "call_async"]
 
 T = TypeVar("T")
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _loop: asyncio.AbstractEventLoop | None = None
 _owner: int | None = None
 _tasks: set[asyncio.Task[Any]] = set()

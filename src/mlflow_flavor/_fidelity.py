@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import ast
+import sys
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mlflow_flavor._model_code import module_of
-from mlflow_flavor._pairs import UnknownError, UnsetError
+from mlflow_flavor._holdings import Holding, left_out
+from mlflow_flavor._model_code import imported_modules, modules_of_model
+from mlflow_flavor._origins import local_places
+from mlflow_flavor._pairs import AbsentError, DifferenceError, UnknownError, UnsetError
 from mlflow_flavor._sameness import difference, places_of_new_identifiers
 from workflows import Workflow
 from workflows.representation import get_workflow_representation
 
-__all__ = ["Change", "Sources", "change"]
+__all__ = ["Change", "Sources", "change", "held_by_later", "held_elsewhere"]
 
 INSTANCE = "its"
+MADE_WHEN_NEEDED = ": make it when it is first needed, in a function with @functools.cache that is called for it"
+NOT_WHAT = " is not what its source makes"
 
 Compared = tuple[str, Any, Any]
 """What a value is called, the value, and what the source makes in its place."""
@@ -44,14 +51,16 @@ class Change:
     Attributes:
         reason: That, in words.
         of_instance: It is of the instance, and its class may well be what its source makes.
-        unknown: It was not changed, but cannot say whether it was.
+        unknown: It was not changed, as far as anybody can know: it cannot say, or is another one each time.
         unset: It is None in the source: a client, say, that is made when it is first needed, or was given.
+        absent: It is not in the source at all.
     """
 
     reason: str
     of_instance: bool
     unknown: bool = False
     unset: bool = False
+    absent: bool = False
 
 
 def change(
@@ -74,9 +83,34 @@ def change(
             reason = str(found)
             if reason.startswith(f"{INSTANCE}."):
                 reason = reason.replace(".", " ", 1)
-            unknown, unset = isinstance(found, UnknownError), isinstance(found, UnsetError)
-            return Change(reason, of_instance=place == INSTANCE, unknown=unknown, unset=unset)
+            if type(found) is DifferenceError and new.has_another(found):
+                advice = "" if place == INSTANCE else MADE_WHEN_NEEDED
+                reason = f"{reason.removesuffix(NOT_WHAT)} is another one each time its source is run{advice}"
+                return Change(reason, place == INSTANCE, unknown=True)
+            kinds = (isinstance(found, kind) for kind in (UnknownError, UnsetError, AbsentError))
+            return Change(reason, place == INSTANCE, *kinds)
     return None
+
+
+def held_elsewhere(sources: Sources, rebuilt: Workflow) -> list[Holding]:
+    """What other modules of the author's hold of their module, and the model's copies of them do not."""
+    copies = modules_of_model(rebuilt)
+    script = copies.pop("")
+    loaded = {name: (sys.modules[name], copy) for name, copy in copies.items() if name in sys.modules}
+    helpers = [both for both in loaded.values() if both[0] is not sources.home]
+    return left_out(sources.home, script.__name__, helpers)
+
+
+def held_by_later(sources: Sources, rebuilt: Workflow) -> list[Holding]:
+    """What modules hold that a step imports only when it runs, so that the model has no copies of them yet."""
+    copies = modules_of_model(rebuilt)
+    tree = ast.parse(Path(str(copies[""].__file__)).read_bytes())
+    imported = {each for name in imported_modules(tree) for each in (name, name.rpartition(".")[0])}
+    names = (imported & sys.modules.keys()) - copies.keys()
+    own = local_places(name.partition(".")[0] for name in names)
+    modules = [sys.modules[name] for name in sorted(names) if name.partition(".")[0] in own]
+    found = left_out(sources.home, copies[""].__name__, [(module, ModuleType("")) for module in modules])
+    return [replace(held, sure=False) for held in found]
 
 
 class NewIdentifiers(Container[str]):
@@ -90,11 +124,18 @@ class NewIdentifiers(Container[str]):
     def __contains__(self, place: object) -> bool:
         return place in self._places
 
+    def has_another(self, found: DifferenceError) -> bool:
+        """Whether what is different from the author's is also different each time that the source makes it."""
+        return any(str(difference(*each, self)) == str(found) for each in self._made_twice)
+
     @cached_property
     def _places(self) -> frozenset[str]:
-        own = module_of(self._rebuilt, self._sources.helper)
-        compared = _compared(self._rebuilt, own, self._sources, self._rebuild())
-        return frozenset(place for each in compared for place in places_of_new_identifiers(*each))
+        return frozenset(place for each in self._made_twice for place in places_of_new_identifiers(*each))
+
+    @cached_property
+    def _made_twice(self) -> list[Compared]:
+        own = modules_of_model(self._rebuilt).get(self._sources.helper)
+        return list(_compared(self._rebuilt, own, self._sources, self._rebuild()))
 
 
 def _compared(
@@ -105,7 +146,7 @@ def _compared(
     yield cls.__name__, cls, type(rebuilt)
     if not isinstance(original, type):
         yield INSTANCE, original, rebuilt
-    module = module_of(rebuilt, sources.helper)
+    module = modules_of_model(rebuilt).get(sources.helper)
     if home is not None and module is not None:
         own, theirs = vars(home), vars(module)
         yield from ((name, own[name], theirs.get(name)) for name in sorted(sources.names) if name in own)

@@ -57,7 +57,7 @@ class TraceWriter:
         self.exporter = exporter
         self._proven = False
         self._waiting: deque[Callable[[], FinishedTrace]] = deque()
-        self._collecting = threading.Lock()
+        self._collecting = threading.RLock()
 
     def take(self, root: LiveSpan) -> None:
         """Have the trace stored by one of MLflow's workers."""

@@ -30,7 +30,8 @@ __all__ = [
     "MODULE_PREFIX",
     "ModelCode",
     "config",
-    "module_of",
+    "imported_modules",
+    "modules_of_model",
     "prompts_of",
     "refuse_in_script",
     "set_model",
@@ -163,7 +164,7 @@ class ModelCode:
         own = frozenset(top_level_names(self.code))
         scripts = [self.script, *(self.code.rglob("*.py") if self.code is not None else ())]
         trees = (ast.parse(script.read_bytes()) for script in scripts)
-        found = {name for tree in trees for node in ast.walk(tree) for name in _imported(node)}
+        found = {name for tree in trees for name in imported_modules(tree)}
         return {name for name in found if name.partition(".")[0] not in own}
 
     def run(self, model_config: Mapping[str, Any] | None = None) -> Workflow:
@@ -270,10 +271,10 @@ def _owned(name: str, workflow: Workflow) -> Workflow:
     return workflow
 
 
-def module_of(workflow: Workflow, helper: str = "") -> ModuleType | None:
-    """The module of the script that set a workflow, or one of its helpers; None where there is none."""
+def modules_of_model(workflow: Workflow) -> dict[str, ModuleType]:
+    """The modules of the script that set a workflow, and of its helpers, by their own names; the script's is empty."""
     modules: dict[str, ModuleType] = vars(workflow).get(MODULES, {})
-    return next((module for name, module in modules.items() if name.partition(".")[2] == helper), None)
+    return {name.partition(".")[2]: module for name, module in modules.items()}
 
 
 def prompts_of(workflow: Workflow) -> set[str]:
@@ -291,8 +292,10 @@ def _forget(name: str) -> None:
         del sys.modules[module]
 
 
-def _imported(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def imported_modules(tree: ast.AST) -> Iterator[str]:
+    """The modules that are imported anywhere in some code; a name from one is called as if it were a module too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import collections.abc
 import symtable
+import typing
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 __all__ = ["Names", "names_in"]
+
+# In brackets behind these stands a type, wherever that is: nobody looks up an item of them.
+GENERIC = frozenset(
+    name
+    for module in (builtins, collections.abc, typing)
+    for name, value in vars(module).items()
+    if isinstance(value, type) or (module is typing and callable(value))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +96,10 @@ class _Spelled(ast.NodeTransformer):
                 setattr(node, field, _Said().visit(annotation))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("eval", "exec"):
             node.args = [_Said().visit(argument) for argument in node.args]
+        if isinstance(node, ast.ClassDef):
+            node.bases = [_Said().visit(b) if isinstance(b, ast.Subscript) else b for b in node.bases]
+        if isinstance(node, ast.Subscript) and ast.unparse(node.value).rpartition(".")[2] in GENERIC:
+            node = _Said().visit(node)
         return super().visit(node)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:

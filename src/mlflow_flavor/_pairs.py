@@ -13,6 +13,7 @@ from typing import Any, cast
 from mlflow_flavor._model_imports import MODULE_PREFIX
 
 __all__ = [
+    "AbsentError",
     "Attributes",
     "DifferenceError",
     "IdentifierError",
@@ -73,6 +74,10 @@ class UnsetError(DifferenceError):
     """The source leaves it None."""
 
 
+class AbsentError(DifferenceError):
+    """The source has no such attribute."""
+
+
 class UnknownError(DifferenceError):
     """Nobody can know whether two values are alike."""
 
@@ -93,7 +98,7 @@ def attributes_of_both(pair: Pair, one: Attributes, other: Attributes) -> Iterat
         if name in one and name in other:
             yield found
         elif not private:
-            raise differ(found)
+            raise AbsentError(str(differ(found))) if name in one else differ(found)
 
 
 def _is_cache(cls: type, name: str) -> bool:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ast
 import builtins
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from mlflow_flavor._names import names_in
 from mlflow_flavor._statements import is_main_guard, same_scope
 
-__all__ = ["OF_IPYTHON", "PartNames", "names_of_part"]
+__all__ = ["OF_IPYTHON", "PartNames", "names_of_part", "set_by_steps_alone"]
 
 # IPython puts them among Python's own names; where no notebook is, nobody has them.
 OF_IPYTHON = frozenset({"display", "get_ipython"})
@@ -69,11 +70,47 @@ def names_of_part(texts: Iterable[str]) -> PartNames:
     )
 
 
+def set_by_steps_alone(texts: Iterable[str]) -> set[str]:
+    """Variables that steps declare `global`, and that nothing else in these texts sets: no run begins with them.
+
+    Raises:
+        SyntaxError: If one is not valid Python.
+    """
+    tree = ast.parse("\n".join(texts))
+    functions = [node for node in ast.walk(tree) if isinstance(node, Function)]
+    by_steps, by_others = set[str](), set(names_in(tree.body).bound)
+    for function in functions:
+        (by_steps if _is_step(function) else by_others).update(_declared(function))
+    return by_steps - by_others
+
+
+def _is_step(function: Function) -> bool:
+    decorators = [d.func if isinstance(d, ast.Call) else d for d in function.decorator_list]
+    return any(ast.unparse(decorator).rpartition(".")[2] == "step" for decorator in decorators)
+
+
 def _setters(functions: Sequence[Function]) -> Setters:
-    found: Setters = {}
-    while (more := {f.name: _first_set(f, found).keys() for f in functions}) != found:
-        found = more
+    """Found from those that set to those that call them: asking each anew for every link of a chain takes minutes."""
+    named = {function.name: function for function in functions}
+    callers: defaultdict[str, set[str]] = defaultdict(set)
+    for name, function in named.items():
+        for call in _calls_for_sure(function):
+            callers[call].add(name)
+    found = {name: set(_first_set(function, {})) for name, function in named.items()}
+    news = [(name, variable) for name, own in found.items() for variable in own]
+    while news:
+        called, variable = news.pop()
+        for caller in callers[called]:
+            if variable not in found[caller]:
+                found[caller].add(variable)
+                news.append((caller, variable))
     return found
+
+
+def _calls_for_sure(function: Function) -> Iterator[str]:
+    inner = (inner for node in function.body for inner in same_scope(node))
+    if not any(_asks_whether_set(node) for node in inner):
+        yield from (call for node in _sure(function.body) for call in _called(_evaluated(node)))
 
 
 def _left_open(function: Function, setters: Setters) -> Iterator[str]:
@@ -99,8 +136,7 @@ def _first_set(function: Function, setters: Setters) -> dict[str, Place]:
         return {name: (0, 0) for node in inner for name in _stored(node) if name in declared}
     found: dict[str, Place] = {}
     for node in _sure(function.body):
-        for name in _set_by(node, declared, setters):
-            found.setdefault(name, _end(node))
+        found = dict.fromkeys(_set_by(node, declared, setters), _end(node)) | found
     return found
 
 
@@ -126,15 +162,23 @@ def _sure(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
 
 def _set_by(node: ast.stmt, declared: Set[str], setters: Setters) -> set[str]:
     """Variables of the module that a statement, without those in it, sets in any case: itself or by what it calls."""
+    evaluated = _evaluated(node)
+    own = {name for part in evaluated for name in _stored(part) if name in declared}
+    return own.union(*(setters.get(call, ()) for call in _called(evaluated)))
+
+
+def _evaluated(node: ast.stmt) -> list[ast.AST]:
+    """What is evaluated whenever a statement is, without those in it."""
     match node:
         case ast.With(items=items) | ast.AsyncWith(items=items):
             parts: list[ast.AST] = [*items]
         case _:
             parts = [node] if isinstance(node, SIMPLE) else []
-    inner = [inner for part in parts for inner in _straight(part)]
-    own = {name for part in inner for name in _stored(part) if name in declared}
-    calls = [n.func.id for n in inner if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
-    return own.union(*(setters.get(call, ()) for call in calls))
+    return [inner for part in parts for inner in _straight(part)]
+
+
+def _called(evaluated: Sequence[ast.AST]) -> Iterator[str]:
+    return (node.func.id for node in evaluated if isinstance(node, ast.Call) and isinstance(node.func, ast.Name))
 
 
 def _straight(node: ast.AST) -> Iterator[ast.AST]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlflow_flavor._kinds import is_a
 from mlflow_flavor._serializer import home_of, modules_of
 from workflows import Workflow
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent
@@ -36,7 +37,7 @@ def people_events(workflow: Workflow) -> list[type[Event]]:
     """
     modules = modules_of(home_of(workflow))
     named = [item for module in modules for item in list(vars(module).values())]
-    defined = [c for c in (*workflow.events, *named) if isinstance(c, type) and issubclass(c, PEOPLE)]
+    defined = [c for c in (*workflow.events, *named) if is_a(c, type) and issubclass(c, PEOPLE)]
     own = {c for c in defined if c not in PEOPLE or c in workflow.events}
     waited = {c for wait in _waits(workflow) for c in (*wait.takes, *wait.asks)}
     return sorted(own | waited, key=lambda c: (c.__name__, c.__module__))
@@ -95,7 +96,7 @@ def _classes(expressions: list[ast.expr], variables: Mapping[str, Any]) -> list[
     """The event class that an expression names or makes an instance of."""
     named = [each.func if isinstance(each, ast.Call) else each for each in expressions]
     found = [_value(each, variables) for each in named]
-    return [c for c in found if isinstance(c, type) and issubclass(c, Event)]
+    return [c for c in found if is_a(c, type) and issubclass(c, Event)]
 
 
 def _value(node: ast.expr, variables: Mapping[str, Any]) -> object:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mlflow_flavor._answers import equal, expected_by, read_answer
 from mlflow_flavor._compat import invalid
+from mlflow_flavor._open_questions import OpenQuestions
 from mlflow_flavor._resume import PausedRun, open_token, seal, spend
 from mlflow_flavor._rows import plain_event
 from mlflow_flavor._serializer import ModelSerializer, model_serializer
@@ -19,47 +19,9 @@ from workflows.context.serializers import JsonSerializer
 from workflows.errors import ContextSerdeError
 from workflows.events import Event, WorkflowIdleEvent
 from workflows.handler import WorkflowHandler
-from workflows.instrumentation.records import (
-    Record,
-    RunEnded,
-    RunSuspended,
-    WaitCancelled,
-    WaitResolved,
-    WaitStarted,
-    WaitTimedOut,
-)
+from workflows.instrumentation.records import WaitStarted
 
-__all__ = ["AnsweredRun", "OpenQuestions", "Questions"]
-
-
-class OpenQuestions:
-    """A record handler of one workflow instance that knows which waits of which runs are open."""
-
-    name = "mlflow_questions"
-    destination = None
-
-    def __init__(self) -> None:
-        self._open: dict[str, dict[str, WaitStarted]] = {}
-
-    def handle(self, record: Record) -> None:
-        """Take one record; only those about waits and ends matter."""
-        match record:
-            case WaitStarted():
-                self._open.setdefault(record.run_id, {})[record.wait_id] = record
-            case WaitResolved() | WaitTimedOut() | WaitCancelled():
-                self._open.get(record.run_id, {}).pop(record.wait_id, None)
-            case RunEnded() | RunSuspended():
-                self._open.pop(record.run_id, None)
-            case _:
-                pass
-
-    def carrier(self, run_id: str) -> Mapping[str, str] | None:
-        """Nothing to carry."""
-        return None
-
-    def of(self, run_id: str) -> list[WaitStarted]:
-        """The open waits of a run, oldest first."""
-        return list(self._open.get(run_id, {}).values())
+__all__ = ["AnsweredRun", "Questions"]
 
 
 @dataclass(frozen=True, slots=True)

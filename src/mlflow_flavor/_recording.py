@@ -96,7 +96,7 @@ class Recording:
         self._asked = count()
         self._calls: list[tuple[int, dict[str, Any]]] = []
         self._bytes = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # what the garbage collector closes under it may make a recorded call
 
     def ask(self) -> int:
         """The number of a call that is about to be made; `keep` takes it."""
@@ -110,15 +110,16 @@ class Recording:
         """
         value = error_data(answer.error) if isinstance(answer, Raised) else _to_plain.serialize_value(answer)
         size = len(to_json(value))
+        call = {"name": request.name, "request": request.digest, "awaited": awaited, "answer": value}
+        if isinstance(answer, Raised):
+            call["raised"] = True
+        numbered = (number, call)
         with self._lock:
             if self._bytes + size > MAX_RECORDING_BYTES:
                 self.dropped += 1
                 return
             self._bytes += size
-            call = {"name": request.name, "request": request.digest, "awaited": awaited, "answer": value}
-            if isinstance(answer, Raised):
-                call["raised"] = True
-            self._calls.append((number, call))
+            self._calls.append(numbered)
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -147,7 +148,7 @@ class Playback:
         self._serializer = serializer
         self._answers: dict[tuple[RunPath, Request], deque[Answer]] = defaultdict(deque)
         self._asked: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # as that of a recording
         for path, text in recordings:
             for call in cast("list[dict[str, Any]]", json.loads(text)):
                 request = Request(str(call["name"]), str(call["request"]))

@@ -33,7 +33,7 @@ MAX_SNAPSHOT_BYTES = 16 * 1024 * 1024
 PREFIX = "wf1"
 STORED_PREFIX = "wfs"
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _own_key: list[bytes] = []
 
 

@@ -7,8 +7,8 @@ from typing import Any, cast, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import to_jsonable_python
 
+from mlflow_flavor._bytes import plain, with_bytes
 from mlflow_flavor._compat import invalid
 from workflows.events import StartEvent, StopEvent
 
@@ -26,7 +26,8 @@ def rows_of(data: object, start: type[StartEvent], names: Sequence[str] = ()) ->
         names: Input names of the model's signature, for a start event that declares no field.
 
     Raises:
-        MlflowException: If it is none of these, is empty, or a row has a field that the start event lacks.
+        MlflowException: If it is none of these, is empty, a row has a field that the start event lacks, or one that
+            takes bytes a text that is no base64.
     """
     fields = tuple(start.model_fields) or tuple(names)
     rows = [_row(item, fields, start, number) for number, item in enumerate(_items(data, start), 1)]
@@ -36,7 +37,7 @@ def rows_of(data: object, start: type[StartEvent], names: Sequence[str] = ()) ->
     if start.model_fields:
         for number, row in enumerate(rows, 1):
             _check_names(row, start, number)
-    return rows
+    return [_with_bytes(row, start, number) for number, row in enumerate(rows, 1)]
 
 
 def _items(data: object, start: type[StartEvent]) -> Iterable[object]:
@@ -62,8 +63,8 @@ def _needs_none(field: FieldInfo) -> bool:
 
 def _without_missing(row: Mapping[Any, Any], nullable: Container[str], arrays: Container[str]) -> Row:
     """A DataFrame's row with plain values; what is missing (None, NaN) is left out, where that is not a value."""
-    plain = _plain_row(row, arrays)
-    found = {name: None if _is_nan(value) else value for name, value in plain.items()}
+    cells = _plain_row(row, arrays)
+    found = {name: None if _is_nan(value) else value for name, value in cells.items()}
     return {name: value for name, value in found.items() if value is not None or name in nullable}
 
 
@@ -124,9 +125,16 @@ def _check_names(row: Row, start: type[StartEvent], number: int) -> None:
         )
 
 
+def _with_bytes(row: Row, start: type[StartEvent], number: int) -> Row:
+    try:
+        return with_bytes(row, start)
+    except ValueError as error:
+        raise invalid(f"row {number}: {error}.") from error
+
+
 def plain_result(stop: StopEvent) -> Any:
     """The result of a run as plain data; the fields of a stop event of the user's own class."""
-    return _plain(stop.result) if type(stop) is StopEvent else plain_fields(stop)
+    return plain(stop.result) if type(stop) is StopEvent else plain_fields(stop)
 
 
 def plain_event(event: BaseModel) -> dict[str, Any]:
@@ -145,9 +153,4 @@ def plain_fields(event: BaseModel) -> dict[str, Any]:
     """Declared and dynamic fields, side by side."""
     fields = event.model_dump(mode="python")
     dynamic: dict[str, Any] = fields.pop("_data", None) or {}
-    return _plain({**fields, **dynamic})
-
-
-def _plain(value: object) -> Any:
-    """JSON's kinds of values; bytes are base64 with the alphabet for URLs, also if they could be a text."""
-    return to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64")
+    return plain({**fields, **dynamic})

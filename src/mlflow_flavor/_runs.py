@@ -324,7 +324,7 @@ class RunSpans:
     def _stay_open(self) -> None:
         """See to it, now and then, that MLflow does not forget a trace that cannot be cut."""
         keep_open(self.root.trace_id)
-        self._timers = [self._loop.call_later(trace_lifetime() / 4, self._stay_open, context=Context())]
+        self._timers.append(self._loop.call_later(trace_lifetime() / 4, self._stay_open, context=Context()))
 
     def _stop_timers(self) -> None:
         for timer in self._timers:

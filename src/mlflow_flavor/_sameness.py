@@ -311,7 +311,7 @@ def _of_dataclass(value: Any) -> Attributes:
 
 
 SETTINGS = frozenset(
-    f"_{name}"
+    name
     for name, parameter in signature(Workflow.__init__).parameters.items()
     if parameter.kind is not Parameter.VAR_KEYWORD and name not in ("self", "resource_manager", "runtime", "serializer")
 )
@@ -319,9 +319,10 @@ SETTINGS = frozenset(
 
 def _state(workflow: Workflow) -> Attributes:
     """What its author gave an instance; what the engine keeps there differs between any two, and after a run."""
-    engine = vars(Workflow()).keys() | {"_history"}
+    engine = vars(Workflow()).keys()
     own = {name: value for name, value in vars(workflow).items() if name not in engine and not name.startswith("__")}
-    settings = {name.lstrip("_"): value for name, value in vars(workflow).items() if name in SETTINGS}
+    kept = workflow.__definition__
+    settings = {n: getattr(kept, n) if hasattr(kept, n) else vars(workflow).get(f"_{n}") for n in SETTINGS}
     return {**settings, **own, "steps": workflow._get_steps()}  # pyright: ignore[reportPrivateUsage]  # attached ones too
 
 

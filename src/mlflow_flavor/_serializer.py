@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, cast
 
+from mlflow_flavor._kinds import is_a
 from mlflow_flavor._model_code import DIGEST_CHARS, MODULE_PREFIX
 from workflows import Workflow, events
 from workflows.context.serializers import BaseSerializer, JsonSerializer, may_be_rebuilt
@@ -94,7 +95,7 @@ def _packages_named(modules: list[ModuleType]) -> Iterator[str]:
 
 def _package(item: object) -> str:
     """The outermost package of a module, or of what is defined in one."""
-    named = item.__name__ if isinstance(item, ModuleType) else getattr(item, "__module__", None)
+    named = item.__name__ if is_a(item, ModuleType) else getattr(item, "__module__", None)
     return named.partition(".")[0] if isinstance(named, str) else ""
 
 

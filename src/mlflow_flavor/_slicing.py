@@ -6,7 +6,6 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
-from mlflow_flavor._helpers_fill import given_to_helpers
 from mlflow_flavor._statements import (
     Statement,
     imported_names,
@@ -16,8 +15,9 @@ from mlflow_flavor._statements import (
     statements_of,
 )
 
-__all__ = ["ModuleSlice", "slice_module"]
+__all__ = ["ModuleSlice", "names_that_give", "slice_module"]
 
+LAMBDA = "<lambda>"
 PARSERS = frozenset({"ArgumentParser", "OptionParser"})
 
 
@@ -64,8 +64,6 @@ def slice_module(source: str, names: Iterable[str], until_line: int | None = Non
         SyntaxError: If it is not valid Python.
     """
     statements = _registered(statements_of(source, until_line))
-    given = given_to_helpers(statements, _registered)
-    statements = [replace(s, touches=s.touches | more) for s, more in zip(statements, given, strict=True)]
     needed = set(names)
     chosen: set[int] = set()
     while True:
@@ -87,6 +85,24 @@ def slice_module(source: str, names: Iterable[str], until_line: int | None = Non
         logs=next((call for s in picked if (call := logging_call(s.node)) is not None), None),
         running=next((s.line for s in picked if s.running), None),
     )
+
+
+def names_that_give(source: str, names: Set[str], until_line: int | None = None) -> set[str]:
+    """Some names of a module, and those imported ones to which statements that use them add something.
+
+    Args:
+        source: The module's source.
+        names: The names; also that of a lambda, which is no name.
+        until_line: Where the module is, if it is still being run.
+    """
+    statements = statements_of(source, until_line)
+    imported = frozenset[str]().union(*(imported_names(s.node) for s in statements))
+    using = [s for s in statements if not names.isdisjoint(s.needs) or (LAMBDA in names and _has_lambda(s.node))]
+    return {*names, *(name for s in using for name in (s.touches | s.binds) & imported)}
+
+
+def _has_lambda(node: ast.stmt) -> bool:
+    return any(isinstance(inner, ast.Lambda) for inner in same_scope(node))
 
 
 def _outermost(statements: list[Statement]) -> list[Statement]:

@@ -6,101 +6,34 @@ import ast
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
-from traceback import extract_tb
 from types import FrameType, ModuleType
 from typing import Any, cast
-
-from mlflow.exceptions import MlflowException
 
 from mlflow_flavor._artifact import script_path
 from mlflow_flavor._cells import notebook_cells
 from mlflow_flavor._compat import invalid
-from mlflow_flavor._fidelity import Change, Sources, change
-from mlflow_flavor._origins import as_user_writes_it, is_local
-from mlflow_flavor._part_names import PartNames, names_of_part
-from mlflow_flavor._slicing import ModuleSlice, slice_module
+from mlflow_flavor._effects import imported_for_effect
+from mlflow_flavor._fidelity import Sources
+from mlflow_flavor._kinds import is_a
+from mlflow_flavor._origins import as_user_writes_it, local_places
+from mlflow_flavor._part_names import PartNames, names_of_part, set_by_steps_alone
+from mlflow_flavor._slicing import ModuleSlice, names_that_give, slice_module
 from mlflow_flavor._statements import first_name
+from mlflow_flavor._written import WRITTEN, ModelSource, needed_arguments, refused
 from mlflow_flavor.notebook import MARKER, script_of_cells, sets_model
 from workflows import Workflow
 from workflows.instrumentation.redaction import mask_secrets
 
-__all__ = ["ModelSource", "model_source"]
+__all__ = ["model_source"]
 
-WRITTEN = "workflow.py"
 OTHER_COMMAND_LINE = (
     "and where it is loaded there is another one; let it read its settings by mlflow_flavor.config(), and log them as "
     "model_config"
 )
 EFFECTS_LEFT_OUT = "; it has no lines that only call something, as `words.append(1)`: make that part of an assignment"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSource:
-    """What `workflow.py` of a model will hold.
-
-    Attributes:
-        text: The script's bytes.
-        label: What errors call it.
-        original: The class or instance that it was written from; None for a file of the caller's.
-        sources: Where that was defined, and the names there that the script makes too; what it imports is none of them.
-        left_out: What the script may miss, in words that follow an error.
-    """
-
-    text: bytes
-    label: str
-    original: type[Workflow] | Workflow | None = None
-    sources: Sources | None = None
-    left_out: str = ""
-
-    def built(self, run: Callable[[], Workflow]) -> Workflow:
-        """The workflow that the script makes; of a written one, only if it is what its author holds.
-
-        Args:
-            run: Runs the script.
-
-        Raises:
-            MlflowException: With what differs; or if a written script fails, with its error.
-            Exception: What a file of the caller's raises.
-        """
-        if self.original is None or self.sources is None:
-            return run()
-        try:
-            rebuilt = run()
-        except MlflowException:
-            raise  # which says what is wrong with the script
-        except Exception as error:
-            raise refused(self.original, self._failure(error)) from error
-        if (found := change(self.original, self.sources, rebuilt, run)) is not None:
-            raise refused(self.original, found.reason, *_ways_out(self.original, found))
-        return rebuilt
-
-    def _failure(self, error: Exception) -> str:
-        frames = [f for f in extract_tb(error.__traceback__) if Path(f.filename).name == WRITTEN]
-        where = f" at `{frames[-1].line}`" if frames else ""
-        return f"run again, its source raised {type(error).__name__}: {error}{where}{self.left_out}"
-
-
-def refused(workflow: object, reason: str, *ways_out: str) -> Exception:
-    """The error for a class or an instance that no script can be true to, and what else may be done about it."""
-    name = workflow.__name__ if isinstance(workflow, type) else type(workflow).__name__
-    others = f" Or {', or '.join(ways_out)}." if ways_out else ""
-    return invalid(
-        f"workflows are logged from code, and the source of this {name} cannot be written to a script ({reason}): pass "
-        f"the path of a .py file that ends with mlflow.models.set_model(<workflow>).{others}"
-    )
-
-
-def _ways_out(original: type[Workflow] | Workflow, found: Change) -> Iterator[str]:
-    """What may be logged of a workflow that has changed."""
-    if not found.unknown:
-        yield "log it before it is run or changed"
-    if found.unset:
-        yield "set that to None before, if the agent makes it again when it needs it"
-    if found.of_instance and not isinstance(original, type) and not _needed_arguments(type(original)):
-        yield f"log the class {type(original).__name__}"
 
 
 def model_source(workflow: object, helpers: Sequence[Path] = ()) -> ModelSource:
@@ -142,7 +75,7 @@ def _place(original: type[Workflow] | Workflow, cls: type[Workflow]) -> tuple[Mo
         for module in _homes(original, defining):
             if found := list(_expressions(original, vars(module))):
                 return module, found
-    if needed := _needed_arguments(cls):
+    if needed := needed_arguments(cls):
         made = "log an instance" if isinstance(original, type) else "make it a variable of its module"
         raise refused(original, f"it needs the arguments {', '.join(needed)}; {made}")
     return defining, [f"{cls.__qualname__}()"]
@@ -154,32 +87,23 @@ def _homes(original: object, defining: ModuleType) -> Iterator[ModuleType]:
     yield from (module for module in (calling, defining) if module is not None)
     package = f"{defining.__name__.partition('.')[0]}."
     beside = [module for name, module in sys.modules.copy().items() if name.startswith(package)]
-    others = [m for m in (*vars(calling or defining).values(), *beside) if isinstance(m, ModuleType)]
-    yield from (m for m in others if any(_expressions(original, vars(m))) and is_local(m.__name__))
-
-
-def _needed_arguments(cls: type[Workflow]) -> list[str]:
-    """What the class cannot be called without."""
-    return [n for n, p in inspect.signature(cls).parameters.items() if p.default is p.empty and p.kind not in (2, 4)]
+    others = [m for m in (*vars(calling or defining).values(), *beside) if is_a(m, ModuleType)]
+    own = {"__main__", *local_places(m.__name__.partition(".")[0] for m in others)}
+    yield from (m for m in others if m.__name__.partition(".")[0] in own and any(_expressions(original, vars(m))))
 
 
 def _expressions(workflow: object, variables: Mapping[str, Any]) -> Iterator[str]:
     """What gives a workflow in its module: its variables, then items of dicts and lists: a loop may be over those."""
-    yield from (name for name, value in variables.items() if value is workflow)
-    for name, value in variables.items():
-        match value:
-            case _ if name.startswith("__"):
-                pass
-            case dict():
-                items = cast("dict[object, object]", value).items()
-                yield from (
-                    f"{name}[{key!r}]" for key, item in items if item is workflow and isinstance(key, str | int)
-                )
-            case list() | tuple():
-                rows = enumerate(cast("Sequence[object]", value))
-                yield from (f"{name}[{number}]" for number, item in rows if item is workflow)
-            case _:
-                pass
+    named = list(variables.items())
+    yield from (name for name, value in named if value is workflow)
+    for name, value in named:
+        items: Iterable[tuple[object, object]] = ()
+        if is_a(value, dict):
+            items = cast("dict[object, object]", value).items()
+        elif is_a(value, list) or is_a(value, tuple):
+            items = enumerate(cast("Sequence[object]", value))
+        if not name.startswith("__"):
+            yield from (f"{name}[{k!r}]" for k, item in items if item is workflow and (is_a(k, str) or is_a(k, int)))
 
 
 def _is_at(module: ModuleType, cls: type) -> bool:
@@ -210,13 +134,18 @@ def _running_line(module: ModuleType) -> int | None:
 
 
 def _from_module(
-    original: type[Workflow] | Workflow, home: ModuleType, expressions: list[str], helpers: Sequence[Path]
+    original: type[Workflow] | Workflow,
+    home: ModuleType,
+    expressions: list[str],
+    helpers: Sequence[Path],
+    more: Set[str] = frozenset(),
 ) -> ModelSource:
     file = getattr(home, "__file__", None)
     if file is None or not Path(file).is_file() or Path(file).suffix != ".py":
         raise refused(original, f"{home.__name__} is no file")
     text, line = Path(file).read_text(encoding="utf-8"), _running_line(home)
-    parts = {expression: slice_module(text, [first_name(expression)], line) for expression in expressions}
+    others = imported_for_effect(text, home) | (names_that_give(text, more, line) if more else set[str]())
+    parts = {each: slice_module(text, [first_name(each), *others], line) for each in expressions}
     sound = [
         expression
         for expression, part in parts.items()
@@ -242,11 +171,12 @@ def _from_module(
         raise refused(original, "it reads `__file__`, which a script of its own has in another directory")
     if part.lookup is not None:
         raise refused(original, f"it finds names by `{part.lookup}`, where a script would have only some")
-    if missing := _only_elsewhere(names_of_part([part.text]), vars(home)):
+    if missing := _only_elsewhere(names_of_part([part.text]), [text], vars(home)):
         reason = f"it uses {missing}, which no top-level statement of {Path(file).name} sets; set it by an assignment"
         raise refused(original, reason)
     made = Sources(home, _beside(expression, part))
-    return ModelSource(_script(part.text, expression), WRITTEN, original, made, EFFECTS_LEFT_OUT)
+    again = partial(_from_module, original, home, expressions, helpers)
+    return ModelSource(_script(part.text, expression), WRITTEN, original, made, EFFECTS_LEFT_OUT, again)
 
 
 def _script(text: str, expression: str) -> bytes:
@@ -295,7 +225,7 @@ def _from_notebook(
     cls = original if isinstance(original, type) else type(original)
     if cls.__module__ == home.__name__ and cls.__qualname__.partition(".")[0] not in names.bound:
         raise refused(original, f"the cell of its class does not begin with '{MARKER}'")
-    if missing := _only_elsewhere(names, vars(home)):
+    if missing := _only_elsewhere(names, cells.values(), vars(home)):
         raise refused(original, f"it uses {missing}, and no cell that begins with '{MARKER}' sets that")
     # A notebook has more names for what a cell gave: `_`, `_5`, `Out[5]`.
     named = [e for e in expressions if not e.startswith(("_", "Out["))] or expressions
@@ -304,11 +234,15 @@ def _from_notebook(
         raise refused(original, f"the cell that sets {first_name(expression)} does not begin with '{MARKER}'")
     text = script_of_cells(marked, "This notebook", model=expression)
     part = slice_module(text, [first_name(expression)])
-    return ModelSource(text.encode(), WRITTEN, original, Sources(home, _beside(expression, part)))
+    made = Sources(home, _beside(expression, part))
+    return ModelSource(
+        text.encode(), WRITTEN, original, made, f", or only in a cell that does not begin with '{MARKER}'"
+    )
 
 
-def _only_elsewhere(names: PartNames, variables: Mapping[str, object]) -> str | None:
-    """A name that part of a module needs, and that only the rest of it has set."""
+def _only_elsewhere(names: PartNames, whole: Iterable[str], variables: Mapping[str, object]) -> str | None:
+    """A name that part of a module needs, and that only the rest of it has set: not a run, which sets it again."""
     modules = [sys.modules[name] for name in names.star_imports if name in sys.modules]
     given = {name for module in modules for name in vars(module)}
-    return next(iter(sorted((names.needed & variables.keys()) - given)), None)
+    missing = (names.needed & variables.keys()) - given
+    return next(iter(sorted(missing - set_by_steps_alone(whole))), None) if missing else None

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from mlflow_flavor import _daemon
 from mlflow_flavor._arguments import required_workflow
 from mlflow_flavor._compat import invalid
-from mlflow_flavor._rows import plain_result
+from mlflow_flavor._open_questions import OpenQuestions
+from mlflow_flavor._rows import plain_fields, plain_result
 from mlflow_flavor.autolog import handler as drawer
 from workflows import Workflow
 from workflows.events import StopEvent
 from workflows.handler import WorkflowHandler
+from workflows.instrumentation import add_handler
+from workflows.instrumentation.records import WaitStarted
+from workflows.instrumentation.redaction import mask_secrets
 
-__all__ = ["feedback", "predict_fn", "trace_id"]
+__all__ = ["UnansweredError", "feedback", "predict_fn", "trace_id"]
+
+SHOWN_CHARS = 200
 
 
 def trace_id(handler: WorkflowHandler) -> str | None:
@@ -52,18 +61,55 @@ def feedback(handler_or_trace_id: WorkflowHandler | str, name: str, value: Any, 
     mlflow.log_feedback(trace_id=found, name=name, value=value, **kw)
 
 
+class UnansweredError(MlflowException):
+    """A run of `predict_fn` asked a person, and in an evaluation nobody is there to answer.
+
+    Attributes:
+        run_id: The run, which is cancelled.
+        questions: What it asked, oldest first; nothing of a wait that comes without a question.
+    """
+
+    def __init__(self, workflow: str, run_id: str, waits: Sequence[WaitStarted]) -> None:
+        asked = ", ".join(_question(wait) for wait in waits)
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]  # MLflow's has no types
+            f"{workflow} waits for a person, and in an evaluation nobody answers: {asked}. Pass a function of your own "
+            "as predict_fn that runs the workflow, and answers what handler.stream_events() shows by "
+            "handler.ctx.send_event().",
+            error_code=INVALID_PARAMETER_VALUE,
+        )
+        self.run_id = run_id
+        self.questions = [wait.asked for wait in waits if wait.asked is not None]
+
+
+def _question(wait: WaitStarted) -> str:
+    if wait.asked is None:
+        return f"an answer of class {wait.event_type}"
+    fields = mask_secrets(json.dumps(plain_fields(wait.asked)))
+    return f"{type(wait.asked).__name__} {fields[:SHOWN_CHARS]}"
+
+
 def predict_fn(workflow: Workflow) -> Callable[..., Any]:
     """A plain function that runs the workflow with its keywords and waits: for `mlflow.genai.evaluate(predict_fn=)`.
 
-    Of a stop event of the user's own class it gives the fields, as a dict.
+    Of a stop event of the user's own class it gives the fields, as a dict. A run that does nothing but wait for a
+    person's answer is cancelled, and the function raises `UnansweredError`.
 
     Raises:
         MlflowException: If it is no instance of `Workflow`.
     """
     required_workflow(workflow, "predict_fn()")
+    questions = OpenQuestions()
+    add_handler(questions, workflow=workflow)
 
     async def run(fields: dict[str, Any]) -> Any:
-        found = await workflow.run(**fields)
+        handler = workflow.run(**fields)
+        try:
+            if waits := await questions.stopping(handler):
+                raise UnansweredError(type(workflow).__name__, handler.run_id, waits)
+            found = await handler
+        finally:
+            if not handler.is_done():
+                await handler.cancel_run()
         return plain_result(found) if isinstance(found, StopEvent) else found
 
     def predict(**fields: Any) -> Any:

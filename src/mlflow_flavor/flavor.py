@@ -128,8 +128,13 @@ def save_model(
         model = mlflow_model if mlflow_model is not None else Model()
         if metadata is not None:
             model.metadata = metadata
+
+        def run(script: bytes) -> Workflow:
+            code.script.write_bytes(script)
+            return code.run(config)
+
         with tracing_context(enabled=False):
-            built = source.built(lambda: code.run(config))
+            built = source.built(run)
             asks = asks_people(built, code)
             _describe_inputs(model, built, target, asks, signature, input_example, run_input_example)
         warn_of_local_modules(code)
@@ -184,9 +189,12 @@ def log_model(
         What MLflow says about the logged model; `model_uri` loads it.
 
     Raises:
-        MlflowException: As `save_model`; or if `resources` and `auth_policy` are both given.
+        MlflowException: As `save_model`; or if `resources` and `auth_policy`, or `name` and `artifact_path`, are both
+            given.
     """
     if artifact_path is not None:
+        if name is not None:
+            raise invalid("log_model() takes artifact_path, the older name of name, or name, not both.")
         warnings.warn("log_model(artifact_path=) is MLflow's older name; use name=.", FutureWarning, stacklevel=2)
     if resources is not None and auth_policy is not None:
         raise invalid("log_model() takes resources or auth_policy, not both.")

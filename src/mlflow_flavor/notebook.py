@@ -11,7 +11,7 @@ from typing import Any
 
 from mlflow_flavor._cells import is_python, plain_python
 from mlflow_flavor._compat import invalid
-from mlflow_flavor._part_names import OF_IPYTHON, PartNames, names_of_part
+from mlflow_flavor._part_names import OF_IPYTHON, PartNames, names_of_part, set_by_steps_alone
 from mlflow_flavor._statements import first_name, is_main_guard, logging_call
 
 __all__ = ["MARKER", "script_from_notebook", "script_of_cells", "sets_model"]
@@ -81,10 +81,10 @@ def script_of_cells(sources: Iterable[str], where: str, *, marker: str = MARKER,
         raise invalid(
             f"{where}: marked cells use '{name}', which code cell {number} sets: begin it with '{marker}' too."
         )
-    if by_functions := sorted(names.needed & names.declared):
-        raise invalid(
-            f"{where}: marked cells use '{by_functions[0]}', which only a function sets: set it by an assignment too."
-        )
+    if by_functions := names.needed & names.declared:
+        by_functions -= set_by_steps_alone([*marked.values(), *filter(is_python, others.values())])
+    for name in sorted(by_functions):
+        raise invalid(f"{where}: marked cells use '{name}', which only a function sets: set it by an assignment too.")
     parts = list(marked.values())
     if not sets_model(parts):
         if first_name(model) not in names.bound:

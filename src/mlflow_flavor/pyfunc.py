@@ -192,9 +192,8 @@ class WorkflowPyfunc:
     async def _run(self, job: Job) -> Any:
         handler = self._begin(job)
         try:
-            async for event in handler.stream_events(expose_internal=True):
-                if self._questions.waits(handler, event):
-                    return await self._questions.ask(handler, job.session, job.user)
+            if await self._questions.open.stopping(handler):
+                return await self._questions.ask(handler, job.session, job.user)
             return plain_result(await handler.stop_event_result())
         finally:
             if not handler.is_done():

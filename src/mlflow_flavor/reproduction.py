@@ -27,7 +27,7 @@ from mlflow_flavor._compat import attached_text, invalid, is_in_progress
 from mlflow_flavor._compat_models import download
 from mlflow_flavor._facts import FIRST_TRACE
 from mlflow_flavor._loading import StoredModel, config_digest
-from mlflow_flavor._questions import OpenQuestions
+from mlflow_flavor._open_questions import OpenQuestions
 from mlflow_flavor._recording import RECORDING_SPAN, ROOT_RUN, ChildRuns, Playback, RunPath
 from mlflow_flavor._rows import plain_result
 from mlflow_flavor._serializer import ModelSerializer
@@ -35,7 +35,7 @@ from mlflow_flavor.autolog import handler as drawer
 from mlflow_flavor.recorded import played_back
 from workflows import Workflow
 from workflows.context.serializers import JsonSerializer
-from workflows.events import StartEvent, WorkflowIdleEvent
+from workflows.events import StartEvent
 from workflows.instrumentation import add_handler
 from workflows.instrumentation import attributes as names
 from workflows.instrumentation.recorder import RunRecorder
@@ -292,10 +292,9 @@ async def _again(workflow: Workflow, start: StartEvent, playback: Playback) -> A
     handler = workflow.run(start_event=start)
     with played_back(handler.run_id, playback):
         try:
-            async for event in handler.stream_events(expose_internal=True):
-                if isinstance(event, WorkflowIdleEvent) and questions.of(handler.run_id):
-                    await handler.suspend()
-                    return Again(handler.run_id, None, None)
+            if await questions.stopping(handler):
+                await handler.suspend()
+                return Again(handler.run_id, None, None)
             return Again(handler.run_id, plain_result(await handler.stop_event_result()), None)
         except Exception as error:  # noqa: BLE001  # whatever fails the run is part of what is compared
             return Again(handler.run_id, None, error)

@@ -47,6 +47,52 @@ def test_mlflows_autolog_decides_until_ours_is_called(interpreter: Interpreter, 
     assert done.stdout.split() == ["False", "True", "False", "False", "True", "False"], done.stderr
 
 
+TELLS_WHETHER_IT_IS_TRACED = """
+import mlflow, mlflow_flavor
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+class Echo(Workflow):
+    @step
+    async def echo(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=mlflow.get_current_active_span() is not None)
+
+mlflow_flavor.set_model(Echo())
+"""
+SERVED = """
+import mlflow
+print(mlflow.pyfunc.load_model("model").predict({}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("autolog", "environment", "traced"),
+    [
+        (True, {}, "True"),
+        (True, {"WORKFLOWS_MLFLOW_AUTOLOG": "false"}, "False"),
+        (True, {"WORKFLOWS_MLFLOW_AUTOLOG": "0"}, "False"),
+        (True, {"WORKFLOWS_MLFLOW_AUTOLOG": "true"}, "True"),
+        (False, {}, "False"),
+        (False, {"WORKFLOWS_MLFLOW_AUTOLOG": "true"}, "False"),
+        (True, {"_MLFLOW_IS_IN_SERVING_ENVIRONMENT": "false"}, "False"),
+    ],
+)
+def test_a_served_model_is_traced_unless_its_author_or_the_environment_says_no(
+    interpreter: Interpreter,
+    tmp_path: Path,
+    experiment: str,
+    autolog: bool,
+    environment: dict[str, str],
+    traced: str,
+):
+    (tmp_path / "agent.py").write_text(TELLS_WHETHER_IT_IS_TRACED)
+    mlflow_flavor.save_model(tmp_path / "agent.py", tmp_path / "model", autolog=autolog, pip_requirements=["mlflow"])
+    where = {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "MLFLOW_EXPERIMENT_ID": experiment}
+    serving = {"_MLFLOW_IS_IN_SERVING_ENVIRONMENT": "true"}
+    done = interpreter.run(SERVED, tmp_path, environment={**where, **serving, **environment})
+    assert done.stdout.strip() == traced, done.stderr
+
+
 async def test_a_run_that_mlflow_has_no_room_for_is_not_traced_at_all(
     experiment: str, caplog: pytest.LogCaptureFixture
 ):

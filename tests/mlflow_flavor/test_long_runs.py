@@ -90,6 +90,16 @@ async def test_a_store_that_cannot_show_open_runs_does_not_hurt_them(traces: Sto
     assert [t.info.state for t in traces()] == [TraceState.OK]
 
 
+@pytest.mark.usefixtures("clock")
+async def test_a_run_that_is_over_is_not_shown_as_open_however_often_it_was_cut(
+    traces: Stored, capfd: pytest.CaptureFixture[str]
+):
+    mlflow_flavor.autolog(publish_after_seconds=30, max_open_seconds=5)
+    assert await Slow().run(question="x") == "x"
+    await asyncio.sleep(60)
+    assert (len(traces()), capfd.readouterr().err) == (2, "")  # MLflow warns of a span in a trace that has ended
+
+
 @needs_links
 @pytest.mark.usefixtures("clock")
 async def test_a_long_run_goes_on_in_a_new_trace_between_two_attempts(traces: Stored):

@@ -64,6 +64,8 @@ Script = Callable[..., str]
         "def tool():\n    import json as result\n    return result.dumps(1)",
         "def tool(result):\n    return f'{result:>{result}}'",
         "def tool(result):\n    return eval('result + 1')",
+        "def tool(row):\n    return {**row}['result'], row['result']",
+        "class Tool(list[Literal['result']]):\n    kind = Literal['result'], list[Annotated[int, 'result']]",
         "def tool(a: Literal['result'], b: Annotated[str, 'result'], c: 'not a name', d: '\\0'):\n    return a",
     ],
 )
@@ -85,6 +87,10 @@ def test_a_variable_of_a_function_is_not_that_of_the_module(module: Import, tmp_
         "def tool(row: 'list[result]') -> Literal['a']:\n    return row",
         "def tool() -> Annotated['result', 1]:\n    return 1",
         "from __future__ import annotations\nclass Tool:\n    row: result",
+        "class Tool(RootModel[list['result']]):\n    pass",
+        "class Tool(Base['result']):\n    pass",
+        "Tool = dict[str, 'result']",
+        "tool = TypeAdapter(typing.Optional['list[result]'])",
         "class Tool:\n    result = result",
         "class Tool:\n    result = 1\n    def get(self):\n        return result",
         "def tool():\n    return f'{1:{result}}'",
@@ -295,3 +301,56 @@ def test_a_script_that_would_miss_a_variable_is_refused(module: Import, tmp_path
 async def test_a_script_whose_functions_set_what_they_read_is_logged(module: Import, tmp_path: Path):
     reading = "def tool():\n    setup()\n    return db\n\n"
     assert await mlflow_flavor.load_model(save(module(SET + reading + AGENT).agent, tmp_path)).run() == 1
+
+
+STEPS = (
+    HEAD
+    + """
+from workflows.events import Event
+
+class Next(Event):
+    pass
+
+def tool():
+    return db
+
+class Agent(Workflow):
+    @step
+    async def connect(self, ev: StartEvent) -> Next:
+        global db
+        db = 1
+        return Next()
+
+    @step(num_workers=2)
+    async def answer(self, ev: Next) -> StopEvent:
+        return StopEvent(result=tool())
+
+agent = Agent()
+"""
+)
+
+
+@pytest.mark.parametrize("take", ["agent", "Agent"])
+async def test_what_only_a_step_sets_was_set_by_a_run_and_is_set_by_the_next(module: Import, tmp_path: Path, take: str):
+    found = module(STEPS)
+    await found.agent.run()
+    assert await mlflow_flavor.load_model(save(vars(found)[take], tmp_path)).run() == 1
+
+
+def test_what_only_a_step_of_a_notebook_sets_needs_no_cell(script: Script):
+    assert "db = 1" in script(f"+{STEPS}", "%ls")
+
+
+def test_what_many_functions_set_by_calling_each_other_is_known(script: Script):
+    chain = [f"def f{n}():\n    global g{n}\n    g{n} = {n}\n    f{n - 1}()\n" for n in range(1, 600)]
+    first = "def f0():\n    global db\n    db = 1\n    f599()\n"  # and round again
+    tool = "def tool():\n    f599()\n    return db\n"
+    # Asking every function anew for each link of the chain takes minutes.
+    assert "return db" in script("+" + "".join([*chain, first, tool, AGENT]), "%ls")
+
+
+def test_what_a_function_sets_as_well_may_not_be_of_a_run(module: Import, tmp_path: Path):
+    found = module(SET + STEPS)
+    found.setup()
+    with pytest.raises(MlflowException, match=r"\(it uses db, which no top-level statement of"):
+        save(found.agent, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,6 +73,32 @@ def test_a_frame_leaves_out_what_is_missing():
 def test_a_row_that_does_not_fit_is_named(data: object, message: str):
     with pytest.raises(MlflowException, match=message):
         WorkflowPyfunc(Adder()).predict(data)
+
+
+def test_rows_run_at_the_same_time_and_never_more_than_sixteen():
+    crowd = Crowd()
+    assert WorkflowPyfunc(crowd).predict([{"number": number} for number in range(32)]) == list(range(32))
+    assert crowd.most == 16
+
+
+class Crowd(Workflow):
+    """Each run waits until fifteen others do, and then lets whoever else could start do so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._together = asyncio.Barrier(16)
+        self._inside = 0
+        self.most = 0
+
+    @step
+    async def come_in(self, ev: StartEvent) -> StopEvent:
+        self._inside += 1
+        self.most = max(self.most, self._inside)
+        await self._together.wait()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        self._inside -= 1
+        return StopEvent(result=ev.number)
 
 
 def test_a_failing_run_raises_what_its_step_raised():

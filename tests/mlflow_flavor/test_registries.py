@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 
 import mlflow_flavor
+from tests.mlflow_flavor.fresh import Interpreter
 from tests.mlflow_flavor.test_fidelity import HEAD
 
 Import = Callable[[str], ModuleType]
 
 TOOLBOX = """
+import contextlib
 import functools
 import logging
+from types import SimpleNamespace
 
 logger = logging.getLogger(__name__)
 TOOLS = {}
@@ -34,6 +40,50 @@ def told(function):
         logger.info("called")
         return function()
     return inner
+
+NAMES, CALLS = {}, {}
+
+def timed(function):
+    CALLS[function] = 0
+    @functools.wraps(function)
+    def inner():
+        CALLS[function] += 1
+        NAMES.setdefault(function.__name__, []).append(0.1)
+        return function()
+    return inner
+
+class Tracer:
+    @contextlib.contextmanager
+    def span(self, name):
+        self.last = name
+        yield
+
+tracer = Tracer()
+
+def traced(function):
+    @functools.wraps(function)
+    def inner():
+        with tracer.span(function.__name__):
+            return function()
+    return inner
+
+def lister():
+    tools = {}
+    def listed(function):
+        tools[function.__name__] = function
+        return function
+    return listed, lambda: sorted(tools)
+
+listed, names = lister()
+INSTANCES, CARDS = [], []
+
+def made(cls):
+    INSTANCES.append(cls())
+    return cls
+
+def carded(function):
+    CARDS.append(SimpleNamespace(run=function))
+    return function
 
 class Toolbox:
     def __init__(self):
@@ -53,6 +103,15 @@ class Tool:
     def __init_subclass__(cls):
         Tool.ALL.append(cls)
 """
+DESK = """
+from toolbox_ import TOOLS, tool, Tool
+
+def ask(name):
+    return TOOLS[name]()
+
+def ask_for(name):
+    return ask(name)
+"""
 AGENT = """
 class Agent(Workflow):
     @step
@@ -65,41 +124,176 @@ agent = Agent()
 
 @pytest.fixture
 def toolbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The name of a module beside the program."""
-    name = f"toolbox_{tmp_path.name}"
-    (tmp_path / f"{name}.py").write_text(TOOLBOX)
+    """What the names of modules beside the program end with: of a toolbox, and a desk that uses it."""
+    (tmp_path / f"toolbox_{tmp_path.name}.py").write_text(TOOLBOX)
+    (tmp_path / f"desk_{tmp_path.name}.py").write_text(DESK.replace("toolbox_", f"toolbox_{tmp_path.name}"))
     monkeypatch.syspath_prepend(tmp_path)
-    yield name
-    sys.modules.pop(name, None)
+    yield tmp_path.name
+    for name in ("toolbox_", "desk_"):
+        sys.modules.pop(f"{name}{tmp_path.name}", None)
 
 
-def script(module: Import, toolbox: str, tmp_path: Path, source: str) -> str:
-    """The script of an agent that uses that module."""
-    agent = module(HEAD + source.replace("toolbox_", toolbox)).agent
-    mlflow_flavor.save_model(agent, tmp_path / "model", code_paths=[f"{tmp_path}/{toolbox}.py"], pip_requirements=[])
-    return (tmp_path / "model" / "workflow.py").read_text()
+def saved(module: Import, toolbox: str, tmp_path: Path, source: str) -> Path:
+    """The model of an agent that uses these modules."""
+    text = (HEAD + source).replace("toolbox_", f"toolbox_{toolbox}").replace("desk_", f"desk_{toolbox}")
+    helpers = [tmp_path / f"toolbox_{toolbox}.py", tmp_path / f"desk_{toolbox}.py"]
+    mlflow_flavor.save_model(module(text).agent, tmp_path / "model", code_paths=helpers, pip_requirements=[])
+    return tmp_path / "model"
+
+
+ADD = "def add(): return 3"
 
 
 @pytest.mark.parametrize(
     ("imports", "given", "use"),
     [
-        ("from toolbox_ import tool, TOOLS", "@tool\ndef add(): return 3", "TOOLS['add']()"),
-        ("from toolbox_ import tool as a, call as e", "@a\ndef add(): return 3", "e('add')"),
-        ("import toolbox_", "@toolbox_.tool\ndef add(): return 3", "toolbox_.call('add')"),
-        ("from toolbox_ import toolbox", "@toolbox.named('+')\ndef add(): return 3", "toolbox.tools['+']()"),
-        ("from toolbox_ import Tool", "class add(Tool): pass", "len(Tool.ALL)"),
+        ("from toolbox_ import tool, TOOLS", f"@tool\n{ADD}", "TOOLS['add']()"),
+        ("from toolbox_ import tool as a, call as e", f"@a\n{ADD}", "e('add')"),
+        ("import toolbox_", f"@toolbox_.tool\n{ADD}", "toolbox_.call('add')"),
+        ("from toolbox_ import *", f"@tool\n{ADD}", "call('add')"),
+        ("from desk_ import tool, ask_for", f"@tool\n{ADD}", "ask_for('add')"),
+        ("from toolbox_ import tool\nimport desk_", f"@tool\n{ADD}", "desk_.ask('add')"),
+        ("from toolbox_ import toolbox", f"@toolbox.named('+')\n{ADD}", "toolbox.tools['+']()"),
+        ("from toolbox_ import listed, names", f"@listed\n{ADD}", "3 * ('add' in names())"),
+        ("from toolbox_ import *", f"@carded\n{ADD}", "CARDS[0].run()"),
+        ("from toolbox_ import Tool", "class add(Tool): pass", "3 * len(Tool.ALL)"),
+        ("from toolbox_ import *", "@made\nclass add: value = 3", "INSTANCES[0].value"),
+        ("from toolbox_ import tool, call", f"{ADD}\n\nadd = tool(add)", "call('add')"),
+        ("from toolbox_ import TOOLS, call", f"{ADD}\n\nTOOLS['add'] = add", "call('add')"),
+        ("from toolbox_ import TOOLS, call", f"{ADD}\n\nTOOLS |= {{'add': add}}", "call('add')"),
+        ("from toolbox_ import TOOLS, call", "TOOLS['add'] = lambda: 3", "call('add')"),
     ],
-    ids=["function", "other names", "module", "object", "base class"],
 )
-def test_what_it_keeps_is_in_the_model(
+async def test_what_it_keeps_is_in_the_model(
     module: Import, toolbox: str, tmp_path: Path, imports: str, given: str, use: str
 ):
-    assert " add" in script(module, toolbox, tmp_path, f"{imports}\n\n{given}\n{AGENT.format(use=use)}")
+    model = saved(module, toolbox, tmp_path, f"{imports}\n\n{given}\n{AGENT.format(use=use)}")
+    assert await mlflow_flavor.load_model(str(model)).run() == "3"
+
+
+async def test_what_a_module_keeps_that_only_a_step_imports_is_in_the_model(
+    module: Import, toolbox: str, tmp_path: Path
+):
+    agent = AGENT.format(use="call('add')").replace("return Stop", "from toolbox_ import call; return Stop")
+    source = f"from toolbox_ import tool\n\n@tool\n{ADD}\n{agent}"
+    assert await mlflow_flavor.load_model(str(saved(module, toolbox, tmp_path, source))).run() == "3"
+
+
+@pytest.mark.parametrize("by", ["told", "timed", "traced"])
+@pytest.mark.parametrize("imports", ["from toolbox_ import *", "import toolbox_"])
+def test_what_it_only_wraps_is_not(module: Import, toolbox: str, tmp_path: Path, imports: str, by: str):
+    by = f"toolbox_.{by}" if imports.startswith("import") else by
+    given = f"@{by}\ndef used(): return 1\n\n@{by}\ndef evaluate(): return open('eval.csv')\n"
+    calls = "\ntry:\n    used(), evaluate()\nexcept OSError:\n    pass\n"
+    source = f"{imports}\n\n{given}\n{AGENT.format(use='used()')}{calls}"
+    assert "evaluate" not in (saved(module, toolbox, tmp_path, source) / "workflow.py").read_text()
+
+
+def test_what_only_a_call_gives_it_is_refused(module: Import, toolbox: str, tmp_path: Path):
+    source = f"from toolbox_ import call, tool\n\n{ADD}\n\ntool(add)\n{AGENT.format(use='call(chr(43))')}"
+    with pytest.raises(
+        MlflowException, match=rf"\(toolbox_{toolbox}\.TOOLS holds add, and what runs again of its source"
+    ):
+        saved(module, toolbox, tmp_path, source)
+
+
+def test_what_a_call_gives_it_and_the_agent_uses_itself_is_told(
+    module: Import, toolbox: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    source = f"from toolbox_ import call, tool\n\n{ADD}\n\ntool(add)\n{AGENT.format(use='(add(), call)')}"
+    saved(module, toolbox, tmp_path, source)
+    assert f"toolbox_{toolbox}.TOOLS holds add, and in the model it does not" in caplog.text
+
+
+def test_a_refusal_of_what_it_keeps_says_who_does(module: Import, toolbox: str, tmp_path: Path):
+    given = "import sys\nfrom toolbox_ import call, tool\n\n@tool\ndef add(): return sys.argv"
+    reason = rf"reads the command line by `sys\.argv`.* It takes add, because toolbox_{toolbox}\.TOOLS holds that\."
+    with pytest.raises(MlflowException, match=reason):
+        saved(module, toolbox, tmp_path, f"{given}\n{AGENT.format(use='call(str(1))')}")
+
+
+def test_what_a_run_puts_into_another_module_is_no_part_of_the_source(
+    module: Import, toolbox: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    given = "from toolbox_ import CARDS, call\n\nclass Seen:\n    pass\n"
+    source = f"{given}\n{AGENT.format(use='Seen()')}\nCARDS.append([Seen(), agent, agent.answer])\n"
+    saved(module, toolbox, tmp_path, source)
+    assert "holds" not in caplog.text
+
+
+def test_a_class_of_which_a_run_puts_something_into_another_module_is_not_in_the_model(
+    module: Import, toolbox: str, tmp_path: Path
+):
+    source = f"from toolbox_ import CARDS, call\n\nclass Judged:\n    pass\n{AGENT.format(use='call')}"
+    model = saved(module, toolbox, tmp_path, f"{source}\nCARDS.append(Judged())\n")
+    assert "Judged" not in (model / "workflow.py").read_text()
+
+
+USE = "TOOLS['add']()"
+TOOLS = {
+    "__init__.py": "",
+    "registry.py": "TOOLS = {}\n",
+    "add.py": "from .registry import TOOLS\n\nTOOLS['add'] = lambda: 3\n\ndef unused(): pass\n",
+    "agent.py": "from . import add\nfrom .registry import TOOLS\n" + HEAD + AGENT.format(use=USE),
+}
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of a package in the working directory, one of whose modules fills the registry of another."""
+    name = f"tools_{tmp_path.name}"
+    (tmp_path / name).mkdir()
+    for file, text in TOOLS.items():
+        (tmp_path / name / file).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield name
+    for module in [module for module in sys.modules if module.partition(".")[0] == name]:
+        del sys.modules[module]
 
 
 @pytest.mark.parametrize(
-    ("imports", "by"), [("from toolbox_ import told", "told"), ("import toolbox_", "toolbox_.told")]
+    "imports",
+    ["import tools_.add", "import tools_.add as registers", "from tools_ import add  # registers it"],
 )
-def test_what_it_only_wraps_is_not(module: Import, toolbox: str, tmp_path: Path, imports: str, by: str):
-    given = f"@{by}\ndef used(): return 1\n\n@{by}\ndef evaluate(): return open('eval.csv')\n"
-    assert "evaluate" not in script(module, toolbox, tmp_path, f"{imports}\n\n{given}\n{AGENT.format(use='used()')}")
+def test_a_module_that_is_imported_for_what_it_does_is_in_the_model(
+    module: Import, tools: str, interpreter: Interpreter, tmp_path: Path, imports: str
+):
+    source = f"{imports}\nfrom tools_.registry import TOOLS\n{HEAD}{AGENT.format(use=USE)}"
+    agent = module(source.replace("tools_", tools)).agent
+    mlflow_flavor.save_model(agent, "model", code_paths=[tools], pip_requirements=[])
+    (tmp_path / "elsewhere").mkdir()
+    program = f"import mlflow; print(mlflow.pyfunc.load_model({str(tmp_path / 'model')!r}).predict({{}}))"
+    environment = {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+    done = interpreter.run(program, tmp_path / "elsewhere", environment=environment)
+    assert done.stdout.strip() == "3", done.stderr
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import tools_.add as judge\n{agent}\ndef evaluate(): return judge.unused()\n",
+        "from tools_.add import unused\n{agent}",
+        "import colorsys\nimport pydantic\n{agent}",
+    ],
+    ids=["used by others", "a name", "libraries"],
+)
+def test_an_import_that_only_others_need_is_not(module: Import, tools: str, tmp_path: Path, source: str):
+    text = source.replace("tools_", tools).format(agent=HEAD + AGENT.format(use="3"))
+    mlflow_flavor.save_model(module(text).agent, "model", pip_requirements=[])
+    script = (tmp_path / "model" / "workflow.py").read_text()
+    assert [word for word in (tools, "colorsys", "pydantic") if word in script] == []
+
+
+def test_an_import_for_its_effect_from_the_own_package_needs_that(tools: str):
+    agent = importlib.import_module(f"{tools}.agent").agent
+    with pytest.raises(MlflowException, match=r"\(it needs `from \. import add` of its own package\)"):
+        mlflow_flavor.save_model(agent, "model", pip_requirements=[])
+
+
+def test_an_import_for_its_effect_of_what_the_model_lacks_is_told(
+    module: Import, tools: str, caplog: pytest.LogCaptureFixture
+):
+    agent = module(f"import {tools}.add\n{HEAD}{AGENT.format(use='3')}").agent
+    mlflow_flavor.save_model(agent, "model", pip_requirements=[])
+    assert f"Pass code_paths=['{tools}']." in caplog.text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from mlflow.pyfunc import PyFuncModel, scoring_server
 import mlflow_flavor
 
 Load = Callable[..., PyFuncModel]
+Drawn = Callable[[str], PyFuncModel]
 
 SCRIPT = """
 import mlflow_flavor, numpy as np
@@ -184,6 +185,29 @@ def test_a_row_may_leave_out_a_field_that_others_have(load: Load, kind: str, def
     assert model.predict(pd.DataFrame(rows)) == shown
 
 
+FIRST, SECOND = {"q": "a", "x": None}, {"q": "b", "x": ["c"]}
+
+
+@pytest.mark.parametrize("data", [[FIRST, SECOND], pd.DataFrame([FIRST, SECOND])], ids=["list", "frame"])
+def test_a_row_without_a_list_that_others_have_says_none(load: Load, data: object):
+    assert load("q: str", "x: list[str] = ['d']").predict(data) == ["['a', ['d']]", "['b', ['c']]"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"dataframe_records": [FIRST, SECOND]},
+        {"dataframe_split": {"columns": ["q", "x"], "data": [["a", None], ["b", ["c"]]]}},
+    ],
+    ids=lambda body: next(iter(body)),
+)
+async def test_a_row_without_a_list_that_others_have_says_null_over_rest(load: Load, body: dict[str, Any]):
+    app = scoring_server.init(load("q: str", "x: list[str] = ['d']"))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        reply = await client.post("/invocations", json=body)
+    assert reply.json() == {"predictions": ["['a', ['d']]", "['b', ['c']]"]}
+
+
 def test_a_batch_without_rows_runs_nothing(load: Load):
     with pytest.raises(MlflowException, match="There is no row to predict"):
         load("n: int = 7").predict(pd.DataFrame({"n": []}))
@@ -212,24 +236,61 @@ def test_a_model_may_always_be_resumed_and_needs_no_input_then(load: Load):
 
 PICTURE = """
 import mlflow_flavor
+from pydantic import BaseModel
 from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
+
+class Scan(StartEvent):
+    page: bytes
 
 class Picture(StopEvent):
     png: bytes
 
+class Pictures(BaseModel):
+    first: bytes
+
 class Draw(Workflow):
     @step
-    async def draw(self, ev: StartEvent) -> Picture:
-        return Picture(png=bytes([0xFF, 0xD8, 0x3E]))
+    async def draw(self, ev: Scan) -> Picture:
+        return Picture(png=ev.page)
 
-mlflow_flavor.set_model(Draw())
+class Group(Workflow):
+    @step
+    async def draw(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=[Pictures(first=bytes([0xFF, 0xD8, 0x3E]))])
+
+mlflow_flavor.set_model(%s())
 """
+PAGE = b"\xff\xd8>"
 
 
-def test_bytes_of_a_result_are_base64(tmp_path: Path):
-    (tmp_path / "agent.py").write_text(PICTURE)
-    mlflow_flavor.save_model(tmp_path / "agent.py", tmp_path / "model", pip_requirements=["mlflow"])
-    model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
-    found = [model.predict({}), mlflow_flavor.predict_fn(model.get_raw_model())()]
-    assert [urlsafe_b64decode(answer["png"]) for answer in found] == [b"\xff\xd8>"] * 2
+@pytest.fixture
+def drawn(tmp_path: Path) -> Drawn:
+    """Logs one of the workflows that draw."""
+
+    def log(name: str) -> PyFuncModel:
+        (tmp_path / "agent.py").write_text(PICTURE % name)
+        mlflow_flavor.save_model(tmp_path / "agent.py", tmp_path / "model", pip_requirements=["mlflow"])
+        return mlflow.pyfunc.load_model(str(tmp_path / "model"))
+
+    return log
+
+
+def test_bytes_of_a_result_are_base64(drawn: Drawn):
+    model = drawn("Draw")
+    found = [model.predict({"page": PAGE}), mlflow_flavor.predict_fn(model.get_raw_model())(page=PAGE)]
+    assert [b64decode(answer["png"], validate=True) for answer in found] == [PAGE] * 2
+
+
+def test_bytes_of_a_model_in_a_result_are_base64(drawn: Drawn):
+    assert drawn("Group").predict({}) == [{"first": "/9g+"}]
+
+
+def test_a_field_of_bytes_takes_base64(drawn: Drawn):
+    text = b64encode(PAGE).decode()
+    assert drawn("Draw").predict({"page": text}) == {"png": text}
+
+
+def test_a_text_that_is_no_base64_is_refused_where_bytes_are_taken(drawn: Drawn):
+    with pytest.raises(MlflowException, match=r"row 1: 'page' takes bytes, and its text is no base64"):
+        drawn("Draw").predict({"page": "words"})

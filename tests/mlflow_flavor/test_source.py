@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 import mlflow_flavor
 from tests.mlflow_flavor.agents import Answer
 from tests.mlflow_flavor.fresh import Interpreter
+from tests.mlflow_flavor.test_fidelity import HEAD
 from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
 
@@ -379,6 +380,32 @@ def test_what_a_function_of_a_marked_cell_sets_first_is_of_that_cell(logged: Log
     setting = f"{MARKER}\ndef begin():\n    global N\n    N = 1\n\ndef count():\n    global N\n    N += 1\n\nbegin()"
     done = logged(setting, CELL.format(marker=MARKER), f"{MARKER}\nagent = Echo()")
     assert done.stdout.strip() == "Ann", done.stderr
+
+
+STEP = """{marker}
+def name(): return said
+
+class Echo(Workflow):
+    @step
+    async def echo(self, ev: StartEvent) -> StopEvent:
+        global said
+        said = ev.name
+        return StopEvent(result=name())
+
+agent = Echo()
+"""
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [("pass", "Ann\n"), ("said = 'Bob'", f"(it uses said, and no cell that begins with '{MARKER}' sets that)")],
+    ids=["the step", "a cell"],
+)
+def test_what_a_step_of_a_notebook_has_set_is_of_a_run(logged: Logged, other: str, told: str):
+    imports = f"{MARKER}\n{HEAD}\nimport asyncio"
+    ran = "async def run(): await agent.run(name='Eve')\nasyncio.run(run())"
+    done = logged(imports, STEP.format(marker=MARKER), ran, other)
+    assert told in done.stdout + done.stderr
 
 
 def test_marked_cells_that_failed_are_no_part_of_the_model(logged: Logged, tmp_path: Path):

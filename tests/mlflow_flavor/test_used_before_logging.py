@@ -167,6 +167,43 @@ async def test_a_refusal_after_a_run_says_what_else_can_be_logged(
     assert str(caught.value).endswith(ways_out)
 
 
+MADE_ANEW = AGENT.format(
+    before="import functools, time, uuid\n{}", made="self.name = {}", used="return StopEvent(result={})"
+)
+IN_A_FUNCTION = "@functools.cache\ndef name():\n    return {}"
+
+
+@pytest.mark.parametrize("value", ["str(uuid.uuid4())[:8]", "time.time_ns()"])
+@pytest.mark.parametrize("take", ["agent", "Agent"])
+async def test_a_variable_that_is_another_one_each_time_can_be_logged_as_the_refusal_says(
+    module: Import, tmp_path: Path, take: str, value: str
+):
+    found = module(MADE_ANEW.format(f"NAME = {value}", None, "NAME"))
+    with pytest.raises(MlflowException) as caught:
+        save(vars(found)[take], tmp_path)
+    assert "(NAME is another one each time its source is run: make it when it is first needed, in a function with " in (
+        str(caught.value)
+    )
+    assert str(caught.value).endswith("mlflow.models.set_model(<workflow>).")  # before a run it is refused as well
+
+    found = module(MADE_ANEW.format(IN_A_FUNCTION.format(value), None, "name()"))
+    await found.agent.run()
+    loaded = mlflow_flavor.load_model(save(vars(found)[take], tmp_path))
+    assert await loaded.run() == await loaded.run() != await found.agent.run()
+
+
+async def test_an_attribute_that_is_another_one_each_time_can_be_logged_as_the_refusal_says(
+    module: Import, tmp_path: Path
+):
+    found = module(MADE_ANEW.format("", "time.time_ns()", "self.name"))
+    with pytest.raises(MlflowException) as caught:
+        save(found.agent, tmp_path)
+    assert "(its name is another one each time its source is run)" in str(caught.value)
+    assert str(caught.value).endswith("Or log the class Agent.")
+    loaded = mlflow_flavor.load_model(save(found.Agent, tmp_path))
+    assert await loaded.run() != await found.agent.run()
+
+
 async def test_the_class_of_an_instance_that_was_changed_can_be_logged_as_the_refusal_says(
     module: Import, tmp_path: Path
 ):
@@ -238,6 +275,20 @@ async def test_of_a_client_that_came_after_the_agent_nobody_knows_from_where_so_
     assert "or set that to None before, if the agent makes it again when it needs it" in str(caught.value)
 
     agent._client = None
+
+    assert await mlflow_flavor.load_model(save(agent, tmp_path)).run() == "https://own"
+
+
+async def test_where_the_source_has_no_such_attribute_the_author_deletes_it(module: Import, tmp_path: Path):
+    source = OWN.replace("self._client = None\n", "pass\n").replace(
+        "self._client is None", "not hasattr(self, '_client')"
+    )
+    agent = module(source).Own()
+    assert await agent.run() == "https://own"
+    with pytest.raises(MlflowException, match="or delete that before, if the agent makes it again when it needs it"):
+        save(agent, tmp_path)
+
+    del agent._client
 
     assert await mlflow_flavor.load_model(save(agent, tmp_path)).run() == "https://own"
 

@@ -1,0 +1,184 @@
+"""What modules of the author's own hold of another one's functions and classes, a registry by a decorator, say.
+
+Nobody asks how it came there: what the author's modules hold is compared with what the model's copies of them hold. The
+garbage collector tells what an object holds, so that no code of anybody's is run.
+"""
+
+from __future__ import annotations
+
+# pyright: reportUnknownArgumentType=false
+# What is held may be anything.
+import functools
+import marshal
+from collections import deque
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
+from dataclasses import dataclass
+from gc import get_referents, is_tracked
+from types import (
+    AsyncGeneratorType,
+    CellType,
+    CodeType,
+    CoroutineType,
+    FrameType,
+    FunctionType,
+    GeneratorType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+)
+from typing import Any, NamedTuple
+from weakref import ReferenceType
+
+__all__ = ["Holding", "left_out"]
+
+# What is in them is there by whoever put it there, and by no doing of theirs.
+COLLECTIONS = (
+    *(dict, list, tuple, set, frozenset, deque, MappingProxyType, ReferenceType),
+    *(type, FunctionType, MethodType, CellType, functools.partial, staticmethod, classmethod, property),
+)
+# They lead to all that a process has.
+CLOSED = (ModuleType, CodeType, FrameType, GeneratorType, CoroutineType, AsyncGeneratorType)
+# What `isinstance` has once found out about other classes.
+ASKED_ABOUT = "_abc_impl"
+MUCH = 1000
+MAX_DEPTH = 8
+"""In objects of libraries: a tool that holds a function is one, and so is a server that has a list of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Something of the author's module that another module of theirs holds.
+
+    Attributes:
+        place: What holds it: `shop.tools.TOOLS`.
+        name: What that, or what it is part of or made of, is called at the top of the author's module.
+        sure: It is a function or class, and only collections and objects of the author's own are around it.
+    """
+
+    place: str
+    name: str
+    sure: bool
+
+
+class Reached(NamedTuple):
+    """Values, the variable by which they were reached, and how many objects of libraries are around them."""
+
+    place: str
+    depth: int
+    values: Iterable[object]
+
+
+def left_out(home: ModuleType, script: str, helpers: Collection[tuple[ModuleType, ModuleType]]) -> list[Holding]:
+    """What the author's modules hold of their module `home`, and the model's copies do not hold of its script.
+
+    Args:
+        home: The module that the script was written from.
+        script: The name of the script's module.
+        helpers: The other modules that a model has: the author's, and its copy.
+    """
+    here: dict[str, Holding] = {}
+    for found in _held([module for module, _ in helpers], {home.__name__}):
+        if found.name not in here or found.sure:
+            here[found.name] = found
+    if here:
+        copies = [copy for _, copy in helpers]
+        for found in _held(copies, {home.__name__, script, f"{script}.{home.__name__}"}):
+            here.pop(found.name, None)
+    return list(here.values())
+
+
+def _held(modules: Collection[ModuleType], authors: Container[str]) -> Iterator[Holding]:
+    """What modules hold of some others."""
+    own = {module.__name__ for module in modules}
+    todo = deque(
+        Reached(f"{m.__name__}.{n}", 0, [v]) for m in modules for n, v in list(vars(m).items()) if n[:2] != "__"
+    )
+    seen: set[int] = set()
+    kinds: dict[type, Kind] = {}
+    while todo:
+        place, depth, values = todo.popleft()
+        for value in filter(is_tracked, values):
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            kind = kinds.get(type(value)) or kinds.setdefault(type(value), Kind.of(type(value), own))
+            named: Any = value if kind.is_named else type(value)
+            if named.__module__ in authors:
+                name, _, below = named.__qualname__.partition(".")
+                yield Holding(place, name, sure=kind.is_named and not below and not depth)
+            elif kind.is_transparent and not depth:
+                todo.appendleft(Reached(place, 0, kind.parts(value, own)))  # what is sure comes first
+            elif depth < MAX_DEPTH:
+                todo.append(Reached(place, depth + 1, kind.parts(value, own)))
+
+
+class Kind(NamedTuple):
+    """What is to be known of a type.
+
+    Attributes:
+        is_named: Its objects are functions or classes.
+        is_transparent: It is no library's: what its objects hold, the author has put there.
+        parts: What an object of it holds.
+    """
+
+    is_named: bool
+    is_transparent: bool
+    parts: Callable[[Any, Container[str]], Iterable[object]]
+
+    @classmethod
+    def of(cls, kind: type, own: Container[str]) -> Kind:
+        """The same of a type; `own` are the author's modules."""
+        parts = next((found for base, found in PARTS.items() if issubclass(kind, base)), _of_object)
+        is_transparent = issubclass(kind, COLLECTIONS) or kind.__module__ in own
+        return cls(issubclass(kind, (FunctionType, type)), is_transparent, parts)
+
+
+def _of_function(function: FunctionType, _: Container[str]) -> Iterable[object]:
+    """What it was made with, but not the variables of its module."""
+    return function.__closure__, function.__defaults__, function.__kwdefaults__, vars(function)
+
+
+def _of_class(cls: type, own: Container[str]) -> Iterable[object]:
+    return [v for name, v in vars(cls).items() if name != ASKED_ABOUT] if cls.__module__ in own else ()
+
+
+def _of_dict(value: dict[Any, Any], _: Container[str]) -> Iterable[object]:
+    """Its values and keys, but for what is counted: calls, by function."""
+    items = list(dict[Any, Any].items(value)) if not _is_data(value) else []
+    return [*(item for _, item in items), *(key for key, item in items if type(item) not in (int, float))]
+
+
+def _of_list(value: list[Any], _: Container[str]) -> Iterable[object]:
+    return list(value) if not _is_data(value) else ()
+
+
+def _is_data(value: Any) -> bool:
+    """Whether it is much, and plain data: of a million texts nobody need look at each."""
+    if len(value) < MUCH:
+        return False
+    try:
+        return bool(marshal.dumps(value))
+    except ValueError:  # an object is in it
+        return False
+
+
+def _of_reference(reference: ReferenceType[Any], _: Container[str]) -> Iterable[object]:
+    return (ReferenceType[Any].__call__(reference),)
+
+
+def _of_object(value: object, _: Container[str]) -> Iterable[object]:
+    return [part for part in get_referents(value) if part is not type(value)]
+
+
+def _of_nothing(value: object, own: Container[str]) -> Iterable[object]:
+    return ()
+
+
+PARTS = {
+    **dict.fromkeys(CLOSED, _of_nothing),
+    FunctionType: _of_function,
+    type: _of_class,
+    dict: _of_dict,
+    list: _of_list,
+    ReferenceType: _of_reference,
+}
