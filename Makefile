@@ -18,7 +18,7 @@ MAKE_VENV = $(PYTHON) -m venv --clear $(VENV) && $(BIN)/python -m pip install --
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 endif
 
-.PHONY: demo demo-ui test quick mlflow-editions check compat bench bench-telemetry bench-mlflow docs attributes constraints clean
+.PHONY: demo demo-ui test quick mlflow-editions check compat bench bench-instructions bench-telemetry bench-mlflow docs attributes constraints clean
 
 demo: $(VENV)/.installed $(VENV)/.model  ## one real agent run, seen end to end
 	@$(BIN)/python -m demo $(DEMO)
@@ -30,8 +30,9 @@ demo-ui: $(VENV)/.installed  ## the MLflow UI on what the demo recorded
 test: $(VENV)/.installed .venv-phoenix/.installed
 	SPANFLOW_SERVERS=required $(BIN)/python -m pytest -q $(TESTS)
 
-quick: $(VENV)/.installed  ## the tests that need no server and no program of their own; TESTS=tests/engine is one part of them
-	$(BIN)/python -m pytest -q -m "not server and not slow" $(TESTS)
+QUICK := tests/engine tests/definition tests/instrumentation tests/testing
+quick: $(VENV)/.installed  ## the engine's tests in less than a minute; TESTS=tests: all that need no server and no program of their own
+	$(BIN)/python -m pytest -q -m "not server and not slow" $(or $(TESTS),$(QUICK))
 
 # The core of the flavor's tests on the oldest MLflow that it supports, and a program for each smaller edition of MLflow.
 MLFLOW_CORE := traces model pyfunc reproduction recording evaluate autolog
@@ -51,6 +52,9 @@ compat: $(VENV)/.installed  ## user code on us and on the peer (in its own venv)
 
 bench: $(VENV)/.installed  ## us, the peer (in its own venv) and the machine's limit, side by side
 	@$(BIN)/python bench/compare.py $(BENCH)
+
+bench-instructions: $(VENV)/.installed  ## the same, counted instead of timed: a busy machine changes nothing; needs valgrind
+	@$(BIN)/python bench/instructions.py $(BENCH)
 
 bench-mlflow: $(VENV)/.installed  ## what traces in MLflow cost, ours and those of MLflow's own flavor
 	@$(BIN)/python bench/mlflow.py $(BENCH)

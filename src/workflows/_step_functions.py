@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from types import FunctionType
 from typing import Any
 
 from workflows.errors import WorkflowValidationError
@@ -37,12 +36,15 @@ def steps_of_class(cls: type) -> dict[str, Callable[..., Any]]:
 def step_function(member: Any) -> Callable[..., Any] | None:
     """The decorated function that an attribute of a class is, or makes a class method of; None where it is no step.
 
-    Only functions are asked, and only for what they hold themselves: mocks, proxies of servers and the like have an
-    attribute of every name, and others raise for one that they lack.
+    It may be any callable, of a class that decorates functions, say, and is asked only for what it holds itself: mocks,
+    proxies of servers and the like have an attribute of every name, and others raise for one that they lack.
     """
     if isinstance(member, classmethod):
         member = member.__func__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # any function
-    return member if isinstance(member, FunctionType) and "_step_config" in vars(member) else None
+    try:
+        return member if callable(member) and "_step_config" in vars(member) else None
+    except Exception:  # noqa: BLE001  # a proxy that stands for nothing at the moment, or what has no attributes
+        return None
 
 
 def attach_to_class(cls: WorkflowMeta, func: Callable[..., Any], known: Iterable[str]) -> None:

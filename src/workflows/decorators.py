@@ -218,7 +218,8 @@ def _compile(function: Callable[..., Any], options: dict[str, Any], role: StepRo
             f"it takes {', '.join(c.__name__ for c in accepted)}.",
             step=function.__name__,
         )
-    is_async = inspect.iscoroutinefunction(function)
+    # The attribute is how objects that stand for an `async def` have told asyncio so.
+    is_async = inspect.iscoroutinefunction(function) or bool(getattr(function, "_is_coroutine", False))
     simple = signature.join == "one" and not signature.resources and options.get("timeout") is None
     return StepSpec(
         name=function.__name__,

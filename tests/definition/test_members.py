@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import update_wrapper
+from inspect import iscoroutinefunction
+from types import MethodType
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock, patch
 from xmlrpc.client import ServerProxy
@@ -51,6 +55,51 @@ async def test_a_method_may_be_mocked() -> None:
 async def test_what_has_an_attribute_of_every_name_is_no_step(value: object) -> None:
     flow = type("Holding", (Asking,), {"client": value})
     assert await flow().run(text="hi") == "HI"
+
+
+class Counted:
+    """A decorator that is a class, as users write them for retries, caches or times."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        update_wrapper(self, function)
+        self.function = function
+        self.calls = 0
+        if iscoroutinefunction(function):
+            self._is_coroutine = object()
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        return self.function(*args, **kwargs)
+
+
+async def test_an_object_that_stands_for_a_step_is_one() -> None:
+    class Above(Workflow):
+        @Counted
+        @step
+        async def ask(self, ev: StartEvent) -> Asked:
+            return Asked(text=ev.text)
+
+        @Counted
+        @step
+        def answer(self, ev: Asked) -> StopEvent:
+            return StopEvent(result=ev.text)
+
+    assert await Above().run(text="hi") == "hi"
+    assert [vars(Above)[name].calls for name in ("ask", "answer")] == [1, 1]
+
+
+async def test_an_object_that_stands_for_a_function_can_be_decorated() -> None:
+    class Below(Workflow):
+        @step
+        @Counted
+        async def ask(self, ev: StartEvent) -> StopEvent:
+            return StopEvent(result=ev.text)
+
+    assert await Below().run(text="hi") == "hi"
+    assert vars(Below)["ask"].calls == 1
 
 
 def test_a_mock_is_not_attached_as_a_step() -> None:
