@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,7 @@ from mlflow_flavor._sameness import difference, places_of_new_identifiers
 from workflows import Workflow
 from workflows.representation import get_workflow_representation
 
-__all__ = ["Change", "Sources", "change", "held_by_later", "held_elsewhere"]
+__all__ = ["Change", "Sources", "change", "held_elsewhere"]
 
 INSTANCE = "its"
 MADE_WHEN_NEEDED = ": make it when it is first needed, in a function with @functools.cache that is called for it"
@@ -95,22 +95,13 @@ def change(
 def held_elsewhere(sources: Sources, rebuilt: Workflow) -> list[Holding]:
     """What other modules of the author's hold of their module, and the model's copies of them do not."""
     copies = modules_of_model(rebuilt)
-    script = copies.pop("")
-    loaded = {name: (sys.modules[name], copy) for name, copy in copies.items() if name in sys.modules}
-    helpers = [both for both in loaded.values() if both[0] is not sources.home]
-    return left_out(sources.home, script.__name__, helpers)
-
-
-def held_by_later(sources: Sources, rebuilt: Workflow) -> list[Holding]:
-    """What modules hold that a step imports only when it runs, so that the model has no copies of them yet."""
-    copies = modules_of_model(rebuilt)
-    tree = ast.parse(Path(str(copies[""].__file__)).read_bytes())
-    imported = {each for name in imported_modules(tree) for each in (name, name.rpartition(".")[0])}
-    names = (imported & sys.modules.keys()) - copies.keys()
-    own = local_places(name.partition(".")[0] for name in names)
-    modules = [sys.modules[name] for name in sorted(names) if name.partition(".")[0] in own]
-    found = left_out(sources.home, copies[""].__name__, [(module, ModuleType("")) for module in modules])
-    return [replace(held, sure=False) for held in found]
+    script = ast.parse(Path(str(copies[""].__file__)).read_bytes())
+    # Some are imported only when a step runs, and the model has no copies of them yet.
+    imported = {each for name in imported_modules(script) for each in (name, name.rpartition(".")[0])}
+    own = local_places(name.partition(".")[0] for name in imported)
+    names = copies.keys() | {name for name in imported if name.partition(".")[0] in own}
+    authors = {name: sys.modules[name] for name in names & sys.modules.keys()}
+    return left_out(script, sources.home, {n: m for n, m in authors.items() if m is not sources.home}, copies)
 
 
 class NewIdentifiers(Container[str]):

@@ -1,17 +1,18 @@
 """What modules of the author's own hold of another one's functions and classes, a registry by a decorator, say.
 
-Nobody asks how it came there: what the author's modules hold is compared with what the model's copies of them hold. The
-garbage collector tells what an object holds, so that no code of anybody's is run.
+Nobody asks how it came there: what the author's modules hold is compared with what the model's copies of them hold, as
+far as the model's script can see it. The garbage collector tells what an object holds, so that no code is run.
 """
 
 from __future__ import annotations
 
 # pyright: reportUnknownArgumentType=false
 # What is held may be anything.
+import ast
 import functools
 import marshal
 from collections import deque
-from collections.abc import Callable, Collection, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from gc import get_referents, is_tracked
 from types import (
@@ -28,6 +29,8 @@ from types import (
 )
 from typing import Any, NamedTuple
 from weakref import ReferenceType
+
+from mlflow_flavor._seen import seen_by
 
 __all__ = ["Holding", "left_out"]
 
@@ -68,31 +71,38 @@ class Reached(NamedTuple):
     values: Iterable[object]
 
 
-def left_out(home: ModuleType, script: str, helpers: Collection[tuple[ModuleType, ModuleType]]) -> list[Holding]:
-    """What the author's modules hold of their module `home`, and the model's copies do not hold of its script.
+def left_out(
+    script: ast.Module, home: ModuleType, authors: Mapping[str, ModuleType], model: Mapping[str, ModuleType]
+) -> list[Holding]:
+    """What the author's modules hold of their module `home`, and the model's copies do not, as far as a script sees it.
+
+    It sees what it imports and uses, but for decorators, and what the functions among that read: a list of commands
+    for the author's own program is no part of an agent, nor is what counts calls or is told of them.
 
     Args:
-        home: The module that the script was written from.
-        script: The name of the script's module.
-        helpers: The other modules that a model has: the author's, and its copy.
+        script: What was written from `home`.
+        home: The module.
+        authors: The other modules of the author's that the script may import, by name.
+        model: The model's copies of them, as far as they are there; that with no name is the script.
     """
     here: dict[str, Holding] = {}
-    for found in _held([module for module, _ in helpers], {home.__name__}):
+    for found in _held(seen_by(script, authors), authors.values(), {home.__name__}):
         if found.name not in here or found.sure:
             here[found.name] = found
     if here:
-        copies = [copy for _, copy in helpers]
-        for found in _held(copies, {home.__name__, script, f"{script}.{home.__name__}"}):
+        copies = {name: module for name, module in model.items() if name}
+        own = model[""].__name__
+        for found in _held(seen_by(script, copies), copies.values(), {home.__name__, own, f"{own}.{home.__name__}"}):
             here.pop(found.name, None)
     return list(here.values())
 
 
-def _held(modules: Collection[ModuleType], authors: Container[str]) -> Iterator[Holding]:
-    """What modules hold of some others."""
+def _held(
+    roots: Iterable[tuple[str, object]], modules: Collection[ModuleType], authors: Container[str]
+) -> Iterator[Holding]:
+    """What some variables lead to of the author's module, by what these modules have."""
     own = {module.__name__ for module in modules}
-    todo = deque(
-        Reached(f"{m.__name__}.{n}", 0, [v]) for m in modules for n, v in list(vars(m).items()) if n[:2] != "__"
-    )
+    todo = deque(Reached(place, 0, [value]) for place, value in roots)
     seen: set[int] = set()
     kinds: dict[type, Kind] = {}
     while todo:
@@ -108,8 +118,20 @@ def _held(modules: Collection[ModuleType], authors: Container[str]) -> Iterator[
                 yield Holding(place, name, sure=kind.is_named and not below and not depth)
             elif kind.is_transparent and not depth:
                 todo.appendleft(Reached(place, 0, kind.parts(value, own)))  # what is sure comes first
+                todo.extend(Reached(read, 0, [variable]) for read, variable in _read(value, own))
             elif depth < MAX_DEPTH:
                 todo.append(Reached(place, depth + 1, kind.parts(value, own)))
+
+
+def _read(value: object, own: Container[str]) -> Iterator[tuple[str, object]]:
+    """The variables of its module that a function of the author's reads."""
+    if not isinstance(value, FunctionType) or (module := str(value.__globals__.get("__name__"))) not in own:
+        return
+    todo = [value.__code__]
+    while todo:
+        code = todo.pop()
+        yield from ((f"{module}.{n}", value.__globals__[n]) for n in code.co_names if n in value.__globals__)
+        todo.extend(inner for inner in code.co_consts if isinstance(inner, CodeType))
 
 
 class Kind(NamedTuple):
@@ -130,6 +152,8 @@ class Kind(NamedTuple):
         """The same of a type; `own` are the author's modules."""
         parts = next((found for base, found in PARTS.items() if issubclass(kind, base)), _of_object)
         is_transparent = issubclass(kind, COLLECTIONS) or kind.__module__ in own
+        if kind.__module__ in own and parts is _of_object:
+            parts = _of_own_object
         return cls(issubclass(kind, (FunctionType, type)), is_transparent, parts)
 
 
@@ -168,6 +192,11 @@ def _of_reference(reference: ReferenceType[Any], _: Container[str]) -> Iterable[
 
 def _of_object(value: object, _: Container[str]) -> Iterable[object]:
     return [part for part in get_referents(value) if part is not type(value)]
+
+
+def _of_own_object(value: object, own: Container[str]) -> Iterable[object]:
+    """What it holds, and its class, whose methods may read more."""
+    return get_referents(value)
 
 
 def _of_nothing(value: object, own: Container[str]) -> Iterable[object]:

@@ -15,7 +15,7 @@ from typing import Any, cast
 from mlflow_flavor._artifact import script_path
 from mlflow_flavor._cells import notebook_cells
 from mlflow_flavor._compat import invalid
-from mlflow_flavor._effects import imported_for_effect
+from mlflow_flavor._effects import imports_for_effect, warn_of_imports_left_out
 from mlflow_flavor._fidelity import Sources
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._origins import as_user_writes_it, local_places
@@ -144,7 +144,8 @@ def _from_module(
     if file is None or not Path(file).is_file() or Path(file).suffix != ".py":
         raise refused(original, f"{home.__name__} is no file")
     text, line = Path(file).read_text(encoding="utf-8"), _running_line(home)
-    others = imported_for_effect(text, home) | (names_that_give(text, more, line) if more else set[str]())
+    for_effect, lacking = imports_for_effect(text, home, helpers)
+    others = for_effect | (names_that_give(text, more, line) if more else set[str]())
     parts = {each: slice_module(text, [first_name(each), *others], line) for each in expressions}
     sound = [
         expression
@@ -167,20 +168,26 @@ def _from_module(
         _refuse_without_package(original, home, f"it needs `{part.relative_import}` of its own package", helpers)
         made = Sources(home, _beside(expression, part), helper=home.__name__)
         return ModelSource(_script(f"from {home.__name__} import {root}", expression), WRITTEN, original, made)
-    if part.lookup == "__file__":
-        raise refused(original, "it reads `__file__`, which a script of its own has in another directory")
-    if part.lookup is not None:
-        raise refused(original, f"it finds names by `{part.lookup}`, where a script would have only some")
+    _refuse_lookup(original, part)
     if missing := _only_elsewhere(names_of_part([part.text]), [text], vars(home)):
         reason = f"it uses {missing}, which no top-level statement of {Path(file).name} sets; set it by an assignment"
         raise refused(original, reason)
+    warn_of_imports_left_out(home, () if more else lacking, part.bound)  # once
     made = Sources(home, _beside(expression, part))
-    again = partial(_from_module, original, home, expressions, helpers)
+    # Who imports the agent, to train it or to log it, adds nothing to what it is.
+    again = partial(_from_module, original, home, expressions, helpers) if root in part.made else None
     return ModelSource(_script(part.text, expression), WRITTEN, original, made, EFFECTS_LEFT_OUT, again)
 
 
 def _script(text: str, expression: str) -> bytes:
     return f"{text}\n\nimport mlflow_flavor\n\nmlflow_flavor.set_model({expression})\n".encode()
+
+
+def _refuse_lookup(original: object, part: ModuleSlice) -> None:
+    if part.lookup == "__file__":
+        raise refused(original, "it reads `__file__`, which a script of its own has in another directory")
+    if part.lookup is not None:
+        raise refused(original, f"it finds names by `{part.lookup}`, where a script would have only some")
 
 
 def _refuse_without_package(original: object, home: ModuleType, reason: str, helpers: Sequence[Path]) -> None:

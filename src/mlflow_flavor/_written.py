@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Set
@@ -13,18 +12,17 @@ from traceback import extract_tb
 from mlflow.exceptions import MlflowException
 
 from mlflow_flavor._compat import invalid
-from mlflow_flavor._fidelity import Change, Sources, change, held_by_later, held_elsewhere
+from mlflow_flavor._fidelity import Change, Sources, change, held_elsewhere
 from mlflow_flavor._holdings import Holding
-from mlflow_flavor._names import names_in
-from mlflow_flavor.notebook import MARKER
 from workflows import Workflow
 
 __all__ = ["WRITTEN", "ModelSource", "needed_arguments", "refused"]
 
 WRITTEN = "workflow.py"
-BY_STATEMENT = "let a decorator do that, or an assignment of its name, as `tool = register(tool)`"
-BY_CELL = f"begin the cell that does with '{MARKER}'"
-NOT_HELD = "%s holds %s, and in the model it does not; unless a run has put it there, " + BY_STATEMENT
+NOT_HELD = (
+    "%s holds %s, and in the model it will not, unless a run puts it there. If the agent needs that there, let a "
+    "decorator do it, or an assignment of its name, as `tool = register(tool)`"
+)
 
 logger = logging.getLogger("workflows.mlflow")
 
@@ -39,7 +37,7 @@ class ModelSource:
         original: The class or instance that it was written from; None for a file of the caller's.
         sources: Where that was defined, and the names there that the script makes too; what it imports is none of them.
         left_out: What the script may miss, in words that follow an error.
-        more: Writes it with more names of its module, and what they need.
+        more: Writes it with more names of its module, and what they need; None where the author said what is in it.
     """
 
     text: bytes
@@ -63,43 +61,50 @@ class ModelSource:
         """
         if self.original is None or self.sources is None:
             return run(self.text)
-        source, rebuilt = self._completed(run)
+        source, rebuilt, missing = self._completed(run)
         found = change(self.original, source.sources or self.sources, rebuilt, lambda: run(source.text))
+        if found is not None and source is not self:  # it may be what was added that cannot be true
+            _, rebuilt, missing = self._tried(run)
+            found = change(self.original, self.sources, rebuilt, lambda: run(self.text))
         if found is not None:
             raise refused(self.original, found.reason, *_ways_out(self.original, found))
+        for held in missing:
+            if held.sure:
+                logger.warning(NOT_HELD, held.place, held.name)
         return rebuilt
 
-    def _completed(self, run: Callable[[bytes], Workflow]) -> tuple[ModelSource, Workflow]:
-        """The source with all that is held elsewhere of its module, and what it makes."""
-        source, rebuilt = self, self._made(run)
-        if self.more is not None:
-            source, rebuilt = self._enlarged(run, self.more, rebuilt)
-        self._check_complete(rebuilt)
-        return source, rebuilt
+    def _completed(self, run: Callable[[bytes], Workflow]) -> tuple[ModelSource, Workflow, list[Holding]]:
+        """The source with what modules hold of its own that it uses, as far as that can be, and what they hold more."""
+        source, rebuilt, missing = self._tried(run)
+        given, asked = frozenset[str](), set[str]()
+        while new := {held.name for held in missing} - asked:
+            asked |= new
+            for names in (new, *({name} for name in sorted(new) if len(new) > 1)):
+                larger = self._with(run, given | names)
+                if larger is not None:
+                    source, rebuilt, missing = larger
+                    given |= names
+                    if names == new:
+                        break
+        in_vain = given & {held.name for held in missing}  # a run has put them there
+        if in_vain or len(asked) > len(given):  # what is run last is the model's
+            source, rebuilt, missing = self._with(run, given - in_vain) or self._tried(run)
+        return source, rebuilt, missing
 
-    def _enlarged(
-        self, run: Callable[[bytes], Workflow], more: Callable[[Set[str]], ModelSource], rebuilt: Workflow
-    ) -> tuple[ModelSource, Workflow]:
-        source, own, asked, given = self, self._names(), set[str](), set[str]()
-        while new := [h for h in self._to_add(rebuilt) if h.name not in asked and (h.sure or h.name not in own)]:
-            sure = [held for held in new if held.sure]
-            names = {held.name for held in sure or new}
-            asked |= names
-            try:
-                larger = more(given | names)
-                rebuilt = larger._made(run) if larger.text != source.text else rebuilt
-            except MlflowException as error:
-                if sure:
-                    asked_by = f"It takes {sure[0].name}, because {sure[0].place} holds that."
-                    raise invalid(f"{error.message} {asked_by}") from error
-                rebuilt = source._made(run)
-            else:
-                source, given = larger, given | names
-        in_vain = {held.name for held in self._left_out(rebuilt) if not held.sure} & given
-        if in_vain:  # a run has put them there
-            source = more(given - in_vain)
-            rebuilt = source._made(run)
-        return source, rebuilt
+    def _tried(self, run: Callable[[bytes], Workflow]) -> tuple[ModelSource, Workflow, list[Holding]]:
+        rebuilt = self._made(run)
+        if self.more is None or self.sources is None:
+            return self, rebuilt, []
+        return self, rebuilt, held_elsewhere(self.sources, rebuilt)
+
+    def _with(
+        self, run: Callable[[bytes], Workflow], names: Set[str]
+    ) -> tuple[ModelSource, Workflow, list[Holding]] | None:
+        """The same with more names; None if no script can have them."""
+        try:
+            return self.more(names)._tried(run) if self.more is not None and names else None
+        except MlflowException:
+            return None
 
     def _made(self, run: Callable[[bytes], Workflow]) -> Workflow:
         try:
@@ -108,31 +113,6 @@ class ModelSource:
             raise  # which says what is wrong with the script
         except Exception as error:
             raise refused(self.original, self._failure(error)) from error
-
-    def _names(self) -> frozenset[str]:
-        """What the script sets, or the module that it imports."""
-        if self.sources is not None and self.sources.helper:
-            return frozenset(vars(self.sources.home))
-        return names_in(ast.parse(self.text).body).bound
-
-    def _to_add(self, rebuilt: Workflow) -> list[Holding]:
-        later = held_by_later(self.sources, rebuilt) if self.sources is not None else []
-        return [*self._left_out(rebuilt), *later]
-
-    def _left_out(self, rebuilt: Workflow) -> list[Holding]:
-        return held_elsewhere(self.sources, rebuilt) if self.sources is not None else []
-
-    def _check_complete(self, rebuilt: Workflow) -> None:
-        """Refuse a script without what surely belongs to it; tell what may."""
-        own, missing = self._names(), self._left_out(rebuilt)
-        for held in missing:
-            if held.sure and held.name not in own:
-                advice = BY_STATEMENT if self.more is not None else BY_CELL
-                reason = f"{held.place} holds {held.name}, and what runs again of its source does not put it there"
-                raise refused(self.original, f"{reason}: {advice}")
-        for held in missing:
-            if held.sure or held.name not in own:
-                logger.warning(NOT_HELD, held.place, held.name)
 
     def _failure(self, error: Exception) -> str:
         frames = [f for f in extract_tb(error.__traceback__) if Path(f.filename).name == WRITTEN]

@@ -10,11 +10,11 @@ from types import ModuleType
 
 import mlflow
 import pytest
-from mlflow.exceptions import MlflowException
 
 import mlflow_flavor
 from tests.mlflow_flavor.fresh import Interpreter
 from tests.mlflow_flavor.test_fidelity import HEAD
+from workflows import Workflow
 
 Import = Callable[[str], ModuleType]
 
@@ -189,27 +189,72 @@ def test_what_it_only_wraps_is_not(module: Import, toolbox: str, tmp_path: Path,
     assert "evaluate" not in (saved(module, toolbox, tmp_path, source) / "workflow.py").read_text()
 
 
-def test_what_only_a_call_gives_it_is_refused(module: Import, toolbox: str, tmp_path: Path):
-    source = f"from toolbox_ import call, tool\n\n{ADD}\n\ntool(add)\n{AGENT.format(use='call(chr(43))')}"
-    with pytest.raises(
-        MlflowException, match=rf"\(toolbox_{toolbox}\.TOOLS holds add, and what runs again of its source"
-    ):
-        saved(module, toolbox, tmp_path, source)
+@pytest.mark.parametrize("use", ["call(chr(43))", "(add(), call)"])
+def test_what_only_a_call_gives_it_is_told(
+    module: Import, toolbox: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, use: str
+):
+    source = f"from toolbox_ import call, tool\n\n{ADD}\n\ntool(add)\n{AGENT.format(use=use)}"
+    saved(module, toolbox, tmp_path, source)
+    assert f"toolbox_{toolbox}.TOOLS holds add, and in the model it will not" in caplog.text
 
 
-def test_what_a_call_gives_it_and_the_agent_uses_itself_is_told(
+COMMAND_LINE = "import sys\nfrom toolbox_ import call, tool\n\n@tool\ndef show(): return sys.argv"
+
+
+async def test_what_it_keeps_and_no_script_can_have_is_told_and_the_rest_is_in_the_model(
     module: Import, toolbox: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    source = f"from toolbox_ import call, tool\n\n{ADD}\n\ntool(add)\n{AGENT.format(use='(add(), call)')}"
-    saved(module, toolbox, tmp_path, source)
-    assert f"toolbox_{toolbox}.TOOLS holds add, and in the model it does not" in caplog.text
+    source = f"{COMMAND_LINE}\n\n@tool\n{ADD}\n{AGENT.format(use=chr(99) + 'all(chr(97) + chr(100) * 2)')}"
+    model = saved(module, toolbox, tmp_path, source)
+    assert "TOOLS holds show, and in the model it will not" in caplog.text
+    assert await mlflow_flavor.load_model(str(model)).run() == "3"
 
 
-def test_a_refusal_of_what_it_keeps_says_who_does(module: Import, toolbox: str, tmp_path: Path):
-    given = "import sys\nfrom toolbox_ import call, tool\n\n@tool\ndef add(): return sys.argv"
-    reason = rf"reads the command line by `sys\.argv`.* It takes add, because toolbox_{toolbox}\.TOOLS holds that\."
-    with pytest.raises(MlflowException, match=reason):
-        saved(module, toolbox, tmp_path, f"{given}\n{AGENT.format(use='call(str(1))')}")
+@pytest.mark.parametrize("keeps", ["tool", "timed"])
+def test_what_it_keeps_and_the_agent_does_not_see_is_not_in_the_model(
+    module: Import, toolbox: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, keeps: str
+):
+    given = f"from toolbox_ import told, {keeps}\n\n@{keeps}\ndef evaluate(): return open('eval.csv')\n"
+    source = f"{given}\n@{keeps}\ndef used(): return 1\n{AGENT.format(use='used()')}"
+    assert "evaluate" not in (saved(module, toolbox, tmp_path, source) / "workflow.py").read_text()
+    assert "holds" not in caplog.text
+
+
+async def test_what_a_run_has_given_to_what_the_agent_sees_refuses_nothing(
+    module: Import, toolbox: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    given = "from toolbox_ import tool, TOOLS\n\ndef show(): pass\n\ndef main(): tool(show)\n"
+    model = saved(module, toolbox, tmp_path, f"{given}\n{AGENT.format(use='len(TOOLS)')}\n\nmain()\n")
+    assert "TOOLS holds show, and in the model it will not, unless a run puts it there" in caplog.text
+    assert "show" not in (model / "workflow.py").read_text()
+    assert await mlflow_flavor.load_model(str(model)).run() == "0"
+
+
+async def test_what_the_program_that_logs_an_imported_agent_gives_elsewhere_is_not_in_the_model(
+    module: Import, toolbox: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    own = tmp_path / f"shop_{toolbox}.py"
+    agent = AGENT.format(use="len(TOOLS)")
+    own.write_text(f"{HEAD}from toolbox_{toolbox} import TOOLS\n{agent}")
+    files = [str(tmp_path / f"toolbox_{toolbox}.py"), str(own)]
+    program = f"""
+import mlflow_flavor
+from shop_{toolbox} import agent
+from toolbox_{toolbox} import tool
+
+log = open({str(tmp_path / "log.txt")!r}, "a")
+
+@tool
+def show():
+    log.write("shown")
+
+mlflow_flavor.save_model(agent, {str(tmp_path / "model")!r}, code_paths={files}, pip_requirements=[])
+log.close()
+"""
+    module(program)
+    sys.modules.pop(f"shop_{toolbox}")
+    assert "holds" not in caplog.text
+    assert await mlflow_flavor.load_model(str(tmp_path / "model")).run() == "0"
 
 
 def test_what_a_run_puts_into_another_module_is_no_part_of_the_source(
@@ -285,15 +330,49 @@ def test_an_import_that_only_others_need_is_not(module: Import, tools: str, tmp_
     assert [word for word in (tools, "colorsys", "pydantic") if word in script] == []
 
 
-def test_an_import_for_its_effect_from_the_own_package_needs_that(tools: str):
+async def test_a_relative_import_for_its_effect_is_in_the_model_that_has_the_package(tools: str):
     agent = importlib.import_module(f"{tools}.agent").agent
-    with pytest.raises(MlflowException, match=r"\(it needs `from \. import add` of its own package\)"):
-        mlflow_flavor.save_model(agent, "model", pip_requirements=[])
+    mlflow_flavor.save_model(agent, "model", code_paths=[tools], pip_requirements=[])
+    assert await mlflow_flavor.load_model("model").run() == "3"
 
 
-def test_an_import_for_its_effect_of_what_the_model_lacks_is_told(
-    module: Import, tools: str, caplog: pytest.LogCaptureFixture
+LEFTOVER = [("import tools_.add", "agent"), ("import logs_", "agent"), ("from . import add", "tools_.agent")]
+
+
+def agent_with(statement: str, place: str, tools: str, module: Import, tmp_path: Path, use: str = "3") -> Workflow:
+    """An agent whose module makes this import, and no use of it."""
+    (tmp_path / f"logs_{tmp_path.name}.py").write_text("import logging\n\nlogging.captureWarnings(False)\n")
+    text = f"{statement}\n{HEAD}{AGENT.format(use=use)}".replace("tools_", tools).replace("logs_", f"logs_{tools[6:]}")
+    if place == "agent":
+        return module(text).agent
+    (tmp_path / tools / "agent.py").write_text(text)
+    return importlib.import_module(f"{tools}.agent").agent
+
+
+@pytest.mark.parametrize(("statement", "place"), LEFTOVER)
+def test_an_import_for_its_effect_of_what_the_model_lacks_fails_no_load(
+    module: Import, tools: str, tmp_path: Path, interpreter: Interpreter, statement: str, place: str
 ):
-    agent = module(f"import {tools}.add\n{HEAD}{AGENT.format(use='3')}").agent
+    mlflow_flavor.save_model(agent_with(statement, place, tools, module, tmp_path), "model", pip_requirements=[])
+    (tmp_path / "elsewhere").mkdir()
+    program = f"import mlflow; print(mlflow.pyfunc.load_model({str(tmp_path / 'model')!r}).predict({{}}))"
+    environment = {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+    done = interpreter.run(program, tmp_path / "elsewhere", environment=environment)
+    assert done.stdout.strip() == "3", done.stderr
+
+
+@pytest.mark.parametrize(("statement", "place"), LEFTOVER)
+def test_an_import_for_its_effect_of_what_the_model_lacks_is_told_once(
+    module: Import, tools: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, statement: str, place: str
+):
+    mlflow_flavor.save_model(agent_with(statement, place, tools, module, tmp_path), "model", pip_requirements=[])
+    path = f"logs_{tools[6:]}.py" if "logs_" in statement else tools
+    assert [f"Pass code_paths=['{path}'] if" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_an_import_for_its_effect_beside_one_that_is_needed_is_not_said_to_be_left_out(
+    module: Import, tools: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    agent = agent_with("import math, logs_", "agent", tools, module, tmp_path, use="math.pi")
     mlflow_flavor.save_model(agent, "model", pip_requirements=[])
-    assert f"Pass code_paths=['{tools}']." in caplog.text
+    assert "left out" not in caplog.text

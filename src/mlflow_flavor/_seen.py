@@ -1,0 +1,56 @@
+"""Which variables of other modules a script sees: those that it imports and uses, but for decorators."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+
+__all__ = ["seen_by"]
+
+
+def seen_by(script: ast.Module, modules: Mapping[str, ModuleType]) -> Iterator[tuple[str, object]]:
+    """The variables of these modules that a script uses, with their places: `shop.tools.TOOLS`."""
+    used = list(_outside_decorators(script))
+    names = {node.id for node in used if isinstance(node, ast.Name)}
+    imported: dict[str, str] = {}
+    for node in ast.walk(script):
+        if isinstance(node, ast.Import):
+            whole = [(alias.asname, alias.name, alias.name.partition(".")[0]) for alias in node.names]
+            imported.update({asname or top: name if asname else top for asname, name, top in whole})
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
+            given = vars(modules[node.module]) if node.module in modules else {}
+            for alias in node.names:
+                some = names & given.keys() if alias.name == "*" else {alias.asname or alias.name}
+                imported.update((name, f"{node.module}.{name if alias.name == '*' else alias.name}") for name in some)
+    chains = {*names, *(chain for node in used if isinstance(node, ast.Attribute) if (chain := _dotted(node)))}
+    for chain in sorted(chains):
+        first, dot, rest = chain.partition(".")
+        if first in imported:
+            yield from _variable(f"{imported[first]}{dot}{rest}", modules)
+
+
+def _outside_decorators(script: ast.Module) -> Iterator[ast.AST]:
+    todo: list[ast.AST] = [script]
+    while todo:
+        node = todo.pop()
+        yield node
+        todo.extend(n for n in ast.iter_child_nodes(node) if n not in getattr(node, "decorator_list", ()))
+
+
+def _dotted(node: ast.expr) -> str:
+    """`shop.tools.TOOLS`; empty where it is no chain of names."""
+    if isinstance(node, ast.Name):
+        return node.id
+    before = _dotted(node.value) if isinstance(node, ast.Attribute) else ""
+    return f"{before}.{node.attr}" if before and isinstance(node, ast.Attribute) else ""
+
+
+def _variable(place: str, modules: Mapping[str, ModuleType]) -> Iterator[tuple[str, object]]:
+    """The variable at the beginning of a place, if it is one of these modules."""
+    parts = place.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        module = modules.get(".".join(parts[:length]))
+        if module is not None and parts[length] in vars(module):
+            yield ".".join(parts[: length + 1]), vars(module)[parts[length]]
+            return
