@@ -24,6 +24,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from workflows_otel.own_scope import SCOPE
 from workflows_otel.rejections import left_out_by, rejected_by
+from workflows_otel.turns import catch_up
 
 __all__ = ["BatchProcessor", "DirectProcessor", "FlushResult", "shut_down"]
 
@@ -142,6 +143,7 @@ class BatchProcessor(SpanProcessor):
     def flush(self, timeout: float = 5.0) -> FlushResult:
         """Export what is queued now, in at most `timeout` seconds, and tell what became of all spans so far."""
         deadline = time.monotonic() + timeout
+        catch_up()
         with self._flushed:
             self._asked += 1
             mine = self._asked
@@ -166,6 +168,7 @@ class BatchProcessor(SpanProcessor):
 
     def begin_shutdown(self) -> None:
         """Take no more spans, and have the worker send what is queued."""
+        catch_up()
         self._closed = True
         self._call()
 
@@ -194,6 +197,7 @@ class BatchProcessor(SpanProcessor):
             with suppress(Empty):
                 self._calls.get(timeout=self._delay)
             self._is_called = False
+            catch_up()
             with self._flushed:
                 asked = self._asked
             self._drain()
@@ -267,11 +271,13 @@ class DirectProcessor(SpanProcessor):
         return FlushResult(self._sent, self._failed, 0)
 
     def flush(self, timeout: float = 5.0) -> FlushResult:
-        """Nothing waits: the same as `counts`."""
+        """Nothing is queued: the same as `counts`, once all has ended."""
+        catch_up()
         return self.counts()
 
     def begin_shutdown(self) -> None:
-        """Nothing to begin."""
+        """Take what is still to end."""
+        catch_up()
 
     def finish_shutdown(self, timeout: float) -> None:
         """Shut the exporter down."""

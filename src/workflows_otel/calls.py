@@ -33,7 +33,7 @@ from workflows_otel.own_spans import reentrant
 from workflows_otel.runs import current_run
 from workflows_otel.showing import say_shown
 from workflows_otel.statuses import error_type, set_completed, set_status, write_exception
-from workflows_otel.turns import in_turn
+from workflows_otel.turns import in_turn, put_off
 
 __all__ = ["Call", "CallKind", "current_call", "harmless"]
 
@@ -283,7 +283,8 @@ class Call:
         with harmless("duration"):
             in_turn(self._measure, time.perf_counter() - self._started)
         with harmless("span"):
-            span.end(at_ns)
+            if not put_off(span.end, time.time_ns() if at_ns is None else at_ns):
+                span.end(at_ns)
         if self._attempt is not None and self._attempt.kept_open is not None:
             self._attempt.kept_open.discard(self._attempt_over)
         self._attempt = None  # which leads to the frames of its error, and they to what is read

@@ -14,6 +14,8 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, SynchronousMultiSpanProcessor, Tracer
 
+from workflows_otel.turns import put_off
+
 __all__ = ["GuardedProcessors", "guard", "processor_errors"]
 
 LOG_SECONDS = 60.0
@@ -68,7 +70,9 @@ class GuardedProcessors(SpanProcessor):
                 _tell(processor, error)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Tell each that a span has ended."""
+        """Tell each that a span has ended; later, where the garbage collector came in the middle of one of them."""
+        if put_off(self.on_end, span):
+            return
         for processor in self._holder._span_processors:
             try:
                 processor.on_end(span)

@@ -38,6 +38,7 @@ from workflows_otel.signals import Signals
 from workflows_otel.steps import StepSpans
 from workflows_otel.streams import StreamSummary
 from workflows_otel.traces import note_trace, remember
+from workflows_otel.turns import watch_collections
 from workflows_otel.waits import WaitSpans
 from workflows_otel.withholding import TAG
 
@@ -63,6 +64,7 @@ class OtelHandler:
         name: str = HANDLER_NAME,
         signals: Signals | None = None,
     ) -> None:
+        watch_collections()
         self.destination = destination
         self.name = name
         self._signals = signals

@@ -30,6 +30,7 @@ from workflows_otel.runs import current_run
 from workflows_otel.settings import ResumeTrace, RunParent, Said, Settings, Streams
 from workflows_otel.signals import Signals
 from workflows_otel.stamping import stamp_if_set
+from workflows_otel.turns import catch_up, watch_collections
 
 __all__ = [
     "Drawing",
@@ -119,12 +120,17 @@ def instrument(
         _settle()
         known = _found(provider)
         _draw(_real(provider), said.after(known.said if known is not None else None), meter_provider, logger_provider)
+    _end_open_at_exit()
+
+
+def _end_open_at_exit() -> None:
     atexit.unregister(end_open)
     atexit.register(end_open)  # the latest is called first: before the provider's own, which stops sending
 
 
 def end_open() -> None:
     """The process ends, and with it what is open: its spans are closed as interrupted, wherever they are drawn."""
+    catch_up()
     for drawn in list(_drawn.values()):
         drawn.handler.end_open()
 
@@ -215,6 +221,7 @@ def _settle() -> None:
     named = _drawn.get(id(provider))
     if named is None:
         _meet(provider, early.handler.tracer)
+        _end_open_at_exit()
         return
     first = next(drawn for drawn in _drawn.values() if drawn in (early, named))
     del _drawn[id(early.provider)]
@@ -243,6 +250,7 @@ def uninstrument(tracer_provider: trace.TracerProvider | None = None) -> None:
     Args:
         tracer_provider: Default: all of them.
     """
+    catch_up()
     with _lock:
         _settle()
         known = list(_drawn.values()) if tracer_provider is None else [_found(tracer_provider)]
@@ -338,6 +346,7 @@ def drawing() -> Drawing:
     main = _innermost
     if main is not None:
         return Drawing(main.handler.tracer, main.handler.settings.content, _signals.calls, {})
+    watch_collections()
     tracer = trace.get_tracer(SCOPE, VERSION, schema_url=SCHEMA_URL)
     settings = Settings(ContentPolicy.from_environment())
     if not isinstance(tracer, trace.ProxyTracer):  # which makes no spans yet

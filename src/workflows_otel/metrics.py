@@ -8,6 +8,7 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 from opentelemetry import metrics
@@ -91,7 +92,7 @@ class MetricsHandler:
         self._made = Instruments(provider.get_meter(SCOPE, VERSION, SCHEMA_URL), self._observed)
         self._runs: dict[str, _Run] = {}
         self._steps: dict[tuple[str, str], _Step] = {}
-        self._lag = LoopLag(self._made.loop_lag.record)
+        self._lag = LoopLag(partial(in_turn, self._made.loop_lag.record))
         self._tell: dict[type[Record], Callable[[Instruments, _Run, Any], None]] = {
             RunSuspended: self._run_suspended,
             RunEnded: self._run_ended,

@@ -1,8 +1,8 @@
 """Runs in whose telemetry something comes in the middle: `python -m ... <what> <whose spans> <every how many lines>`.
 
 At one line of telemetry's own code, another one in each run, the garbage collector ends a generator that says, at its
-end, what the step was just saying. Printed is, as JSON, of each run what its spans say. A process of its own, since a
-lock that a thread takes twice is never free again.
+end, what the step was just saying. Printed is, as JSON, of each run what its spans say, and how many calls of each
+model were measured. A process of its own, since a lock that a thread takes twice is never free again.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from typing import Any, Self
 
 import opentelemetry.attributes
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import get_current_span
 
 import workflows_otel
 from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
+from workflows.instrumentation import attributes as at
 from workflows.instrumentation.content import ContentPolicy
 from workflows.instrumentation.dispatcher import process_dispatcher
 from workflows_otel import OtelHandler, keep_errors_and_slow, showing
@@ -36,6 +38,7 @@ from workflows_otel.exporting import RedactingExporter
 from workflows_otel.sampling import TailProcessor
 
 TELEMETRY = (str(Path(workflows_otel.__file__).parent), str(Path(opentelemetry.attributes.__file__).parents[1]))
+READER, EXPORTER = InMemoryMetricReader(), InMemorySpanExporter()
 LIMITS = {"ours": SpanLimits(), "of the SDK": SpanLimits(max_span_attributes=60)}  # by which one's spans draw a step
 
 
@@ -59,12 +62,14 @@ class Interruption:
 
     def __enter__(self) -> Self:
         sys.settrace(self._called)
+        threading.settrace(self._called)  # also of threads that begin in it
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         sys.settrace(None)
+        threading.settrace(None)  # pyright: ignore[reportArgumentType]  # which ends it
 
     def _called(self, frame: FrameType, kind: str, arg: object) -> Any:
         return self._came_to if frame.f_code.co_filename.startswith(self._where) else None
@@ -115,7 +120,11 @@ def note(name: str) -> None:
 
 
 def note_in_a_thread(name: str) -> None:
-    thread = threading.Thread(target=copy_context().run, args=(note, name))
+    _in_a_thread(note, name)
+
+
+def _in_a_thread(do: Callable[..., None], *given: str) -> None:
+    thread = threading.Thread(target=copy_context().run, args=(do, *given))
     thread.start()
     thread.join()
 
@@ -129,11 +138,23 @@ def call(name: str) -> None:
         drawn.output("answer").usage(input=1, output=1)
 
 
+def read(name: str) -> None:
+    """A call, after which another thread reads what there is to read, as a reader of metrics does now and then."""
+    call(name)
+    _in_a_thread(_read_all)
+
+
+def _read_all() -> None:
+    READER.get_metrics_data()
+    EXPORTER.get_finished_spans()
+
+
 SAID = {
     "note": (note, note, TELEMETRY),
     "note of a thread": (note, note_in_a_thread, (showing.__file__,)),
     "attribute": (attribute, attribute, TELEMETRY),
     "call": (call, call, TELEMETRY),
+    "call while metrics are read": (read, call, TELEMETRY),
 }
 
 
@@ -145,6 +166,21 @@ def said(spans: Iterable[ReadableSpan]) -> list[str]:
     return sorted(name for name in names if name in ("inner", "outer"))
 
 
+def measured() -> dict[str, int]:
+    """How many calls of each model were measured."""
+    data = READER.get_metrics_data()
+    assert data is not None
+    metrics = [metric for of in data.resource_metrics for scope in of.scope_metrics for metric in scope.metrics]
+    points = [
+        point for metric in metrics if metric.name == at.METRIC_CLIENT_DURATION for point in metric.data.data_points
+    ]
+    return {
+        str((point.attributes or {})[at.GEN_AI_REQUEST_MODEL]): point.count
+        for point in points
+        if isinstance(point, HistogramDataPoint)
+    }
+
+
 async def run_all(what: str, every: int) -> None:
     outer, inner, where = SAID[what]
     line = 1
@@ -154,18 +190,19 @@ async def run_all(what: str, every: int) -> None:
 
 def main() -> None:
     what, whose, every = sys.argv[1:]
-    exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
+    exporter = InMemorySpanExporter()
     batches = BatchProcessor(RedactingExporter(exporter, ContentPolicy("types")))
     provider = TracerProvider(span_limits=LIMITS[whose])
     provider.add_span_processor(TailProcessor(keep_errors_and_slow(1.0), [batches]))
-    workflows_otel.instrument(provider, content="full", meter_provider=MeterProvider([reader]))
+    provider.add_span_processor(SimpleSpanProcessor(EXPORTER))
+    workflows_otel.instrument(provider, content="full", meter_provider=MeterProvider([READER]))
     asyncio.run(run_all(what, int(every)))
     assert batches.flush(10).ok
     runs: dict[int, list[ReadableSpan]] = {}
     for span in exporter.get_finished_spans():
         assert span.context is not None
         runs.setdefault(span.context.trace_id, []).append(span)
-    sys.stdout.write(json.dumps([said(spans) for spans in runs.values()]))
+    sys.stdout.write(json.dumps([[said(spans) for spans in runs.values()], measured()]))
 
 
 if __name__ == "__main__":

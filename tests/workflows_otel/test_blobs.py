@@ -12,6 +12,7 @@ import pytest
 import workflows_otel
 from tests.workflows_otel.flows import Echo
 from tests.workflows_otel.otlp_sink import OtlpSink, http_sink
+from tests.workflows_otel.processes import run
 from tests.workflows_otel.span_log import SpanLog
 from workflows_otel import TelemetrySetupError, jaeger, kept_in, phoenix
 from workflows_otel.blobs import MOST_UNDER_WAY
@@ -123,3 +124,31 @@ def test_a_slow_store_does_not_fill_the_memory() -> None:
 def test_a_store_that_nobody_can_write_to_is_refused() -> None:
     with pytest.raises(TelemetrySetupError, match="put="):
         kept_in("s3://bucket/spans")
+
+
+STORE_THAT_HANGS = """
+    import logging, os, threading, workflows_otel
+    from workflows_otel.blobs import MOST_UNDER_WAY
+
+    logging.basicConfig(format="%(message)s", stream=__import__("sys").stdout)
+    parent, ever = os.getpid(), threading.Event()
+    keep = workflows_otel.kept_in("s3://bucket", put=lambda *_: os.getpid() == parent and ever.wait())
+"""
+
+
+def test_a_forked_child_has_room_of_its_own_for_payloads() -> None:
+    fork = """
+    for number in range(MOST_UNDER_WAY):
+        keep(str(number), "text/plain")
+    if (child := os.fork()) == 0:
+        print(keep("of the child", "text/plain"), flush=True)
+    else:
+        os.waitpid(child, 0)
+    os._exit(0)
+"""
+    assert run(STORE_THAT_HANGS + fork).startswith("s3://bucket/")
+
+
+def test_a_store_that_hangs_at_exit_is_given_up_and_that_is_logged() -> None:
+    printed = run(STORE_THAT_HANGS + "    keep('one', 'text/plain')\n")
+    assert printed == "1 payloads were not kept: their store did not take them in 5 s\n"

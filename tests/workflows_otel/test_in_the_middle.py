@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -19,6 +20,11 @@ HANGS_AFTER = 120
 
 def _said(what: str, whose: str, *, every: int = 1) -> list[list[str]]:
     """Of runs that are interrupted, each at another line, what is said in them; the last comes to no such line."""
+    return _told(what, whose, every)[0]
+
+
+@cache
+def _told(what: str, whose: str, every: int) -> tuple[list[list[str]], dict[str, int]]:
     command = [sys.executable, "-m", "tests.workflows_otel.interrupted_runs", what, whose, str(every)]
     ended = subprocess.run(
         command, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, timeout=HANGS_AFTER, check=True
@@ -44,6 +50,17 @@ def test_a_call_in_the_middle_of_a_call_has_its_span() -> None:
     *interrupted, last = _said("call", "ours", every=7)
     assert [said for said in interrupted if said != ["inner", "outer"]] == []
     assert (len(interrupted) > 100, last) == (True, ["outer"])
+
+
+def test_a_call_in_the_middle_of_reading_metrics_and_spans_has_its_span() -> None:
+    *interrupted, last = _said("call while metrics are read", "ours", every=31)
+    assert [said for said in interrupted if said != ["inner", "outer"]] == []
+    assert (len(interrupted) > 100, last) == (True, ["outer"])
+
+
+def test_a_call_in_the_middle_of_reading_metrics_and_spans_is_measured() -> None:
+    runs, measured = _told("call while metrics are read", "ours", 31)
+    assert measured == {"outer": len(runs), "inner": len(runs) - 1}
 
 
 def test_notes_of_several_threads_are_all_kept_from_who_is_not_to_see_them() -> None:

@@ -61,14 +61,24 @@ BY_SETUP = """
     def begin(address):
         workflows_otel.setup(workflows_otel.otlp(address), start_marker=False)
 """
-BY_INSTRUMENT = """
-    def begin(address):
+OWN_PROVIDER = """
+    def own_provider(address):
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         provider = TracerProvider()
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{address}/v1/traces")))
-        workflows_otel.instrument(provider, start_marker=False)
+        return provider
+"""
+BY_INSTRUMENT = f"""{OWN_PROVIDER}
+    def begin(address):
+        workflows_otel.instrument(own_provider(address), start_marker=False)
+"""
+BEFORE_ITS_PROVIDER = f"""{OWN_PROVIDER}
+    def begin(address):
+        from opentelemetry import trace
+        workflows_otel.instrument(start_marker=False)
+        trace.set_tracer_provider(own_provider(address))
 """
 RUNS_AT_EXIT = """
     def begin(address):
@@ -108,9 +118,60 @@ def test_each_of_several_back_ends_gets_what_was_open_when_the_process_ended(sin
     assert "invoke_workflow AskPerson" in sink.names()
 
 
-def test_an_applications_own_provider_gets_what_was_open_when_the_process_ended(sink: OtlpSink) -> None:
-    run(BY_INSTRUMENT + ENDS_WITH_AN_OPEN_RUN, sink.endpoint, OTEL_BSP_SCHEDULE_DELAY="60000")
+@pytest.mark.parametrize("begun", [BY_INSTRUMENT, BEFORE_ITS_PROVIDER])
+def test_an_applications_own_provider_gets_what_was_open_when_the_process_ended(sink: OtlpSink, begun: str) -> None:
+    run(begun + ENDS_WITH_AN_OPEN_RUN, sink.endpoint, OTEL_BSP_SCHEDULE_DELAY="60000")
     assert sink.named("invoke_workflow AskPerson").attributes["workflow.run.outcome"] == "interrupted"
+
+
+ENDS_AFTER_A_COLLECTION = """
+    import gc, sys
+    import workflows_otel
+
+    def stream():
+        with workflows_otel.llm_call(model="small"):
+            yield
+
+    begin(sys.argv[1])
+    half_read = stream()
+    next(half_read)
+    cycle = [half_read]
+    cycle.append(cycle)
+    del half_read, cycle
+    gc.collect()
+"""
+
+
+@pytest.mark.parametrize("begun", [BY_SETUP, BY_INSTRUMENT])
+def test_what_the_garbage_collector_ended_last_is_sent_at_exit(sink: OtlpSink, begun: str) -> None:
+    run(begun + ENDS_AFTER_A_COLLECTION, sink.endpoint, OTEL_BSP_SCHEDULE_DELAY="60000")
+    assert sink.names() == ["chat small"]
+
+
+def test_what_the_garbage_collector_ended_is_sent_by_the_next_flush(sink: OtlpSink) -> None:
+    begun = """
+    def begin(address):
+        global made
+        made = workflows_otel.setup(workflows_otel.otlp(address))
+"""
+    ends = ENDS_AFTER_A_COLLECTION + "    print(made.flush())\n"
+    assert run(begun + ends, sink.endpoint, OTEL_BSP_SCHEDULE_DELAY="60000").startswith("FlushResult(sent=1,")
+
+
+def test_collections_are_watched_only_where_something_is_drawn() -> None:
+    script = """
+        import asyncio, gc
+        import workflows_otel
+        from tests.workflows_otel.flows import Echo
+        from workflows_otel import instrument, setup, tool
+
+        async def main():
+            await Echo().run()
+
+        asyncio.run(main())
+        print(len(gc.callbacks))
+    """
+    assert run(script) == "0\n"
 
 
 def test_runs_between_the_ends_of_two_back_ends_are_drawn_for_the_one_that_is_left(sink: OtlpSink) -> None:
