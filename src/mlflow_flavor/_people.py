@@ -45,14 +45,13 @@ def people_events(workflow: Workflow) -> list[type[Event]]:
 
 def add_waits(graph: WorkflowGraph, workflow: Workflow) -> None:
     """Draw what steps wait for in their bodies: their questions to the outside, and the answers from there."""
-    steps = {node.id for node in graph.nodes if node.node_type == "step"}
+    steps = workflow.__definition__.spec.steps.items()
     for wait in _waits(workflow):
-        if wait.function not in steps:
-            continue
-        for event in wait.asks:
-            _add(graph, event, [(wait.function, event.__name__), (event.__name__, EXTERNAL)])
-        for event in wait.takes:
-            _add(graph, event, [(EXTERNAL, event.__name__), (event.__name__, wait.function)])
+        for step in (name for name, spec in steps if spec.function.__name__ == wait.function):
+            for event in wait.asks:
+                _add(graph, event, [(step, event.__name__), (event.__name__, EXTERNAL)])
+            for event in wait.takes:
+                _add(graph, event, [(EXTERNAL, event.__name__), (event.__name__, step)])
 
 
 def _add(graph: WorkflowGraph, event: type[Event], edges: Iterable[tuple[str, str]]) -> None:

@@ -66,6 +66,7 @@ class Definition:
         "_asks_people",
         "_class",
         "_compiled_from",
+        "_functions",
         "_gates",
         "_serializer",
         "_spec",
@@ -90,6 +91,7 @@ class Definition:
         self._class = cast("WorkflowMeta", type(workflow))  # which no protocol can say
         self._spec: WorkflowSpec | None = None
         self._compiled_from = 0  # which version of the class's step functions
+        self._functions: Mapping[str, Callable[..., Any]] = {}
         self._validated: WorkflowSpec | None = None
         self._asks_people = False
         self._serializer: tuple[WorkflowSpec, BaseSerializer | None, BaseSerializer] | None = None
@@ -114,7 +116,8 @@ class Definition:
         version = self._class._step_functions_version
         if self._spec is None or self._compiled_from != version:
             workflow = self._workflow
-            self._spec = compiled(workflow._workflow_name or type(workflow).__name__, workflow._get_steps())
+            self._functions = workflow._get_steps()
+            self._spec = compiled(workflow._workflow_name or type(workflow).__name__, self._functions)
             self._compiled_from = version
             if any(step.context_parameter for step in self._spec.steps.values()):
                 import_module("workflows.context.state_store")  # it would hold the event loop in the first run
@@ -205,7 +208,8 @@ class Definition:
     def bound(self, workflow: object, step: StepSpec) -> Callable[..., Any]:
         """What a call of a step calls: the bound method of the instance, or the free function."""
         attached = self.attached.get(step.name)
-        return attached if attached is not None else getattr(workflow, step.name, step.function)
+        found = attached if attached is not None else getattr(workflow, step.name, None)
+        return found if found is not None else self._functions[step.name]  # attached to the class
 
     def context_at(
         self, state: RunState | None, snapshot: Mapping[str, Any] | None, serializer: BaseSerializer | None

@@ -28,7 +28,7 @@ class StepSpec(FieldsShown):
     """What a step function takes, gives and is allowed.
 
     Attributes:
-        name: The function's name; unique in its workflow.
+        name: That of the attribute of its class, else the function's; unique in its workflow.
         function: The undecorated callable, unbound.
         is_method: Takes the workflow instance first.
         is_async: A coroutine function; others run in a thread.

@@ -66,3 +66,11 @@ def test_the_graph_shows_what_a_step_waits_for(model: Path):
         ("HumanResponseEvent", "ask"),
     ]
     assert "Told" in (model / "workflows" / "graph.mmd").read_text()
+
+
+def test_the_graph_shows_what_a_private_step_waits_for(tmp_path: Path):
+    (tmp_path / "agent.py").write_text(SCRIPT.replace("def ask(", "def __ask("))
+    mlflow_flavor.save_model(tmp_path / "agent.py", tmp_path / "model", pip_requirements=["mlflow"])
+    graph = json.loads((tmp_path / "model" / "workflows" / "graph.json").read_text())
+    edges = [(edge["source"], edge["target"]) for edge in graph["edges"]]
+    assert edges[2:4] == [("_Agent__ask", "Ask"), ("Ask", "external_step")]

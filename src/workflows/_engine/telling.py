@@ -136,6 +136,7 @@ def tell_wait_started(run: LiveRun, effect: StartWait) -> None:
         takes=(wait.event_type,),
         subclasses=wait.match_subclasses,
         requirements=wait.requirements,
+        timeout=wait.timeout,
         **_about_wait(wait),
     )
 

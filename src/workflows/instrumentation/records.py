@@ -278,13 +278,14 @@ class WaitStarted(WaitRecord):
     """A call, or an idle run, began to wait for an outside event; `asked` is the event that asks for it.
 
     `takes` are the classes that end it, with `subclasses` those below them as well; the event's attributes have to
-    equal `requirements`.
+    equal `requirements`. A call's wait is over after `timeout` seconds, that of a run never.
     """
 
     asked: Event | None = None
     takes: tuple[type[Event], ...] = ()
     subclasses: bool = False
     requirements: Mapping[str, object] = field(default_factory=dict[str, object])
+    timeout: float | None = None
 
 
 @record

@@ -7,10 +7,10 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Protocol
 
 from workflows._spec import StepSpec, takes
-from workflows.decorators import spec_of
 from workflows.errors import WorkflowValidationError
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent
 from workflows.representation.children import child_workflows
+from workflows.representation.compiling import specs_of
 from workflows.representation.graph import (
     WorkflowEventNode,
     WorkflowExternalNode,
@@ -63,8 +63,7 @@ class _Builder:
 
     def __init__(self, workflow: HasSteps | type[HasSteps]) -> None:
         self.cls = _class_of(workflow)
-        steps = {name: spec_of(function) for name, function in _functions(workflow).items()}
-        self.steps = {name: step for name, step in steps.items() if step is not None}
+        self.steps = specs_of(_functions(workflow))
         self.nodes: dict[str, WorkflowGraphNode] = {}
         self.edges: list[WorkflowGraphEdge] = []
         self.resources = ResourceNodes(self.nodes, self.edges)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
 from workflows._spec import StepSpec, WorkflowSpec, fingerprint
 from workflows.decorators import spec_of
 from workflows.representation.validation import from_outside, joins_of, validate_events
 
-__all__ = ["compiled"]
+__all__ = ["compiled", "specs_of"]
 
 
 def compiled(name: str, functions: Mapping[str, Callable[..., Any]]) -> WorkflowSpec:
@@ -20,7 +21,7 @@ def compiled(name: str, functions: Mapping[str, Callable[..., Any]]) -> Workflow
             StopEvent class.
         ValueError: If their state types do not derive from one another.
     """
-    steps = {step: cast("StepSpec", spec_of(function)) for step, function in functions.items()}
+    steps = specs_of(functions)
     start, stop = validate_events(name, steps.values()) if steps else (None, None)
     return WorkflowSpec(
         name=name,
@@ -35,6 +36,16 @@ def compiled(name: str, functions: Mapping[str, Callable[..., Any]]) -> Workflow
         error_handlers=_error_handlers(steps.values()),
         fingerprint=fingerprint(steps),
     )
+
+
+def specs_of(functions: Mapping[str, Callable[..., Any]]) -> dict[str, StepSpec]:
+    """The specs of step functions; each step is called as its attribute, whatever its function is called.
+
+    They differ where the attribute is private by two underscores, where a factory made the functions, or where a step
+    goes on under another name below a class that has one of its own name.
+    """
+    specs = {step: spec_of(function) for step, function in functions.items()}
+    return {n: s if s.name == n else replace(s, name=n) for n, s in specs.items() if s is not None}
 
 
 def _state_type(steps: Iterable[StepSpec]) -> type[Any] | None:
