@@ -3,44 +3,106 @@
 from __future__ import annotations
 
 import ast
+import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass
 from importlib.util import resolve_name
+from pathlib import Path
 from types import ModuleType
 
 from mlflow_flavor._names import names_in
-from mlflow_flavor._origins import is_local
+from mlflow_flavor._origins import as_user_writes_it, local_places
 
-__all__ = ["imported_for_effect"]
+__all__ = ["imports_for_effect", "warn_of_imports_left_out"]
+
+LEFT_OUT = (
+    "%s imports '%s' and makes no use of it, and the model does not have that file: the import is left out. Pass "
+    "code_paths=['%s'] if the agent needs what it does."
+)
+
+logger = logging.getLogger("workflows.mlflow")
 
 
-def imported_for_effect(source: str, home: ModuleType) -> set[str]:
-    """Names by which a module imports modules of the author's own, and of which it makes no use anywhere.
+@dataclass(frozen=True, slots=True)
+class EffectImport:
+    """An import of which its module makes no use: who has it there needs what the imported module does, if anything.
 
-    Who imports such a module needs what that does; an unused module of a library is mostly one that was forgotten, and
-    would be a requirement.
+    Attributes:
+        name: What the module calls what it imports.
+        imported: The module that it imports.
+        relative: Whether it is written as one of the same package, which a script can do in that package alone.
+    """
+
+    name: str
+    imported: str
+    relative: bool
+
+    @property
+    def top(self) -> str:
+        """The imported module, or the outermost package that it is in."""
+        return self.imported.partition(".")[0]
+
+    def is_in(self, helpers: Iterable[Path]) -> bool:
+        """Whether a model can do it that has these files and directories, and what is installed."""
+        brought = self.top in {path.resolve().stem for path in helpers}
+        return brought or not (self.relative or local_places([self.top]))
+
+
+def imports_for_effect(source: str, home: ModuleType, helpers: Sequence[Path]) -> tuple[set[str], list[EffectImport]]:
+    """Imports of modules of the author's own, local files or of the same package, that nothing in a module uses.
+
+    An unused module of a library is mostly one that was forgotten, and would be a requirement.
 
     Args:
         source: The module's source.
         home: The module.
+        helpers: Files and directories that the model will have.
+
+    Returns:
+        The names by which the module knows those that the model can import; the others, which would fail at each load.
     """
     body = ast.parse(source).body
     spec = home.__spec__
     package = spec.parent if spec is not None else None
     own = spec.name.partition(".")[0] if spec is not None else ""
-    found = [each for node in body for each in _imported_modules(node, package or "")]
-    unused = dict(found).keys() - names_in(body).read if found else set[str]()
-    return {name for name, module in found if name in unused and (module.partition(".")[0] == own or is_local(module))}
+    found = [each for node in body for each in _imports_of_modules(node, package or "")]
+    read = names_in(body).read if found else frozenset[str]()
+    unused = [each for each in found if each.name not in read]
+    own_unused = [each for each in unused if each.top == own or local_places([each.top])]
+    lacking = [each for each in own_unused if not each.is_in(helpers)]
+    return {each.name for each in own_unused if each not in lacking}, lacking
 
 
-def _imported_modules(node: ast.stmt, package: str) -> Iterator[tuple[str, str]]:
-    """The modules, not names of theirs, that a statement imports: what it calls them, and what they are."""
+def warn_of_imports_left_out(home: ModuleType, lacking: Iterable[EffectImport], bound: Set[str]) -> None:
+    """Say which imports a script is without, and what the model needs to have them.
+
+    Args:
+        home: The module that the script is of.
+        lacking: Those that the model cannot do.
+        bound: Names that the script binds: with `import os, tools`, who needs one gets both.
+    """
+    for each in lacking:
+        if each.name not in bound:
+            logger.warning(LEFT_OUT, Path(str(home.__file__)).name, each.imported, as_user_writes_it(_place(each.top)))
+
+
+def _place(top: str) -> Path:
+    """The file of a local module, or the folder of a package, which may be installed."""
+    folders = getattr(sys.modules.get(top), "__path__", None)
+    return local_places([top]).get(top) or Path(next(iter(folders or [top])))
+
+
+def _imports_of_modules(node: ast.stmt, package: str) -> Iterator[EffectImport]:
+    """The imports of modules, not of names of theirs, that a statement makes."""
     match node:
         case ast.Import(names=names):
-            yield from ((alias.asname or alias.name.partition(".")[0], alias.name) for alias in names)
+            for alias in names:
+                yield EffectImport(alias.asname or alias.name.partition(".")[0], alias.name, relative=False)
         case ast.ImportFrom(module=module, level=level, names=names) if package or not level:
             parent = resolve_name("." * level + (module or ""), package)
-            modules = ((alias.asname or alias.name, f"{parent}.{alias.name}") for alias in names)
-            yield from ((name, found) for name, found in modules if found in sys.modules)
+            for alias in names:
+                if (found := f"{parent}.{alias.name}") in sys.modules:
+                    yield EffectImport(alias.asname or alias.name, found, relative=level > 0)
         case _:
             pass

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from collections.abc import Mapping
+from typing import Any
 
-from workflows.events import WorkflowIdleEvent
+from workflows import Context
+from workflows.events import HumanResponseEvent, InputRequiredEvent, StepStateChanged, WorkflowIdleEvent
 from workflows.handler import WorkflowHandler
 from workflows.instrumentation.records import (
     Record,
@@ -17,6 +21,8 @@ from workflows.instrumentation.records import (
 )
 
 __all__ = ["OpenQuestions"]
+
+NO_TIMEOUT = (None, inspect.signature(Context[Any].wait_for_event).parameters["timeout"].default)
 
 
 class OpenQuestions:
@@ -54,3 +60,34 @@ class OpenQuestions:
             if isinstance(event, WorkflowIdleEvent) and (waits := self.of(handler.run_id)):
                 return waits
         return []
+
+    async def unanswered(self, handler: WorkflowHandler, seconds: float) -> list[WaitStarted]:
+        """What a run asks people, where it has done nothing but wait for them for so long; none if it ends.
+
+        A wait for something else, or one that the author gave a timeout, may end without anybody: such a run is let go
+        on. So is one whose own code answers in time, as a stand-in for the person does.
+        """
+        events = handler.stream_events(expose_internal=True)
+        waits: list[WaitStarted] = []
+        while True:
+            try:
+                async with asyncio.timeout(seconds if waits else None):
+                    event = await anext(events)
+            except StopAsyncIteration:
+                return []
+            except TimeoutError:
+                if [wait.wait_id for wait in waits] == [wait.wait_id for wait in self.of(handler.run_id)]:
+                    return waits
+                waits = []  # one was answered, and what waited for it goes on
+                continue
+            if isinstance(event, WorkflowIdleEvent):
+                open_now = self.of(handler.run_id)
+                waits = open_now if all(map(_needs_person, open_now)) else []
+            elif isinstance(event, StepStateChanged):
+                waits = []
+
+
+def _needs_person(wait: WaitStarted) -> bool:
+    """Whether nothing but a person's answer ends a wait."""
+    asks = isinstance(wait.asked, InputRequiredEvent) or any(issubclass(c, HumanResponseEvent) for c in wait.takes)
+    return asks and wait.timeout in NO_TIMEOUT

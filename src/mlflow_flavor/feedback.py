@@ -26,6 +26,7 @@ from workflows.instrumentation.redaction import mask_secrets
 __all__ = ["UnansweredError", "feedback", "predict_fn", "trace_id"]
 
 SHOWN_CHARS = 200
+GRACE_SECONDS = 1.0
 
 
 def trace_id(handler: WorkflowHandler) -> str | None:
@@ -62,7 +63,7 @@ def feedback(handler_or_trace_id: WorkflowHandler | str, name: str, value: Any, 
 
 
 class UnansweredError(MlflowException):
-    """A run of `predict_fn` asked a person, and in an evaluation nobody is there to answer.
+    """A run of `predict_fn` asked a person, and can only go on with an answer, which nobody gave.
 
     Attributes:
         run_id: The run, which is cancelled.
@@ -72,8 +73,8 @@ class UnansweredError(MlflowException):
     def __init__(self, workflow: str, run_id: str, waits: Sequence[WaitStarted]) -> None:
         asked = ", ".join(_question(wait) for wait in waits)
         super().__init__(  # pyright: ignore[reportUnknownMemberType]  # MLflow's has no types
-            f"{workflow} waits for a person, and in an evaluation nobody answers: {asked}. Pass a function of your own "
-            "as predict_fn that runs the workflow, and answers what handler.stream_events() shows by "
+            f"{workflow} waits for a person, and for {GRACE_SECONDS:g} s nobody answers: {asked}. Pass a function of "
+            "your own as predict_fn that runs the workflow, and answers what handler.stream_events() shows by "
             "handler.ctx.send_event().",
             error_code=INVALID_PARAMETER_VALUE,
         )
@@ -91,8 +92,9 @@ def _question(wait: WaitStarted) -> str:
 def predict_fn(workflow: Workflow) -> Callable[..., Any]:
     """A plain function that runs the workflow with its keywords and waits: for `mlflow.genai.evaluate(predict_fn=)`.
 
-    Of a stop event of the user's own class it gives the fields, as a dict. A run that does nothing but wait for a
-    person's answer is cancelled, and the function raises `UnansweredError`.
+    Of a stop event of the user's own class it gives the fields, as a dict. A run that for a second does nothing but
+    wait for a person's answer (an `InputRequiredEvent` was asked, or a `HumanResponseEvent` is awaited), without a
+    timeout for it, is cancelled, and the function raises `UnansweredError`. What waits for anything else goes on.
 
     Raises:
         MlflowException: If it is no instance of `Workflow`.
@@ -104,7 +106,7 @@ def predict_fn(workflow: Workflow) -> Callable[..., Any]:
     async def run(fields: dict[str, Any]) -> Any:
         handler = workflow.run(**fields)
         try:
-            if waits := await questions.stopping(handler):
+            if waits := await questions.unanswered(handler, GRACE_SECONDS):
                 raise UnansweredError(type(workflow).__name__, handler.run_id, waits)
             found = await handler
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,8 @@ from mlflow.entities import Trace
 import mlflow_flavor
 from mlflow_flavor import UnansweredError
 from tests.mlflow_flavor.agents import Answer, Approve, Inquire
-from workflows import Workflow
-from workflows.events import HumanResponseEvent, InputRequiredEvent
+from workflows import Context, Workflow, step
+from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what MLflow imports late warns about MLflow itself
@@ -64,11 +65,81 @@ asking = pytest.mark.parametrize("workflow", [Approve(timeout=None), Inquire(tim
 
 
 @asking
-def test_a_run_that_asks_a_person_fails_at_once_with_its_question(workflow: Workflow):
+def test_a_run_that_only_waits_for_a_person_fails_with_its_question(workflow: Workflow):
     with pytest.raises(UnansweredError) as caught:
         mlflow_flavor.predict_fn(workflow)(question="deploy")
     assert [dict(question) for question in caught.value.questions] == [{"prefix": "deploy?"}]
-    assert 'nobody answers: InputRequiredEvent {"prefix": "deploy?"}. Pass a function of your own' in str(caught.value)
+    assert 'for 1 s nobody answers: InputRequiredEvent {"prefix": "deploy?"}. Pass a function' in str(caught.value)
+
+
+class Done(Event):
+    by: str
+
+
+class Approved(HumanResponseEvent):
+    by: str
+
+
+class Question(InputRequiredEvent):
+    pass
+
+
+class Stage(Event):
+    pass
+
+
+class Job(Workflow):
+    """Waits for an event of its own, which a webhook sends when the run has done nothing for a while."""
+
+    @step
+    async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        asyncio.get_running_loop().call_later(0.1, ctx.send_event, Done(by="webhook"))
+        return StopEvent(result=(await ctx.wait_for_event(Done, waiter_event=Stage())).by)
+
+
+class Default(Workflow):
+    """Goes on by itself where nobody answers in time."""
+
+    @step
+    async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        try:
+            await ctx.wait_for_event(Approved, waiter_event=Question(), timeout=0.1)
+        except TimeoutError:
+            return StopEvent(result="default")
+        return StopEvent()
+
+
+class Bot(Workflow):
+    """Answers for the person."""
+
+    @step
+    async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        asyncio.get_running_loop().call_later(0.1, ctx.send_event, Approved(by="bot"))
+        return StopEvent(result=(await ctx.wait_for_event(Approved, waiter_event=Question())).by)
+
+
+class JobBesides(Workflow):
+    """Asks a person who is not needed, and waits for a job, which ends the run."""
+
+    @step
+    async def ask(self, ev: StartEvent) -> Question:
+        return Question()
+
+    @step
+    async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        asyncio.get_running_loop().call_later(0.1, ctx.send_event, Done(by="job"))
+        return StopEvent(result=(await ctx.wait_for_event(Done)).by)
+
+    @step
+    async def decide(self, ev: Approved) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("workflow", "result"), [(Job(), "webhook"), (Default(), "default"), (Bot(), "bot"), (JobBesides(), "job")]
+)
+def test_a_run_that_needs_no_person_goes_on_to_its_end(workflow: Workflow, result: str):
+    assert mlflow_flavor.predict_fn(workflow)() == result
 
 
 def test_the_run_of_a_question_that_nobody_answers_is_cancelled(traces: Callable[[], list[Trace]]):
