@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
-from mlflow_flavor._bytes import with_bytes
+from mlflow_flavor._bytes_read import with_bytes
 from mlflow_flavor._compat import invalid
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._serializer import home_of, modules_of

@@ -8,7 +8,8 @@ from typing import Any, cast, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mlflow_flavor._bytes import plain, with_bytes
+from mlflow_flavor._bytes import plain, plain_dump
+from mlflow_flavor._bytes_read import with_bytes
 from mlflow_flavor._compat import invalid
 from workflows.events import StartEvent, StopEvent
 
@@ -151,6 +152,6 @@ def plain_chunk(event: BaseModel) -> dict[str, Any]:
 
 def plain_fields(event: BaseModel) -> dict[str, Any]:
     """Declared and dynamic fields, side by side."""
-    fields = event.model_dump(mode="python")
+    fields: dict[str, Any] = plain_dump(event)
     dynamic: dict[str, Any] = fields.pop("_data", None) or {}
-    return plain({**fields, **dynamic})
+    return {**fields, **dynamic}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import mlflow
@@ -16,18 +17,26 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, scoring_server
+from pydantic import BaseModel, ConfigDict, PlainSerializer, computed_field
 
 import mlflow_flavor
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
 
 Load = Callable[..., PyFuncModel]
 Drawn = Callable[[str], PyFuncModel]
 
 SCRIPT = """
 import mlflow_flavor, numpy as np
+from base64 import b64decode
 from datetime import date, datetime
-from typing import Any, Optional
+from typing import Annotated, Any, Optional
+from pydantic import Base64Bytes, BaseModel, BeforeValidator, Field
 from workflows import Context, Workflow, step
 from workflows.events import StartEvent, StopEvent
+
+class Part(BaseModel):
+    data: bytes
 
 class Fields(StartEvent):
     {fields}
@@ -232,6 +241,99 @@ def test_a_model_may_always_be_resumed_and_needs_no_input_then(load: Load):
     assert columns(model) == [{"type": "string", "name": "q", "required": False}]
     with pytest.raises(MlflowException, match="this is no resume token"):
         model.predict({}, params={"resume": json.dumps({"token": "x", "answers": {}})})
+
+
+TEXT = b64encode(b"\xff\xd8>").decode()
+READ = repr(b"\xff\xd8>")
+COMES_AS_BYTES = [
+    ("it: bytes = Field(max_length=3)", TEXT, READ),
+    ("it: bytes = b''", TEXT.replace("/", "_").replace("+", "-"), READ),
+    ("it: list[bytes] = []", [TEXT, TEXT], f"[{READ}, {READ}]"),
+    ("it: tuple[int, bytes] = (1, b'')", [1, TEXT], f"(1, {READ})"),
+    ("it: dict[str, bytes] = {}", {"a": TEXT}, f"{{'a': {READ}}}"),
+    ("it: Part | None = None", {"data": TEXT}, f"Part(data={READ})"),
+    ("it: list[Part] = []", [{"data": TEXT}], f"[Part(data={READ})]"),
+    ("it: bytes | list[bytes] = b''", [TEXT], f"[{READ}]"),
+    ("it: Base64Bytes = b''", TEXT, READ),
+    ("it: Annotated[bytes, BeforeValidator(b64decode)] = b''", TEXT, READ),
+    ("it: str | bytes = ''", TEXT, repr(TEXT)),
+]
+
+
+@pytest.mark.parametrize(("field", "sent", "held"), COMES_AS_BYTES, ids=[field for field, *_ in COMES_AS_BYTES])
+def test_a_text_is_base64_wherever_a_field_takes_bytes(load: Load, field: str, sent: Any, held: str):
+    assert load(field).predict({"it": sent}) == f"[{held}]"
+
+
+async def test_a_text_in_a_list_of_bytes_is_base64_over_rest(load: Load):
+    app = scoring_server.init(load("it: list[bytes] = []"))
+    rest = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+    async with rest as client:
+        reply = await client.post("/invocations", json={"dataframe_records": [{"it": [TEXT]}]})
+    assert reply.json() == {"predictions": f"[[{READ}]]"}
+
+
+@pytest.mark.parametrize(
+    ("field", "sent"), [("it: list[bytes] = []", ["no!"]), ("it: Part | None = None", {"data": "no!"})]
+)
+def test_a_text_that_is_no_base64_is_refused_at_any_depth(load: Load, field: str, sent: Any):
+    with pytest.raises(MlflowException, match=r"row 1: 'it\.(0|data)' takes bytes, and its text is no base64"):
+        load(field).predict({"it": sent})
+
+
+class Price(BaseModel):
+    """Says of its JSON what it likes."""
+
+    model_config = ConfigDict(ser_json_bytes="hex", ser_json_timedelta="float")
+    euros: Annotated[Decimal, PlainSerializer(float, when_used="json")] = Decimal("1.5")
+    key: bytes = b"\xff"
+    lasts: timedelta = timedelta(seconds=90)
+
+
+class Sheet(BaseModel):
+    """Says nothing of its bytes, but what it does with them."""
+
+    pages: list[bytes] = [b"\xff\xd8>"]
+    own: Annotated[bytes, PlainSerializer(lambda page: page.decode(), when_used="json")] = b"abc"
+    more: Any = b"\xff\xd8>"
+
+    @computed_field
+    @property
+    def size(self) -> int:
+        return len(self.pages[0])
+
+
+class Sold(StopEvent):
+    """Its own JSON, and that of what it holds."""
+
+    at: Annotated[date, PlainSerializer(lambda day: day.year, when_used="json")] = date(2020, 1, 2)
+    price: Price = Price()
+    sheet: Sheet = Sheet()
+
+
+class Sell(Workflow):
+    @step
+    async def sell(self, ev: StartEvent) -> Sold:
+        return Sold(extra=b"\xff\xd8>")
+
+
+class Offer(Workflow):
+    @step
+    async def offer(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=[Price(), {"sheet": Sheet()}])
+
+
+PRICE = {"euros": 1.5, "key": "ff", "lasts": 90.0}
+SHEET = {"pages": ["/9g+"], "own": "abc", "more": "/9g+", "size": 3}
+
+
+def test_models_of_a_result_say_their_own_json():
+    assert mlflow_flavor.WorkflowPyfunc(Offer()).predict({}) == [PRICE, {"sheet": SHEET}]
+
+
+def test_an_event_says_its_own_json():
+    answer = {"at": 2020, "price": PRICE, "sheet": SHEET, "extra": "/9g+"}
+    assert mlflow_flavor.predict_fn(Sell())() == answer
 
 
 PICTURE = """
