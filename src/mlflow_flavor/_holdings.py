@@ -30,6 +30,7 @@ from types import (
 from typing import Any, NamedTuple
 from weakref import ReferenceType
 
+from mlflow_flavor._kinds import is_a
 from mlflow_flavor._seen import seen_by
 
 __all__ = ["Holding", "left_out"]
@@ -125,7 +126,7 @@ def _held(
 
 def _read(value: object, own: Container[str]) -> Iterator[tuple[str, object]]:
     """The variables of its module that a function of the author's reads."""
-    if not isinstance(value, FunctionType) or (module := str(value.__globals__.get("__name__"))) not in own:
+    if not is_a(value, FunctionType) or (module := str(value.__globals__.get("__name__"))) not in own:
         return
     todo = [value.__code__]
     while todo:

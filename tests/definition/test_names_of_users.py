@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,7 +108,7 @@ async def test_a_private_attribute_of_a_model_may_have_any_name() -> None:
     assert await Agent().run(text="hi") == ["hi"]
 
 
-async def test_the_last_run_is_drawn_beside_a_history_of_the_user() -> None:
+async def test_the_last_run_is_drawn_beside_a_history_of_the_user(tmp_path: Path) -> None:
     chat = Chat("_history")
     await chat.run(text="hi")
-    assert "answer" in draw_most_recent_execution_mermaid(chat)
+    assert "answer" in draw_most_recent_execution_mermaid(chat, filename=str(tmp_path / "run.mermaid"))
