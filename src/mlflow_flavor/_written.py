@@ -63,9 +63,6 @@ class ModelSource:
             return run(self.text)
         source, rebuilt, missing = self._completed(run)
         found = change(self.original, source.sources or self.sources, rebuilt, lambda: run(source.text))
-        if found is not None and source is not self:  # it may be what was added that cannot be true
-            _, rebuilt, missing = self._tried(run)
-            found = change(self.original, self.sources, rebuilt, lambda: run(self.text))
         if found is not None:
             raise refused(self.original, found.reason, *_ways_out(self.original, found))
         for held in missing:

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 
 import mlflow_flavor
 from tests.mlflow_flavor.fresh import Interpreter
@@ -228,6 +229,13 @@ async def test_what_a_run_has_given_to_what_the_agent_sees_refuses_nothing(
     assert "TOOLS holds show, and in the model it will not, unless a run puts it there" in caplog.text
     assert "show" not in (model / "workflow.py").read_text()
     assert await mlflow_flavor.load_model(str(model)).run() == "0"
+
+
+def test_what_it_keeps_and_a_run_has_changed_is_refused_as_any_other(module: Import, toolbox: str, tmp_path: Path):
+    given = "from toolbox_ import call, tool\n\nNOTES = []\n\n@tool\ndef note():\n    NOTES.append(1)\n    return NOTES"
+    source = f"{given}\n{AGENT.format(use='call(chr(110))')}\n\nnote()\n"
+    with pytest.raises(MlflowException, match=r"NOTES is not what its source makes.* Or log it before it is run"):
+        saved(module, toolbox, tmp_path, source)
 
 
 async def test_what_the_program_that_logs_an_imported_agent_gives_elsewhere_is_not_in_the_model(
