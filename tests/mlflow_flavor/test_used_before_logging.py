@@ -15,7 +15,7 @@ from tests.mlflow_flavor.test_fidelity import HEAD, save
 
 Import = Callable[[str], ModuleType]
 
-needs_tenacity = pytest.mark.skipif(find_spec("tenacity") is None, reason="it comes with llama-index-core")
+needs_tenacity = pytest.mark.skipif(find_spec("tenacity") is None, reason="MLflow's small editions lack it")
 
 AGENT = (
     HEAD

@@ -10,9 +10,9 @@ from workflows._engine.attempt import Attempt
 from workflows._engine.clock import a_turn
 from workflows._engine.live import LiveRun, ParentAttempt
 from workflows._engine.only_waiting import what_wakes
-from workflows._engine.telling import tell_left
+from workflows._engine.telling import tell_left, tell_run_ended
 
-__all__ = ["end_children", "leave", "stop_all", "stop_children", "stop_some"]
+__all__ = ["close", "end_children", "finish", "stop_children", "stop_some"]
 
 # How often steps that do not end are cancelled, `grace` seconds apart, before their run ends without them.
 STOP_ROUNDS = 10
@@ -34,7 +34,42 @@ LEFT_BEHIND = "steps %s go on although they were cancelled again and again; run 
 logger = logging.getLogger("workflows.run")
 
 
-async def stop_all(run: LiveRun) -> None:
+async def close(run: LiveRun) -> None:
+    """Wait for the attempts that the end has stopped, let go of the resources, and tell."""
+    try:
+        await _stop_all(run)
+    finally:
+        try:
+            if run.plan.teardown is not None:
+                await run.plan.teardown()
+        finally:
+            finish(run)
+
+
+def finish(run: LiveRun) -> None:
+    """Nothing of the run is left: say so to whoever listens, then to whoever waits."""
+    if run.is_over:
+        return
+    for exec_id in list(run.ending_waits or ()):  # where the loop is closed
+        run.end_waits(exec_id)
+    if run.timers_made is not None:
+        run.timers_made.clear()
+    for attempt in list(run.attempts.values()):
+        _leave(run, attempt)
+    try:
+        if run.dispatcher.handlers and run.end is not None:
+            run.tell_started()
+            tell_run_ended(run, run.end)
+    except Exception as error:  # noqa: BLE001  # only a strict dispatcher raises: the test must see it
+        if run.end is not None and run.end.error is None:
+            run.end.error = error
+    if run.parent is not None:
+        for siblings in (run.parent.children, run.parent.run.children):
+            (siblings or {}).pop(run, None)
+    run.is_over_now()
+
+
+async def _stop_all(run: LiveRun) -> None:
     """Wait for the attempts and the children that the end has stopped, in bounded time if they do not stop."""
     while not stop_some(run):
         await a_turn()
@@ -61,7 +96,7 @@ async def end_children(attempt: Attempt) -> None:
     mine = [child for child in attempt.children or () if child.loop is attempt.run.loop]
     stop_children(attempt.run, attempt)
     for child in mine:
-        await child.until_over()  # as in `stop_all`
+        await child.until_over()  # as in `_stop_all`
         (attempt.run.stopped_children or {}).pop(child, None)
 
 
@@ -96,7 +131,7 @@ def _why_stopped(run: LiveRun, child: LiveRun, of_running: bool) -> str:
     return f"run {run.run_id}, whose step {step} started it, is over"
 
 
-def leave(run: LiveRun, attempt: Attempt) -> None:
+def _leave(run: LiveRun, attempt: Attempt) -> None:
     """The run ends without an attempt: it was cancelled before its first turn, or will not stop."""
     run.attempts.pop(attempt.exec_id, None)
     if not attempt.started:  # else it does so itself, as late as that may be
@@ -126,5 +161,5 @@ def stop_some(run: LiveRun) -> bool:
 def _still_there(run: LiveRun) -> list[Attempt]:
     for attempt in list(run.attempts.values()):
         if not attempt.started and attempt.task is not None and attempt.task.done():
-            leave(run, attempt)
+            _leave(run, attempt)
     return list(run.attempts.values())

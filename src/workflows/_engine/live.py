@@ -229,6 +229,10 @@ class LiveRun(ABC):
         """Reduce one tick and do what follows; the loop's part."""
 
     @abstractmethod
+    def tell_started(self) -> None:
+        """Tell that it has begun, unless that was told; the loop's part."""
+
+    @abstractmethod
     def crash(self, error: BaseException | None) -> None:
         """End the run because a step raised what is no `Exception`; the loop's part."""
 

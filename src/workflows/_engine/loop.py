@@ -12,7 +12,7 @@ from typing import Any, Protocol, assert_never
 from workflows._engine.attempt import Attempt
 from workflows._engine.calls import Call
 from workflows._engine.child_waits import heed_waits, waits_below
-from workflows._engine.closing import leave, stop_all, stop_children, stop_some
+from workflows._engine.closing import close, finish, stop_children, stop_some
 from workflows._engine.effects import (
     BufferEvent,
     DeliverLater,
@@ -46,7 +46,6 @@ from workflows._engine.telling import (
     tell_buffered,
     tell_released,
     tell_retry,
-    tell_run_ended,
     tell_run_started,
     tell_run_wait,
     tell_sent,
@@ -138,7 +137,7 @@ class Run(LiveRun):
     def begin(self) -> None:
         """Take the start event, or go on from the snapshot. To be called in the run's own context."""
         try:
-            self._tell_started()
+            self.tell_started()
             if self.plan.timeout is not None:
                 self.timers.set("run", self.plan.timeout, self._timed_out)
             self._took_first = True
@@ -252,53 +251,21 @@ class Run(LiveRun):
 
     def _close_soon(self) -> None:
         if self.loop.is_closed():  # where nothing can be waited for
-            self._finish()
+            finish(self)
             return
-        self._closing = self._spawn(self._close(), loop=self.loop, name=f"{self.run_id} closing", context=self.context)
+        self._closing = self._spawn(close(self), loop=self.loop, name=f"{self.run_id} closing", context=self.context)
         self._closing.add_done_callback(self._closed)
 
     def _closed(self, _: asyncio.Task[None]) -> None:
         if not self.is_over:  # somebody cancelled it before its first turn
             self._close_soon()
 
-    async def _close(self) -> None:
-        """Wait for the attempts that the end has stopped, let go of the resources, and tell."""
-        try:
-            await stop_all(self)
-        finally:
-            try:
-                if self.plan.teardown is not None:
-                    await self.plan.teardown()
-            finally:
-                self._finish()
-
     def stop_children(self, attempt: ParentAttempt | None = None) -> None:
-        """Cancel the child runs, those of one attempt or all; `_close` waits for them."""
+        """Cancel the child runs, those of one attempt or all; `close` waits for them."""
         stop_children(self, attempt)
 
-    def _finish(self) -> None:
-        """Nothing of the run is left: say so to whoever listens, then to whoever waits."""
-        if self.is_over:
-            return
-        for exec_id in list(self.ending_waits or ()):  # where the loop is closed
-            self.end_waits(exec_id)
-        if self.timers_made is not None:
-            self.timers_made.clear()
-        for attempt in list(self.attempts.values()):
-            leave(self, attempt)
-        try:
-            if self.dispatcher.handlers and self.end is not None:
-                self._tell_started()
-                tell_run_ended(self, self.end)
-        except Exception as error:  # noqa: BLE001  # only a strict dispatcher raises: the test must see it
-            if self.end is not None and self.end.error is None:
-                self.end.error = error
-        if self.parent is not None:
-            for siblings in (self.parent.children, self.parent.run.children):
-                (siblings or {}).pop(self, None)
-        self.is_over_now()
-
-    def _tell_started(self) -> None:
+    def tell_started(self) -> None:
+        """Tell that it has begun, unless that was told; one that ends at its gate begins with its end."""
         if not self._began:
             self._began = True
             if self.dispatcher.handlers:
@@ -450,4 +417,4 @@ class Run(LiveRun):
         if closing:
             self._close_soon()
         else:
-            self._finish()
+            finish(self)
