@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +20,7 @@ __all__ = ["NO_WAITS", "Call", "CallPhase", "OpenWaits", "Wait", "equal"]
 # What equals a value of these classes has its hash, so waits are listed by it; any other value is compared with each.
 _LISTED = frozenset({str, int, bool, bytes, type(None)})
 _UNLISTED = object()
+_NUMBER = attrgetter("number")
 
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -127,8 +129,10 @@ class Wait:
             self.match_subclasses and issubclass(event.__class__, self.event_type)
         ):
             return False
-        # Often there are none, and thousands of waits may be looked at for one event.
-        return not self.requirements or all(equal(getattr(event, k, None), v) for k, v in self.requirements.items())
+        for name, required in self.requirements.items():  # noqa: SIM110  # thousands may be looked at for one event
+            if not equal(getattr(event, name, None), required):
+                return False
+        return True
 
 
 def wait_name(exec_id: str, event_class: str, requirements: Mapping[str, object]) -> str:
@@ -167,7 +171,8 @@ class OpenWaits:
         return len(self.by_id)
 
     def __iter__(self) -> Iterator[Wait]:
-        return iter(list(self.by_id.values()))
+        """Those that nothing has answered yet."""
+        return iter([wait for wait in self.by_id.values() if wait.answer is None])
 
     def __contains__(self, wait_id: object) -> bool:
         return wait_id in self.by_id
@@ -197,8 +202,8 @@ class OpenWaits:
     def matching(self, event: Event) -> list[Wait]:
         """The waits that an event ends: of each call the oldest that matches."""
         oldest: dict[str, Wait] = {}
-        for wait in sorted(self._candidates(event), key=lambda w: w.number):
-            if wait.call.exec_id not in oldest and wait.matches(event):
+        for wait in sorted(self._candidates(event), key=_NUMBER):
+            if wait.answer is None and wait.call.exec_id not in oldest and wait.matches(event):
                 oldest[wait.call.exec_id] = wait
         return list(oldest.values())
 

@@ -61,6 +61,7 @@ from workflows._engine.waits import (
     call_only_waits,
     call_works,
     cancel_waits,
+    end_answered,
     end_wait,
     reply,
     tell_unawaited,
@@ -189,12 +190,21 @@ def _deliver_in_pieces(state: RunState, call: Call, tick: AttemptCompleted, effe
     state.busy += 1
     rest = Undelivered(call.exec_id, call.attempt, call.scope, tick.fan_out, deque(tick.returned))
     state.undelivered = (*state.undelivered, rest)
-    if len(state.undelivered) == 1:  # else the next piece is under way already
+    if len(state.undelivered) == 1 and not state.answered:  # else the next piece is under way already
         _deliver_more(state, effects)
 
 
 def _deliver_more(state: RunState, effects: list[Effect]) -> None:
-    """Route a piece of what is undelivered, the oldest list first."""
+    """End a piece of the waits that were answered; if there are none, route one of what is undelivered."""
+    if state.answered:
+        end_answered(state, effects)
+    elif state.undelivered:
+        _route_more(state, effects)
+    if state.answered or state.undelivered:
+        effects.append(DeliverLater())
+
+
+def _route_more(state: RunState, effects: list[Effect]) -> None:
     rest = state.undelivered[0]
     for _ in range(min(DELIVERED_AT_ONCE, len(rest.envelopes))):
         _give(state, rest.envelopes.popleft(), rest.attempt, effects)
@@ -202,8 +212,6 @@ def _deliver_more(state: RunState, effects: list[Effect]) -> None:
         state.undelivered = state.undelivered[1:]
         state.busy -= 1
         alive(state, (rest.exec_id,) if rest.fan_out else rest.scope, -1, effects)
-    if state.undelivered:
-        effects.append(DeliverLater())
 
 
 def _arrived(state: RunState, tick: EventArrived, effects: list[Effect]) -> None:
@@ -307,13 +315,15 @@ def _failed(state: RunState, tick: AttemptFailed, effects: list[Effect]) -> None
 
 def _wait_timed_out(state: RunState, tick: WaitTimeoutDue, effects: list[Effect]) -> None:
     wait = state.waits.get(tick.wait_id)
-    if wait is not None:
+    if wait is not None and wait.answer is None:
         wait.timed_out = True
         end_wait(state, wait, effects)
 
 
 def _suspend(state: RunState, effects: list[Effect]) -> None:
     """Let go of the run; its calls and waits stay in the state, from which it can go on."""
+    while state.answered:
+        end_answered(state, effects)
     state.ended = "suspended"
     state.stop_event = IdleReleasedEvent()
     effects.append(EndRun("suspended", state.stop_event))
@@ -358,6 +368,7 @@ def _end(state: RunState, end: EndRun, effects: list[Effect]) -> None:
         state.calls.clear()
         state.collected.clear()
         state.undelivered = ()
+    state.answered = ()
     state.queues.clear()
     effects.append(end)
 

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from workflows._engine.calls import NO_WAITS, Call
+from workflows._engine.calls import NO_WAITS, Call, Wait
 from workflows._engine.questions import NO_QUESTIONS
 from workflows._spec import StepSpec, WorkflowSpec
 from workflows.events import Event, StopEvent
@@ -133,13 +133,15 @@ class RunState:
         stepwise: What calls return is handed to the caller, who sends it on.
         open_to_outside: Somebody may send events from outside, so an idle run is no deadlock.
         arrived: Events from outside so far; numbers their ids.
-        undelivered: What is left of long lists that calls returned; given out in pieces, so that the loop stays free.
+        answered: Waits that events have answered in thousands; ended in pieces, so that the loop stays free.
+        undelivered: What is left of long lists that calls returned; given out in pieces, as well.
         handed: In a run by hand, returned events that the caller has not sent on yet, by id.
         watched: Somebody listens, so effects that only tell are wanted.
         ended: The outcome, once decided.
     """
 
     __slots__ = (
+        "answered",
         "arrived",
         "busy",
         "calls",
@@ -178,6 +180,7 @@ class RunState:
         self.early: list[Envelope] | None = None
         self.collected: dict[tuple[str, str], Gathered] = {}
         self.fan_outs: dict[str, FanOut] = {}
+        self.answered: Sequence[deque[Wait]] = ()
         self.undelivered: Sequence[Undelivered] = ()
         self.handed = NONE_HANDED
         self.questions = NO_QUESTIONS
