@@ -116,7 +116,7 @@ class RunSpans:
         self._started = record
         self._loop = asyncio.get_running_loop()
         self._loop_started = self._loop.time()
-        self._timers: list[asyncio.TimerHandle] = []
+        self._timers: dict[str, asyncio.TimerHandle] = {}
         self._segment = record.segment
         self._overdue = False
         self._left: LeftTrace | None = None
@@ -317,17 +317,17 @@ class RunSpans:
             return
         after = self._settings.publish_after
         if after is not None:
-            self._timers.append(self._loop.call_later(after, self._publish, context=Context()))
+            self._timers["publish"] = self._loop.call_later(after, self._publish, context=Context())
         due = min(self._settings.max_open, trace_lifetime() / 2)
-        self._timers.append(self._loop.call_later(due, self._is_due, context=Context()))
+        self._timers["open"] = self._loop.call_later(due, self._is_due, context=Context())
 
     def _stay_open(self) -> None:
         """See to it, now and then, that MLflow does not forget a trace that cannot be cut."""
         keep_open(self.root.trace_id)
-        self._timers.append(self._loop.call_later(trace_lifetime() / 4, self._stay_open, context=Context()))
+        self._timers["open"] = self._loop.call_later(trace_lifetime() / 4, self._stay_open, context=Context())
 
     def _stop_timers(self) -> None:
-        for timer in self._timers:
+        for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
 
