@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
-from threading import get_ident
+from operator import methodcaller
 from typing import Any
 
 __all__ = ["catch_up", "in_turn", "put_off", "watch_collections"]
@@ -35,7 +35,23 @@ class _Turn(threading.local):
 
 _turn = _Turn()
 _left: Waiting = deque()  # by collections: whatever else their threads are at, no other thread is in the middle of that
-_collector = 0  # the thread in which the garbage collector is at work; it never is in two
+
+
+class _Collection(threading.local):
+    """Whether the garbage collector is at work in this thread: to read `start` or `stop` says so.
+
+    No line of Python runs for it. A signal that comes during a collection is handled where Python goes on; were that in
+    a callback of the collector's, which may not fail, what the handler raises (`SystemExit`, `KeyboardInterrupt`) would
+    be dropped, and the process would go on for ever.
+    """
+
+    at_work = False
+    start = property(methodcaller("__setattr__", "at_work", True))
+    stop = property(methodcaller("__setattr__", "at_work", False))
+
+
+_collection = _Collection()
+_note_collection = partial(getattr, _collection)  # is called with the phase, and facts that are not needed
 
 
 def watch_collections() -> None:
@@ -44,18 +60,13 @@ def watch_collections() -> None:
         gc.callbacks.append(_note_collection)
 
 
-def _note_collection(phase: str, info: dict[str, int]) -> None:
-    global _collector
-    _collector = get_ident() if phase == "start" else 0
-
-
 def in_turn(do: Callable[..., object], *given: Any) -> None:
     """Do something that takes locks: at once, or, in the middle of another such thing of this thread, after that.
 
     It is for what takes locks that a thread may not take twice, such as those of the SDK's metrics and logs.
     """
     turn = _turn
-    if _collector and _collector == get_ident():
+    if _collection.at_work:
         _left.append(partial(copy_context().run, do, *given))
     elif turn.is_taken:
         turn.waiting.append(partial(copy_context().run, do, *given))
@@ -76,7 +87,7 @@ def put_off(do: Callable[..., object], *given: Any) -> bool:
 
     That is, by whichever thread asks next, or has something to do in turn, or flushes, or exports.
     """
-    if _collector and _collector == get_ident():
+    if _collection.at_work:
         _left.append(partial(copy_context().run, do, *given))
         return True
     if _left:
@@ -87,7 +98,7 @@ def put_off(do: Callable[..., object], *given: Any) -> bool:
 def catch_up() -> None:
     """Do what waits, unless this thread is in the middle of something itself."""
     turn = _turn
-    if turn.is_taken or (_collector and _collector == get_ident()):
+    if turn.is_taken or _collection.at_work:
         return
     while waiting := turn.waiting or _left:
         try:
@@ -103,12 +114,5 @@ def catch_up() -> None:
             turn.is_taken = False
 
 
-def _in_child() -> None:
-    """In a forked child: what waits is its parent's, and a collection in another thread has ended with that."""
-    global _collector
-    _left.clear()
-    _collector = _collector if _collector == get_ident() else 0
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(after_in_child=_left.clear)  # what waits is its parent's

@@ -6,14 +6,21 @@ read, whose `finally` says how many came.
 
 from __future__ import annotations
 
+import gc
 import json
+import signal
 import subprocess
 import sys
-from functools import cache
+import weakref
+from functools import cache, partial
+from operator import methodcaller
+from types import FrameType
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from tests.workflows_otel.processes import ROOT, environment
+from workflows_otel import OtelHandler
 
 HANGS_AFTER = 120
 
@@ -67,3 +74,38 @@ def test_notes_of_several_threads_are_all_kept_from_who_is_not_to_see_them() -> 
     *interrupted, last = _said("note of a thread", "ours")
     assert [said for said in interrupted if said != ["inner", "outer"]] == []
     assert (len(interrupted) > 5, last) == (True, ["outer"])
+
+
+class Told(Exception):
+    """What the handler of a signal raises, as `sys.exit` does."""
+
+
+class Garbage:
+    """It holds itself, so only a collection frees it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+class Alarm:
+    """To read `rings` lets a signal come a moment later; no line of Python runs for it."""
+
+    setitimer = staticmethod(signal.setitimer)
+    rings = property(methodcaller("setitimer", signal.ITIMER_REAL, 1e-6))
+
+
+def test_what_a_signal_raises_in_the_middle_of_a_collection_is_raised() -> None:
+    def tell(number: int, frame: FrameType | None) -> None:
+        raise Told
+
+    OtelHandler(TracerProvider(shutdown_on_exit=False).get_tracer("test"))  # from here on, collections are watched
+    before = signal.signal(signal.SIGALRM, tell)
+    try:
+        garbage = [Garbage() for _ in range(100_000)]  # so that there is time for a signal to come
+        freed = weakref.ref(garbage[0], partial(getattr, Alarm(), "rings"))
+        del garbage
+        with pytest.raises(Told):
+            gc.collect()
+        assert freed() is None
+    finally:
+        signal.signal(signal.SIGALRM, before)
