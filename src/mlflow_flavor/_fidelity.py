@@ -93,7 +93,8 @@ def change(
 
 
 def held_elsewhere(sources: Sources, rebuilt: Workflow) -> list[Holding]:
-    """What other modules of the author's hold of their module, and the model's copies of them do not."""
+    """What modules of the author's hold of others of theirs, and the model's copies of them do not."""
+    home = None if sources.helper else sources.home
     copies = modules_of_model(rebuilt)
     script = ast.parse(Path(str(copies[""].__file__)).read_bytes())
     # Some are imported only when a step runs, and the model has no copies of them yet.
@@ -101,7 +102,8 @@ def held_elsewhere(sources: Sources, rebuilt: Workflow) -> list[Holding]:
     own = local_places(name.partition(".")[0] for name in imported)
     names = copies.keys() | {name for name in imported if name.partition(".")[0] in own}
     authors = {name: sys.modules[name] for name in names & sys.modules.keys()}
-    return left_out(script, sources.home, {n: m for n, m in authors.items() if m is not sources.home}, copies)
+    others = {name: module for name, module in authors.items() if module is not home}
+    return left_out(script, home.__name__ if home is not None else "", others, copies)
 
 
 class NewIdentifiers(Container[str]):

@@ -1,4 +1,4 @@
-"""What modules of the author's own hold of another one's functions and classes, a registry by a decorator, say.
+"""What modules of the author's own hold of others' functions and classes, a registry by a decorator, say.
 
 Nobody asks how it came there: what the author's modules hold is compared with what the model's copies of them hold, as
 far as the model's script can see it. The garbage collector tells what an object holds, so that no code is run.
@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 from weakref import ReferenceType
 
 from mlflow_flavor._kinds import is_a
+from mlflow_flavor._origins import local_places
 from mlflow_flavor._seen import seen_by
 
 __all__ = ["Holding", "left_out"]
@@ -51,15 +52,18 @@ MAX_DEPTH = 8
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """Something of the author's module that another module of theirs holds.
+    """Something of a module of the author's that another module of theirs holds.
 
     Attributes:
         place: What holds it: `shop.tools.TOOLS`.
-        name: What that, or what it is part of or made of, is called at the top of the author's module.
-        sure: It is a function or class, and only collections and objects of the author's own are around it.
+        module: The module that it, or what it is part of or made of, is at the top of.
+        name: What that is called there.
+        sure: Only collections and objects of the author's own are around it; of the script's module, it is a function
+            or class.
     """
 
     place: str
+    module: str
     name: str
     sure: bool
 
@@ -73,35 +77,42 @@ class Reached(NamedTuple):
 
 
 def left_out(
-    script: ast.Module, home: ModuleType, authors: Mapping[str, ModuleType], model: Mapping[str, ModuleType]
+    script: ast.Module, home: str, authors: Mapping[str, ModuleType], model: Mapping[str, ModuleType]
 ) -> list[Holding]:
-    """What the author's modules hold of their module `home`, and the model's copies do not, as far as a script sees it.
+    """What the author's modules hold, and the model's copies do not, as far as a script sees it.
 
-    It sees what it imports and uses, but for decorators, and what the functions among that read: a list of commands
-    for the author's own program is no part of an agent, nor is what counts calls or is told of them.
+    That is, of the module `home`, and of those that the model does not import. A script sees what it imports and uses,
+    but for decorators, and what the functions among that read: a list of commands for the author's own program is no
+    part of an agent, nor is what counts calls or is told of them.
 
     Args:
         script: What was written from `home`.
-        home: The module.
+        home: The module's name; empty if the script is none of its source, but imports it.
         authors: The other modules of the author's that the script may import, by name.
         model: The model's copies of them, as far as they are there; that with no name is the script.
     """
     here: dict[str, Holding] = {}
-    for found in _held(seen_by(script, authors), authors.values(), {home.__name__}):
-        if found.name not in here or found.sure:
+    others: dict[tuple[str, str], Holding] = {}
+    for found in _held(seen_by(script, authors), authors.values(), {home}):
+        if found.module != home:
+            others.setdefault((found.module, found.name), found)
+        elif found.name not in here or found.sure:
             here[found.name] = found
     if here:
         copies = {name: module for name, module in model.items() if name}
         own = model[""].__name__
-        for found in _held(seen_by(script, copies), copies.values(), {home.__name__, own, f"{own}.{home.__name__}"}):
-            here.pop(found.name, None)
-    return list(here.values())
+        names = {home, own, f"{own}.{home}"}
+        for found in _held(seen_by(script, copies), copies.values(), names):
+            if found.module in names:
+                here.pop(found.name, None)
+    local = {"__main__", *local_places(module.partition(".")[0] for module, _ in others)}
+    return [*here.values(), *(each for each in others.values() if each.module.partition(".")[0] in local)]
 
 
 def _held(
-    roots: Iterable[tuple[str, object]], modules: Collection[ModuleType], authors: Container[str]
+    roots: Iterable[tuple[str, object]], modules: Collection[ModuleType], homes: Container[str]
 ) -> Iterator[Holding]:
-    """What some variables lead to of the author's module, by what these modules have."""
+    """What some variables lead to, by what these modules have: of the homes, and what is certain of any others."""
     own = {module.__name__ for module in modules}
     todo = deque(Reached(place, 0, [value]) for place, value in roots)
     seen: set[int] = set()
@@ -114,10 +125,14 @@ def _held(
             seen.add(id(value))
             kind = kinds.get(type(value)) or kinds.setdefault(type(value), Kind.of(type(value), own))
             named: Any = value if kind.is_named else type(value)
-            if named.__module__ in authors:
-                name, _, below = named.__qualname__.partition(".")
-                yield Holding(place, name, sure=kind.is_named and not below and not depth)
-            elif kind.is_transparent and not depth:
+            name, _, below = named.__qualname__.partition(".")
+            is_itself = not below and not depth
+            if named.__module__ in homes:
+                yield Holding(place, named.__module__, name, sure=kind.is_named and is_itself)
+                continue
+            if is_itself and named.__module__ not in own:
+                yield Holding(place, str(named.__module__), name, sure=True)
+            if kind.is_transparent and not depth:
                 todo.appendleft(Reached(place, 0, kind.parts(value, own)))  # what is sure comes first
                 todo.extend(Reached(read, 0, [variable]) for read, variable in _read(value, own))
             elif depth < MAX_DEPTH:

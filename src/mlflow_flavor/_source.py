@@ -176,7 +176,8 @@ def _from_module(
     made = Sources(home, _beside(expression, part))
     # Who imports the agent, to train it or to log it, adds nothing to what it is.
     again = partial(_from_module, original, home, expressions, helpers) if root in part.made else None
-    return ModelSource(_script(part.text, expression), WRITTEN, original, made, EFFECTS_LEFT_OUT, again)
+    brought = {path.resolve().stem for path in helpers}
+    return ModelSource(_script(part.text, expression), WRITTEN, original, made, EFFECTS_LEFT_OUT, again, brought)
 
 
 def _script(text: str, expression: str) -> bytes:

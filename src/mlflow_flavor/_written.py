@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,14 @@ from workflows import Workflow
 __all__ = ["WRITTEN", "ModelSource", "needed_arguments", "refused"]
 
 WRITTEN = "workflow.py"
+NOT_IMPORTED = (
+    "%s holds %s of %s, and in the model it will not, unless a run puts it there: the model does not import that. If "
+    "the agent needs it there, let the agent's module import that one as a whole, with its file in code_paths"
+)
+NOT_OF_PROGRAM = (
+    "%s holds %s of the program that logs the agent, and in the model it will not, unless a run puts it there. If the "
+    "agent needs it there, move it to a module that the agent's module imports; in a notebook, to a marked cell"
+)
 NOT_HELD = (
     "%s holds %s, and in the model it will not, unless a run puts it there. If the agent needs that there, let a "
     "decorator do it, or an assignment of its name, as `tool = register(tool)`"
@@ -38,6 +47,7 @@ class ModelSource:
         sources: Where that was defined, and the names there that the script makes too; what it imports is none of them.
         left_out: What the script may miss, in words that follow an error.
         more: Writes it with more names of its module, and what they need; None where the author said what is in it.
+        brought: Modules of the author's own that the model will have, the outermost packages of such ones.
     """
 
     text: bytes
@@ -46,6 +56,7 @@ class ModelSource:
     sources: Sources | None = None
     left_out: str = ""
     more: Callable[[Set[str]], ModelSource] | None = None
+    brought: Set[str] = frozenset()
 
     def built(self, run: Callable[[bytes], Workflow]) -> Workflow:
         """The workflow that the script makes; of a written one, only if it is what its author holds.
@@ -67,14 +78,35 @@ class ModelSource:
             raise refused(self.original, found.reason, *_ways_out(self.original, found))
         for held in missing:
             if held.sure:
-                logger.warning(NOT_HELD, held.place, held.name)
+                self._warn(held)
         return rebuilt
+
+    def _warn(self, held: Holding) -> None:
+        if self.more is not None and self.sources is not None and held.module == self.sources.home.__name__:
+            logger.warning(NOT_HELD, held.place, held.name)
+        elif self.sources is not None and held.module in ("__main__", self.sources.home.__name__):
+            logger.warning(NOT_OF_PROGRAM, held.place, held.name)
+        else:
+            logger.warning(NOT_IMPORTED, held.place, held.name, held.module)
+
+    def _known_as(self, held: Holding) -> str:
+        """What the workflow's module calls it, or the module that it is of; empty if no import there can bring it."""
+        home = self.sources.home if self.sources is not None else None
+        if home is None or held.module == home.__name__:
+            return held.name
+        if held.module.partition(".")[0] not in self.brought:
+            return ""
+        module = sys.modules.get(held.module)
+        value = vars(module).get(held.name, module) if module is not None else None
+        return next(
+            (n for n, known in vars(home).items() if known is not None and (known is value or known is module)), ""
+        )
 
     def _completed(self, run: Callable[[bytes], Workflow]) -> tuple[ModelSource, Workflow, list[Holding]]:
         """The source with what modules hold of its own that it uses, as far as that can be, and what they hold more."""
         source, rebuilt, missing = self._tried(run)
         given, asked = frozenset[str](), set[str]()
-        while new := {held.name for held in missing} - asked:
+        while new := {self._known_as(held) for held in missing} - asked - {""}:
             asked |= new
             for names in (new, *({name} for name in sorted(new) if len(new) > 1)):
                 larger = self._with(run, given | names)
@@ -83,16 +115,14 @@ class ModelSource:
                     given |= names
                     if names == new:
                         break
-        in_vain = given & {held.name for held in missing}  # a run has put them there
+        in_vain = given & {self._known_as(held) for held in missing}  # a run has put them there
         if in_vain or len(asked) > len(given):  # what is run last is the model's
             source, rebuilt, missing = self._with(run, given - in_vain) or self._tried(run)
         return source, rebuilt, missing
 
     def _tried(self, run: Callable[[bytes], Workflow]) -> tuple[ModelSource, Workflow, list[Holding]]:
         rebuilt = self._made(run)
-        if self.more is None or self.sources is None:
-            return self, rebuilt, []
-        return self, rebuilt, held_elsewhere(self.sources, rebuilt)
+        return self, rebuilt, held_elsewhere(self.sources, rebuilt) if self.sources is not None else []
 
     def _with(
         self, run: Callable[[bytes], Workflow], names: Set[str]

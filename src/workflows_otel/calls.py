@@ -275,9 +275,10 @@ class Call:
             return
         self._ended, span = True, self.span
         if self._chunks and not self._written:
-            self.output(self._chunks.value())
-            if self._chunks.are_cut:
-                span.set_attribute(at.TRUNCATED, True)
+            with harmless("output"):
+                self.output(self._chunks.value())
+                if self._chunks.are_cut:
+                    span.set_attribute(at.TRUNCATED, True)
         with harmless("end"):
             self._write_end(error)
         with harmless("duration"):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from io import StringIO
 from typing import Any
 
 from workflows.instrumentation.encoder import omitted_text
+from workflows_otel.growing_text import GrowingText
 from workflows_otel.parts import items, part, path_part, text_part
 from workflows_otel.streamed_calls import StreamedCalls
 
@@ -76,22 +76,22 @@ class Chunks:
         """Forget what came before the answer, which is no part of it: who speaks, thoughts, pings."""
         if not self._is_of_client:
             self._is_of_client = True
-            self._parts = [one for one in self._parts if isinstance(one, StringIO)]
+            self._parts = [one for one in self._parts if isinstance(one, GrowingText)]
             self._omitted_parts = 0
 
     def _add_text(self, text: str) -> None:
-        if not (self._parts and isinstance(self._parts[-1], StringIO)):
+        if not (self._parts and isinstance(self._parts[-1], GrowingText)):
             if len(self._parts) >= KEPT_PARTS:
                 self._omitted_chars += len(text)
                 return
-            self._parts.append(StringIO())
+            self._parts.append(GrowingText())
         kept = text[: KEPT_CHARS - self._chars]
-        self._chars += self._parts[-1].write(kept)
+        self._chars += self._parts[-1].add(kept)
         self._omitted_chars += len(text) - len(kept)
 
     def value(self) -> Any:
         """A text, where all was text or a model's client streamed one; a message, where tools are asked for; a list."""
-        shown = [one.getvalue() if isinstance(one, StringIO) else one for one in self._parts]
+        shown = [str(one) if isinstance(one, GrowingText) else one for one in self._parts]
         if self._omitted_chars:
             shown.append(omitted_text(self._omitted_chars))
         if self._omitted_parts:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import StringIO
 from typing import Any
 
 from workflows.instrumentation.encoder import omitted_text
+from workflows_otel.growing_text import GrowingText
 from workflows_otel.parts import first_part, items, part, path_part, text_part
 
 __all__ = ["StreamedCalls"]
@@ -43,12 +43,12 @@ class _Call:
     def __init__(self) -> None:
         self.id = self.name = ""
         self.omitted_chars = 0
-        self.text = StringIO()
+        self.text = GrowingText()
         self.whole: Any = ""  # where no text came
 
     def shown(self) -> dict[str, Any]:
         """As messages have it."""
-        text = self.text.getvalue() + (omitted_text(self.omitted_chars) if self.omitted_chars else "")
+        text = str(self.text) + (omitted_text(self.omitted_chars) if self.omitted_chars else "")
         return {"id": self.id, "name": self.name, "arguments": text or self.whole}
 
 
@@ -99,10 +99,10 @@ class StreamedCalls:
             call.whole = call.whole if piece.given is None else piece.given
             return
         if piece.is_all:
-            self._chars -= call.text.tell()
-            call.text, call.omitted_chars = StringIO(), 0
+            self._chars -= call.text.length
+            call.text, call.omitted_chars = GrowingText(), 0
         kept = piece.given[: KEPT_CHARS - self._chars]
-        self._chars += call.text.write(kept)
+        self._chars += call.text.add(kept)
         call.omitted_chars += len(piece.given) - len(kept)
         self.are_cut = self.are_cut or call.omitted_chars > 0
 

@@ -20,6 +20,7 @@ from workflows.events import Event, StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.testing import VirtualClockLoop
 from workflows_otel import llm_call, tool
+from workflows_otel.turns import catch_up
 
 pytestmark = pytest.mark.payloads
 
@@ -249,3 +250,40 @@ async def test_a_future_that_goes_on_when_the_step_fails_says_how_it_ended(spans
     futures[0].set_result("done")
     await asyncio.sleep(0)
     assert about(spans.named("execute_tool begin"))["output.value"] == "done"
+
+
+class Reader:
+    """An application's object that has a stream, and itself."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.itself = self
+
+
+@llm_call(model="m")
+async def words_of_an_async_generator() -> AsyncIterator[str]:
+    for word in ("one", "two", "three"):
+        yield word
+
+
+class LeavesToTheCollector(Workflow):
+    @step
+    async def read(self, ev: StartEvent) -> StopEvent:
+        if ev.way == "async":
+            reader = Reader(words_of_an_async_generator())
+            async for _ in reader.stream:
+                break
+        else:
+            reader = Reader(words_of_a_generator())
+            next(reader.stream)
+        return StopEvent()
+
+
+@pytest.mark.parametrize("way", ["async", "plain"])
+async def test_an_answer_that_the_collector_ends_has_its_span_and_what_was_read(way: str, spans: SpanLog) -> None:
+    await LeavesToTheCollector().run(way=way)
+    gc.collect()
+    for _ in range(5):  # the event loop closes an async generator in a task of its own
+        await asyncio.sleep(0)
+    catch_up()
+    assert_closed_after_one_word(spans.all_named("chat m"))

@@ -195,28 +195,35 @@ class OpenWaits:
         del self.by_id[wait.wait_id]
         name, value = _first_requirement(wait)
         by_value = self._by_class[wait.event_type][name]
-        del by_value[value][wait.wait_id]
-        if not by_value[value]:
+        listed = by_value.get(value, {})
+        if listed.pop(wait.wait_id, None) is not None and not listed:
             del by_value[value]
 
     def matching(self, event: Event) -> list[Wait]:
         """The waits that an event ends: of each call the oldest that matches."""
         oldest: dict[str, Wait] = {}
-        for wait in sorted(self._candidates(event), key=_NUMBER):
-            if wait.answer is None and wait.call.exec_id not in oldest and wait.matches(event):
+        candidates = [wait for by_value, value in self._lists(event) for wait in by_value[value].values()]
+        for wait in sorted(candidates, key=_NUMBER):
+            if wait.call.exec_id not in oldest and wait.matches(event):
                 oldest[wait.call.exec_id] = wait
         return list(oldest.values())
 
-    def _candidates(self, event: Event) -> Iterator[Wait]:
+    def forget_answered(self, event: Event) -> None:
+        """No further event shall find the waits that this one has answered; they are open until they are removed."""
+        for by_value, value in list(self._lists(event)):
+            left = {wait_id: wait for wait_id, wait in by_value[value].items() if wait.answer is None}
+            if left:
+                by_value[value] = left
+            else:
+                del by_value[value]
+
+    def _lists(self, event: Event) -> Iterator[tuple[dict[object, dict[str, Wait]], object]]:
+        """Where the waits are that may match: lists by the value of their first requirement, and such a value."""
         for event_class in type(event).__mro__:
             for name, by_value in self._by_class.get(event_class, {}).items():
                 value = getattr(event, name, None) if name else _UNLISTED
-                if type(value) in _LISTED:
-                    found = (by_value.get(value, {}), by_value.get(_UNLISTED, {}))
-                else:
-                    found = tuple(by_value.values())
-                for waits in found:
-                    yield from waits.values()
+                values = {value, _UNLISTED} if type(value) in _LISTED else tuple(by_value)
+                yield from ((by_value, each) for each in values if each in by_value)
 
 
 NO_WAITS = OpenWaits()

@@ -63,6 +63,7 @@ def load_run(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerial
         KeyError, TypeError, ValueError: If the data is not what `dump_run` writes.
     """
     state = RunState(spec, str(data["run_id"]))
+    state.taken_up = True
     state.now_ns, state.arrived = int(data["now_ns"]), int(data["arrived"])
     state.steps, state.retries, state.events, state.handled_errors, state.unhandled = data["counts"]
     if data["asked"]:
@@ -129,6 +130,7 @@ def _load_returned(data: Mapping[str, Any], state: RunState, serializer: BaseSer
 def revive(ended: RunState) -> RunState:
     """A state that goes on with what another left: as `load_run(dump_run(ended))`, but nothing needs to be written."""
     state = RunState(ended.spec, ended.run_id)
+    state.taken_up = True
     state.now_ns, state.arrived, state.kept, state.collected = ended.now_ns, ended.arrived, ended.kept, ended.collected
     state.fan_outs, state.open_to_outside = ended.fan_outs, ended.open_to_outside
     state.steps, state.retries, state.events = ended.steps, ended.retries, ended.events

@@ -136,6 +136,7 @@ class RunState:
         answered: Waits that events have answered in thousands; ended in pieces, so that the loop stays free.
         undelivered: What is left of long lists that calls returned; given out in pieces, as well.
         handed: In a run by hand, returned events that the caller has not sent on yet, by id.
+        taken_up: It goes on with what another run left.
         watched: Somebody listens, so effects that only tell are wanted.
         ended: The outcome, once decided.
     """
@@ -164,6 +165,7 @@ class RunState:
         "steps",
         "stepwise",
         "stop_event",
+        "taken_up",
         "undelivered",
         "unhandled",
         "waits",
@@ -186,7 +188,7 @@ class RunState:
         self.questions = NO_QUESTIONS
         self.ended: RunOutcome | None = None
         self.stop_event: StopEvent | None = None
-        self.idle = self.stepwise = self.open_to_outside = self.watched = False
+        self.idle = self.stepwise = self.open_to_outside = self.taken_up = self.watched = False
         self.now_ns = self.busy = self.arrived = 0
         self.steps = self.retries = self.events = self.handled_errors = self.unhandled = 0
 

@@ -104,7 +104,7 @@ def waits_are_to_begin(state: RunState) -> bool:
 
     What that wait takes is known when it begins: until then, any event may be its answer.
     """
-    return any(
+    return state.taken_up and any(
         wait_id not in call.answers and wait_id not in state.waits
         for call in state.calls.values()
         for wait_id in call.waiting_since
@@ -180,7 +180,7 @@ def abandon_wait(state: RunState, tick: WaitAbandoned, effects: list[Effect]) ->
         state.waits.remove(wait)
         wait.call.open_waits -= 1
         effects.append(EndWait(wait))
-        if state.questions.open:
+        if state.questions.open and wait.answer is None:  # else that was done when it was answered
             call_wait_over(state, wait, effects)
         _run_on(state, wait.call, effects)
         return
@@ -231,6 +231,7 @@ def answered_by(envelope: Envelope, waits: list[Wait], state: RunState, effects:
         for wait in waits:
             _close(state, wait, effects)
         return
+    state.waits.forget_answered(envelope.event)
     if not (state.answered or state.undelivered):  # else the next piece is under way already
         effects.append(DeliverLater())
     state.answered = (*state.answered, deque(waits))
