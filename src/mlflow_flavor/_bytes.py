@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -22,6 +23,8 @@ OF_ANY = SchemaSerializer(core_schema.any_schema())
 BUILDS_ANEW = "_use_prebuilt" in str(SchemaSerializer.__text_signature__)
 """Whether pydantic can leave out what it has built of nested classes; before 2.13, those of bytes are as in Python."""
 PLAIN = (str, float, int, bool, type(None))
+AS_PYTHON = {"f": "f8", "c": "c16", "M": "U", "m": "m8[us]"}
+"""By the kind of an array of numpy's, what to make of it first: Python has no word for long doubles or nanoseconds."""
 
 
 def plain(value: object, by_alias: bool = True) -> Any:
@@ -41,7 +44,7 @@ def plain_dump(value: object, by_alias: bool | None = None) -> Any:
     serializer = _serializer(type(value))
     if serializer is None:
         return _plain(OF_ANY.to_python(value, by_alias=by_alias), bool(by_alias))
-    return serializer.to_python(value, mode="json", by_alias=by_alias, fallback=_text)
+    return serializer.to_python(value, mode="json", by_alias=by_alias, fallback=_rarer)
 
 
 def _plain(value: Any, by_alias: bool) -> Any:
@@ -55,7 +58,7 @@ def _plain(value: Any, by_alias: bool) -> Any:
         case dict():
             items = cast("dict[Any, Any]", value).items()
             return {_key(name): _plain(item, by_alias) for name, item in items}
-        case list() | tuple() | set() | frozenset() | GeneratorType():
+        case list() | tuple() | set() | frozenset() | deque() | GeneratorType():
             return [_plain(item, by_alias) for item in cast("list[Any]", value)]
         case _ if isinstance(value, type):
             return _text(value)
@@ -64,7 +67,16 @@ def _plain(value: Any, by_alias: bool) -> Any:
         case _ if is_dataclass(value):
             return {field.name: _plain(getattr(value, field.name), by_alias) for field in fields(value)}
         case _:
-            return _text(value)
+            return _rarer(value, by_alias)
+
+
+def _rarer(value: Any, by_alias: bool = False) -> Any:
+    """What is no model: numbers and arrays of numpy's as MLflow's own server writes them, else a text."""
+    if type(value).__module__.partition(".")[0] != "numpy" or not hasattr(value, "tolist"):
+        return _text(value)
+    kind = value.dtype.kind
+    found = (value.astype(AS_PYTHON[kind]) if kind in AS_PYTHON else value).tolist()
+    return found if kind in "biuf" else _plain(found, by_alias)
 
 
 def _text(value: object) -> Any:

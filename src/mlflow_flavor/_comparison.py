@@ -20,7 +20,7 @@ from mlflow_flavor._prompts import pinned_prompts, prompts_now
 from mlflow_flavor._recording import Playback
 from mlflow_flavor._stream import StreamLog
 from workflows.instrumentation import attributes as names
-from workflows.instrumentation.content import ContentPolicy, exception_type
+from workflows.instrumentation.content import ContentPolicy, capture_event, exception_type
 from workflows.instrumentation.recorder import RunRecorder
 from workflows.instrumentation.records import (
     EventStreamed,
@@ -33,7 +33,7 @@ from workflows.instrumentation.records import (
     WaitTimedOut,
 )
 
-__all__ = ["Difference", "different_calls", "different_environment", "different_run", "different_source"]
+__all__ = ["Comparison", "Difference", "different_calls", "different_environment", "different_run", "different_source"]
 
 MAX_QUESTIONS = 100
 """Of one call, that are compared."""
@@ -64,6 +64,21 @@ class Difference:
     now: object
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a comparison of two runs came to.
+
+    Attributes:
+        code: What differs in the code.
+        steps: What the steps did otherwise, and the result.
+        seen_in_part: Steps, and the run, that gave the same as far as the trace shows it, which is not all.
+    """
+
+    code: list[Difference]
+    steps: list[Difference]
+    seen_in_part: list[str]
+
+
 Streamed = tuple[str, object]
 """The class of a streamed event, and what is shown of it."""
 
@@ -78,6 +93,7 @@ class Call:
         outputs: What it gave; None if it gave nothing, or waits.
         streamed: What it streamed.
         asks: Classes of the questions that it waits for an answer to.
+        is_whole: The outputs and the questions are shown whole; of a call of the first run nobody asks.
     """
 
     step: str
@@ -85,6 +101,7 @@ class Call:
     outputs: object
     streamed: Sequence[Streamed] = ()
     asks: AbstractSet[str] = frozenset()
+    is_whole: bool = True
 
     def questions(self, types: AbstractSet[str]) -> list[dict[str, object]]:
         """What it streamed of these classes."""
@@ -133,8 +150,10 @@ def different_code(trace: Trace, root: Span, started: RunStarted, config: str) -
 
 def different_run(
     segments: Sequence[tuple[Trace, Span]], recorder: RunRecorder, policy: ContentPolicy, config: str
-) -> tuple[list[Difference], list[Difference]]:
-    """What differs in the code, and in what it did.
+) -> Comparison:
+    """What differs in the code and in what it did, and what the trace shows too little of to tell.
+
+    Where both runs look the same, what is shown of the second one says whether it is all: both were shown alike.
 
     Args:
         segments: The run's traces in order, each with the span of the run in it.
@@ -144,27 +163,31 @@ def different_run(
     """
     (trace, root), (_, last), run_id = segments[0], segments[-1], recorder.of(RunStarted)[0].run_id
     code = list(different_code(trace, root, recorder.of(RunStarted)[0], config))
-    then = [
+    then = _numbered(
         call for number, each in enumerate(segments, 1) for call in _calls_then(*each, goes_on=number < len(segments))
-    ]
-    now = list(_calls_now(recorder, policy))
+    )
+    now = _numbered(_calls_now(recorder, policy))
     went_on = not recorder.of(RunEnded, run_id=run_id) and last.attributes.get(names.RUN_OUTCOME) != "suspended"
-    steps = list(_different_steps(_numbered(then), _numbered(now), went_on=went_on))
+    steps = list(_different_steps(then, now, went_on=went_on))
+    seen_in_part = list(_seen_in_part(then, now))
     result = last.attributes.get(names.ERROR_TYPE) or last.outputs
     again = _result_now(recorder, policy)
-    if _plain(result) != _plain(again) and not went_on:
-        steps.append(Difference("result", root.name, result, again))
-    return code, steps
+    if _plain(result) != _plain(again.value) and not went_on:
+        steps.append(Difference("result", root.name, result, again.value))
+    elif not again.complete:
+        seen_in_part.append(root.name)
+    return Comparison(code, steps, seen_in_part)
 
 
-def _result_now(recorder: RunRecorder, policy: ContentPolicy) -> object:
+def _result_now(recorder: RunRecorder, policy: ContentPolicy) -> Shown:
     run_id = recorder.of(RunStarted)[0].run_id
     ended = next(iter(recorder.of(RunEnded, run_id=run_id)), None)
     if ended is None or (ended.error is None and ended.stop_event is None):
-        return None  # it waits for a person
+        return Shown(None, complete=True)  # it waits for a person
     if ended.error is not None:
-        return exception_type(ended.error)
-    return _shown(show_result(ended.stop_event, policy.for_outputs())) if ended.stop_event is not None else None
+        return Shown(exception_type(ended.error), complete=True)
+    assert ended.stop_event is not None, "a run that ended has an error or a stop event"
+    return show_result(ended.stop_event, policy.for_outputs()) or Shown(None)
 
 
 def _different_steps(then: Mapping[str, Call], now: Mapping[str, Call], *, went_on: bool) -> Iterable[Difference]:
@@ -179,6 +202,16 @@ def _different_steps(then: Mapping[str, Call], now: Mapping[str, Call], *, went_
     for where, call in now.items():
         if where not in then:
             yield Difference("path", where, None, call.inputs)
+
+
+def _seen_in_part(then: Mapping[str, Call], now: Mapping[str, Call]) -> Iterable[str]:
+    """Calls that made the same of the same input, as far as it is shown, which is not all."""
+    for where, call in now.items():
+        first = then.get(where)
+        if call.is_whole or first is None or _plain(first.inputs) != _plain(call.inputs):
+            continue
+        if not any(_different_outputs(where, first, call)):
+            yield where
 
 
 def _different_outputs(where: str, then: Call, now: Call) -> Iterable[Difference]:
@@ -209,10 +242,19 @@ def _calls_now(recorder: RunRecorder, policy: ContentPolicy) -> Iterable[Call]:
         if record.exec_id in seen or (end is None and is_over):  # a call's first attempt stands for it
             continue
         seen.add(record.exec_id)
-        inputs = _shown(show_causes(record.causes, policy.for_inputs()))
-        outputs = _shown(show_emitted(end.emitted, policy.for_outputs())) if end is not None else None
+        emitted = end.emitted if end is not None else ()
+        inputs = show_causes(record.causes, policy.for_inputs())
+        outputs = show_emitted(emitted, policy.for_outputs()) or Shown(None, complete=not emitted)
         asked = asks.get(record.exec_id, frozenset[str]())
-        yield Call(record.step, inputs, outputs, _questions_now(recorder, record.exec_id, asked, policy), asked)
+        questions = _questions_now(recorder, record.exec_id, asked)
+        yield Call(
+            record.step,
+            inputs.value if inputs is not None else None,
+            outputs.value,
+            _streamed_now(questions, policy),
+            asked,
+            is_whole=outputs.complete and _are_whole(questions, policy),
+        )
 
 
 def _asked_now(recorder: RunRecorder, run_id: str) -> Mapping[str, AbstractSet[str]]:
@@ -228,17 +270,24 @@ def _asked_now(recorder: RunRecorder, run_id: str) -> Mapping[str, AbstractSet[s
     return found
 
 
-def _questions_now(
-    recorder: RunRecorder, exec_id: str, types: AbstractSet[str], policy: ContentPolicy
-) -> Sequence[Streamed]:
-    """What a call streamed of these classes, as a trace shows it."""
-    if not types:
-        return ()
+def _questions_now(recorder: RunRecorder, exec_id: str, types: AbstractSet[str]) -> Sequence[EventStreamed]:
+    """What a call streamed of these classes."""
+    streamed = recorder.of(EventStreamed) if types else ()
+    return [each for each in streamed if each.exec_id == exec_id and type(each.event).__name__ in types]
+
+
+def _streamed_now(records: Iterable[EventStreamed], policy: ContentPolicy) -> Sequence[Streamed]:
+    """The events as a trace shows them."""
     log = StreamLog(MAX_QUESTIONS, policy.max_chars)
-    for record in recorder.of(EventStreamed):
-        if record.exec_id == exec_id and type(record.event).__name__ in types:
-            log.add(record)
+    for record in records:
+        log.add(record)
     return list(_streamed(log.span_events(policy.for_outputs())))
+
+
+def _are_whole(records: Sequence[EventStreamed], policy: ContentPolicy) -> bool:
+    """Whether a trace shows all of the events."""
+    captured = [capture_event(record.event, policy.for_outputs()) for record in records[:MAX_QUESTIONS]]
+    return len(records) <= MAX_QUESTIONS and all(each is not None and each.complete for each in captured)
 
 
 def _streamed(events: Iterable[SpanEvent]) -> Iterable[Streamed]:
@@ -254,10 +303,6 @@ def _numbered(calls: Iterable[Call]) -> dict[str, Call]:
     for call in calls:
         by_step.setdefault(call.step, []).append(call)
     return {f"{step}#{number}": call for step, found in by_step.items() for number, call in enumerate(found, 1)}
-
-
-def _shown(shown: Shown | None) -> object:
-    return shown.value if shown is not None else None
 
 
 def _plain(value: object) -> str:

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from mlflow_flavor._holdings import Holding, left_out
+from mlflow_flavor._kinds import is_a
 from mlflow_flavor._model_code import imported_modules, modules_of_model
 from mlflow_flavor._origins import local_places
 from mlflow_flavor._pairs import AbsentError, DifferenceError, UnknownError, UnsetError
@@ -99,11 +100,11 @@ def held_elsewhere(sources: Sources, rebuilt: Workflow) -> list[Holding]:
     script = ast.parse(Path(str(copies[""].__file__)).read_bytes())
     # Some are imported only when a step runs, and the model has no copies of them yet.
     imported = {each for name in imported_modules(script) for each in (name, name.rpartition(".")[0])}
-    own = local_places(name.partition(".")[0] for name in imported)
-    names = copies.keys() | {name for name in imported if name.partition(".")[0] in own}
-    authors = {name: sys.modules[name] for name in names & sys.modules.keys()}
-    others = {name: module for name, module in authors.items() if module is not home}
-    return left_out(script, home.__name__ if home is not None else "", others, copies)
+    tops = {name.partition(".")[0] for name in copies}
+    tops |= local_places({name.partition(".")[0] for name in imported} - tops).keys()
+    loaded = [(name, module) for name, module in sys.modules.copy().items() if name.partition(".")[0] in tops]
+    authors = {name: module for name, module in loaded if module is not home and is_a(module, ModuleType)}
+    return left_out(script, home.__name__ if home is not None else "", authors, copies, imported)
 
 
 class NewIdentifiers(Container[str]):

@@ -12,7 +12,7 @@ import ast
 import functools
 import marshal
 from collections import deque
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from gc import get_referents, is_tracked
 from types import (
@@ -77,7 +77,11 @@ class Reached(NamedTuple):
 
 
 def left_out(
-    script: ast.Module, home: str, authors: Mapping[str, ModuleType], model: Mapping[str, ModuleType]
+    script: ast.Module,
+    home: str,
+    authors: Mapping[str, ModuleType],
+    model: Mapping[str, ModuleType],
+    imported: Container[str],
 ) -> list[Holding]:
     """What the author's modules hold, and the model's copies do not, as far as a script sees it.
 
@@ -88,21 +92,23 @@ def left_out(
     Args:
         script: What was written from `home`.
         home: The module's name; empty if the script is none of its source, but imports it.
-        authors: The other modules of the author's that the script may import, by name.
+        authors: The other modules of the author's, by name.
         model: The model's copies of them, as far as they are there; that with no name is the script.
+        imported: What else the script imports, maybe when a step runs.
     """
     here: dict[str, Holding] = {}
     others: dict[tuple[str, str], Holding] = {}
-    for found in _held(seen_by(script, authors), authors.values(), {home}):
+    for found in _held(seen_by(script, authors), authors, {home}):
         if found.module != home:
-            others.setdefault((found.module, found.name), found)
+            if found.module not in model and found.module not in imported:
+                others.setdefault((found.module, found.name), found)
         elif found.name not in here or found.sure:
             here[found.name] = found
     if here:
         copies = {name: module for name, module in model.items() if name}
         own = model[""].__name__
         names = {home, own, f"{own}.{home}"}
-        for found in _held(seen_by(script, copies), copies.values(), names):
+        for found in _held(seen_by(script, copies), copies, names):
             if found.module in names:
                 here.pop(found.name, None)
     local = {"__main__", *local_places(module.partition(".")[0] for module, _ in others)}
@@ -110,10 +116,10 @@ def left_out(
 
 
 def _held(
-    roots: Iterable[tuple[str, object]], modules: Collection[ModuleType], homes: Container[str]
+    roots: Iterable[tuple[str, object]], modules: Mapping[str, ModuleType], homes: Container[str]
 ) -> Iterator[Holding]:
     """What some variables lead to, by what these modules have: of the homes, and what is certain of any others."""
-    own = {module.__name__ for module in modules}
+    own = {module.__name__: module for module in modules.values()}
     todo = deque(Reached(place, 0, [value]) for place, value in roots)
     seen: set[int] = set()
     kinds: dict[type, Kind] = {}
@@ -130,7 +136,7 @@ def _held(
             if named.__module__ in homes:
                 yield Holding(place, named.__module__, name, sure=kind.is_named and is_itself)
                 continue
-            if is_itself and named.__module__ not in own:
+            if is_itself:
                 yield Holding(place, str(named.__module__), name, sure=True)
             if kind.is_transparent and not depth:
                 todo.appendleft(Reached(place, 0, kind.parts(value, own)))  # what is sure comes first
@@ -139,14 +145,22 @@ def _held(
                 todo.append(Reached(place, depth + 1, kind.parts(value, own)))
 
 
-def _read(value: object, own: Container[str]) -> Iterator[tuple[str, object]]:
-    """The variables of its module that a function of the author's reads."""
+def _read(value: object, own: Mapping[str, ModuleType]) -> Iterator[tuple[str, object]]:
+    """The variables that a function of the author's reads: of its module, and of those that it names, imported or not.
+
+    A function says which names it reads, not of what: `registry.TOOLS` is the `TOOLS` of each module of that name.
+    """
     if not is_a(value, FunctionType) or (module := str(value.__globals__.get("__name__"))) not in own:
         return
+    known: dict[str, Any] = value.__globals__
     todo = [value.__code__]
     while todo:
         code = todo.pop()
-        yield from ((f"{module}.{n}", value.__globals__[n]) for n in code.co_names if n in value.__globals__)
+        names = {part for name in code.co_names for part in name.split(".")}
+        yield from ((f"{module}.{name}", known[name]) for name in names & known.keys())
+        named = names | {str(m.__name__).rpartition(".")[2] for n in names if is_a(m := known.get(n), ModuleType)}
+        for other, variables in [(m, vars(own[m])) for m in own if m.rpartition(".")[2] in named]:
+            yield from ((f"{other}.{name}", variables[name]) for name in names & variables.keys())
         todo.extend(inner for inner in code.co_consts if isinstance(inner, CodeType))
 
 

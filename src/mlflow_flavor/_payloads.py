@@ -58,11 +58,13 @@ class Shown:
         value: What MLflow shows.
         may_hold_media: Whether MLflow might find images or sounds in it, which it stores apart and shows as such.
         text: The value as JSON, where somebody has written it already: 32 kB take most of a millisecond.
+        complete: The value is the whole payload: nothing left out, masked or replaced by a placeholder.
     """
 
     value: object
     may_hold_media: bool = False
     text: str | None = None
+    complete: bool = False
 
     def as_json(self) -> str:
         """The value as JSON."""
@@ -145,7 +147,7 @@ def show_result(stop: StopEvent, policy: ContentPolicy, captures: EventCaptures 
     fields = cast("dict[str, object]", value)
     is_alone = shown.text is not None and fields.keys() == {"result"}
     text = shown.as_json()[len('{"result":') : -len("}")] if is_alone else None
-    return Shown(fields.get("result"), shown.may_hold_media, text)
+    return Shown(fields.get("result"), shown.may_hold_media, text, shown.complete)
 
 
 def _show_one(
@@ -157,7 +159,8 @@ def _show_one(
     shown = shown_of(capture(event, policy))
     if shown is None:
         return None
-    return Shown({name: shown.value}, shown.may_hold_media, f"{{{as_json(name)}:{shown.as_json()}}}")
+    text = f"{{{as_json(name)}:{shown.as_json()}}}"
+    return Shown({name: shown.value}, shown.may_hold_media, text, shown.complete)
 
 
 def show(value: object, policy: ContentPolicy) -> Shown | None:
@@ -174,7 +177,8 @@ def shown_of(captured: Captured | None) -> Shown | None:
     if captured is None:
         return None
     has_media = any(sign in captured.text for sign in SIGNS_OF_MEDIA)
-    return Shown(captured.value, has_media, captured.text if captured.mime_type == JSON_MIME else None)
+    text = captured.text if captured.mime_type == JSON_MIME else None
+    return Shown(captured.value, has_media, text, captured.complete)
 
 
 def _shapes(value: object, policy: ContentPolicy) -> object:

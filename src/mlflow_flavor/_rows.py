@@ -107,7 +107,7 @@ def _plain_cell(value: Any) -> Any:
 
 def _row(item: object, fields: Sequence[str], start: type[StartEvent], number: int) -> Row:
     if isinstance(item, BaseModel):
-        return dict(item)
+        return {**vars(item), **dict(item)}  # of an event, the second has what it does not declare alone
     if isinstance(item, Mapping):
         return _plain_row(cast("Mapping[object, Any]", item), _array_fields(start))
     if len(fields) == 1:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # The functions of MLflow that are called here have no types.
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +44,13 @@ from workflows.instrumentation.recorder import RunRecorder
 
 __all__ = ["Difference", "IncompleteInputError", "Reproduction", "reproduce"]
 
+NAMED = 5
+"""Names in a warning."""
+
 INPUT_SPAN = "workflow.input"
 RESUMED = names.LINK_RESUMED_FROM
+
+logger = logging.getLogger("workflows.mlflow")
 
 
 class IncompleteInputError(MlflowException):
@@ -66,11 +73,14 @@ class Reproduction:
         trace_id: The trace of the first run.
         result: What the second run gave, as plain data; None if it failed, or stopped to ask a person.
         error: What failed the second run.
-        differences: What differs, causes first; empty if nothing does.
+        differences: What differs, causes first; empty if nothing does that the trace shows (see `not_compared`).
         new_trace_id: The trace of the second run; None where this process does not trace.
         replayed: How many calls got the answer that was recorded, and were not made.
         made: Names of `recorded` functions that were called although recorded answers were asked for: the first run
             did not ask them that.
+        not_compared: Steps (`name#n`), and the run, that gave the same as far as the trace shows it, which is not all:
+            it has only part of a long text or list, only the size of bytes, vectors and arrays, only the class of other
+            objects, and nothing of what is masked. Whether they gave the same is not known.
     """
 
     trace_id: str
@@ -80,6 +90,7 @@ class Reproduction:
     new_trace_id: str | None = None
     replayed: int = 0
     made: tuple[str, ...] = ()
+    not_compared: tuple[str, ...] = ()
 
 
 def reproduce(trace_id: str, *, input: Mapping[str, Any] | None = None, recorded: bool = False) -> Reproduction:
@@ -88,6 +99,9 @@ def reproduce(trace_id: str, *, input: Mapping[str, Any] | None = None, recorded
     A step that gives something else for the same input, in the same code, shows that a model's answer (or the world)
     changed; steps that come after it are compared only as far as their inputs are the same. Where the trace holds the
     answers of `mlflow_flavor.recorded` functions, they are compared one by one; or they are given again.
+
+    Steps whose answers the trace shows only in part, where that part is the same, are in `not_compared`, and a warning
+    names them.
 
     A run that waits for a person ends there, and is compared up to there. One that went on in other traces, because it
     was open for long, is compared whole.
@@ -116,18 +130,31 @@ def reproduce(trace_id: str, *, input: Mapping[str, Any] | None = None, recorded
     recorder = RunRecorder()
     add_handler(recorder, workflow=workflow)
     again = _daemon.call(lambda: _again(workflow, start, playback))
-    code, steps = different_run(then.segments, recorder, drawer.settings.content, config_digest(stored.config))
+    compared = different_run(then.segments, recorder, drawer.settings.content, config_digest(stored.config))
+    _warn_of_parts(trace_id, compared.seen_in_part)
     source = different_source(stored.directory, stored.facts.get("source_sha256"), stored.code.sha256)
     environment = different_environment(stored.directory / "requirements.txt")
     return Reproduction(
         trace_id,
         again.result,
         again.error,
-        [*source, *code, *environment, *different_calls(playback), *steps],
+        [*source, *compared.code, *environment, *different_calls(playback), *compared.steps],
         new_trace_id=drawer.trace_id(again.run_id),
         replayed=playback.given,
         made=tuple(playback.missing),
+        not_compared=tuple(compared.seen_in_part),
     )
+
+
+def _warn_of_parts(trace_id: str, where: Sequence[str]) -> None:
+    if where:
+        logger.warning(
+            "Trace %s shows only part of what %s gave, and that part is the same: the rest is not compared. Mark what "
+            "gives such values with mlflow_flavor.recorded, and call mlflow_flavor.autolog(record_calls=True) where "
+            "the runs are traced: recorded answers are compared whole.",
+            trace_id,
+            ", ".join(where[:NAMED]) + (f" and {len(where) - NAMED} more" if len(where) > NAMED else ""),
+        )
 
 
 @dataclass(frozen=True, slots=True)

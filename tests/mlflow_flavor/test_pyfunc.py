@@ -53,6 +53,10 @@ def test_one_row_gives_one_value_and_rows_a_list(data: object, result: object):
     assert WorkflowPyfunc(Answer()).predict(data) == result
 
 
+def test_a_start_event_is_a_row():
+    assert WorkflowPyfunc(Adder()).predict([Add(a=1), Add(a=1, b=2)]) == [{"total": 11}, {"total": 3}]
+
+
 def test_the_shape_of_the_result_does_not_depend_on_the_number_of_fields():
     model = WorkflowPyfunc(Adder())
     assert (model.predict({"a": 1}), model.predict({"a": 1, "b": 2})) == ({"total": 11}, {"total": 3})

@@ -112,6 +112,24 @@ def ask(name):
 
 def ask_for(name):
     return ask(name)
+
+import toolbox_ as box
+
+def ask_the_module(name):
+    return box.TOOLS[name]()
+
+def ask_late(name):
+    def asked():
+        from toolbox_ import TOOLS
+        return TOOLS[name]()
+    return asked()
+"""
+MORE = """
+from toolbox_ import tool
+
+@tool
+def add():
+    return 3
 """
 AGENT = """
 class Agent(Workflow):
@@ -127,17 +145,22 @@ agent = Agent()
 def toolbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """What the names of modules beside the program end with: of a toolbox, and a desk that uses it."""
     (tmp_path / f"toolbox_{tmp_path.name}.py").write_text(TOOLBOX)
-    (tmp_path / f"desk_{tmp_path.name}.py").write_text(DESK.replace("toolbox_", f"toolbox_{tmp_path.name}"))
+    for name, text in (("desk_", DESK), ("more_", MORE)):
+        (tmp_path / f"{name}{tmp_path.name}.py").write_text(text.replace("toolbox_", f"toolbox_{tmp_path.name}"))
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path.name
-    for name in ("toolbox_", "desk_"):
+    for name in ("toolbox_", "desk_", "more_"):
         sys.modules.pop(f"{name}{tmp_path.name}", None)
 
 
-def saved(module: Import, toolbox: str, tmp_path: Path, source: str) -> Path:
+def saved(
+    module: Import, toolbox: str, tmp_path: Path, source: str, files: tuple[str, ...] = ("toolbox_", "desk_")
+) -> Path:
     """The model of an agent that uses these modules."""
-    text = (HEAD + source).replace("toolbox_", f"toolbox_{toolbox}").replace("desk_", f"desk_{toolbox}")
-    helpers = [tmp_path / f"toolbox_{toolbox}.py", tmp_path / f"desk_{toolbox}.py"]
+    text = HEAD + source
+    for name in ("toolbox_", "desk_", "more_"):
+        text = text.replace(name, f"{name}{toolbox}")
+    helpers = [tmp_path / f"{name}{toolbox}.py" for name in files]
     mlflow_flavor.save_model(module(text).agent, tmp_path / "model", code_paths=helpers, pip_requirements=[])
     return tmp_path / "model"
 
@@ -178,6 +201,41 @@ async def test_what_a_module_keeps_that_only_a_step_imports_is_in_the_model(
     agent = AGENT.format(use="call('add')").replace("return Stop", "from toolbox_ import call; return Stop")
     source = f"from toolbox_ import tool\n\n@tool\n{ADD}\n{agent}"
     assert await mlflow_flavor.load_model(str(saved(module, toolbox, tmp_path, source))).run() == "3"
+
+
+@pytest.mark.parametrize("ask", ["ask", "ask_the_module", "ask_late"])
+async def test_it_is_in_the_model_however_a_helper_comes_to_the_registry(
+    module: Import, toolbox: str, tmp_path: Path, ask: str
+):
+    source = f"from desk_ import {ask}\nfrom toolbox_ import tool\n\n@tool\n{ADD}\n" + AGENT.format(use=f"{ask}('add')")
+    assert await mlflow_flavor.load_model(str(saved(module, toolbox, tmp_path, source))).run() == "3"
+
+
+OF_ANOTHER = "from more_ import add\nfrom toolbox_ import call\n" + AGENT.format(use="call('add')")
+ALL = ("toolbox_", "desk_", "more_")
+
+
+async def test_a_module_that_gives_it_is_imported_though_only_a_name_of_it_is(
+    module: Import, toolbox: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    model = saved(module, toolbox, tmp_path, OF_ANOTHER, ALL)
+    assert await mlflow_flavor.load_model(str(model)).run() == "3"
+    assert "holds" not in caplog.text
+
+
+def test_what_comes_from_a_module_that_the_model_does_not_have_is_told(
+    module: Import, toolbox: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    saved(module, toolbox, tmp_path, OF_ANOTHER)
+    assert f"TOOLS holds add of more_{toolbox}, and in the model it will not" in caplog.text
+
+
+def test_what_comes_from_a_module_that_only_the_program_imports_is_told(
+    module: Import, toolbox: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    importlib.import_module(f"more_{toolbox}")
+    saved(module, toolbox, tmp_path, OF_ANOTHER.partition("\n")[2], ALL)
+    assert f"TOOLS holds add of more_{toolbox}, and in the model it will not" in caplog.text
 
 
 @pytest.mark.parametrize("by", ["told", "timed", "traced"])

@@ -10,6 +10,7 @@ from workflows._engine.attempt import Attempt
 from workflows._engine.clock import a_turn
 from workflows._engine.live import LiveRun, ParentAttempt
 from workflows._engine.only_waiting import what_wakes
+from workflows._engine.pieces import tell_all, until_told
 from workflows._engine.telling import tell_left, tell_run_ended
 
 __all__ = ["close", "end_children", "finish", "stop_children", "stop_some"]
@@ -38,6 +39,7 @@ async def close(run: LiveRun) -> None:
     """Wait for the attempts that the end has stopped, let go of the resources, and tell."""
     try:
         await _stop_all(run)
+        await until_told(run)
     finally:
         try:
             if run.plan.teardown is not None:
@@ -52,6 +54,7 @@ def finish(run: LiveRun) -> None:
         return
     for exec_id in list(run.ending_waits or ()):  # where the loop is closed
         run.end_waits(exec_id)
+    tell_all(run)
     if run.timers_made is not None:
         run.timers_made.clear()
     for attempt in list(run.attempts.values()):

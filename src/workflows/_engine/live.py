@@ -13,7 +13,7 @@ from weakref import ReferenceType, WeakSet
 
 from workflows._engine.awaited_runs import future_of_run
 from workflows._engine.clock import Clock
-from workflows._engine.effects import EndRun, EndWait, ReleaseFanIn
+from workflows._engine.effects import EndRun, EndRunWait, EndWait, ReleaseFanIn, StartRunWait
 from workflows._engine.mailbox import Mailbox
 from workflows._engine.state import RunState
 from workflows._engine.stream import EventStream, OfChild
@@ -127,6 +127,7 @@ class LiveRun(ABC):
         sender_outside: Somebody outside has got hold of the run's context, and may send events with it.
         inside: Contexts of attempts; one that is alive when nothing runs is held by a task that a step left behind.
         returned: What bodies have returned that wait for their checkpoint or their turn, by exec_id; snapshots have it.
+        to_tell: Waits of the run itself that have begun or ended, of which whoever listens is told in later turns.
         ending_waits: What the end of the run has closed and nobody was told of yet, by exec_id: there may be thousands.
         warned: What the log has been told of: classes of events that nobody took, or that the run seems stuck.
         streamed: How many events were published to the stream.
@@ -179,6 +180,7 @@ class LiveRun(ABC):
         "streamed",
         "timers_made",
         "to_cancel",
+        "to_tell",
         "warned",
     )
 
@@ -205,6 +207,7 @@ class LiveRun(ABC):
         self.children: dict[LiveRun, ParentAttempt] | None = None
         self.stopped_children: dict[LiveRun, None] | None = None
         self.to_cancel: deque[tuple[LiveRun, bool]] | None = None
+        self.to_tell: deque[StartRunWait | EndRunWait] | None = None
         self.parent: ParentAttempt | None = None
         self.pausable = not plan.idle_counts
         self.end: EndRun | None = None

@@ -36,7 +36,7 @@ from workflows._engine.gate import PlaceAtGate
 from workflows._engine.idle_watch import check_idle, warn_if_it_lasts
 from workflows._engine.internal_events import show_queued, show_unhandled
 from workflows._engine.live import NONE_RETURNED, LiveRun, ParentAttempt, RunPlan
-from workflows._engine.pieces import DONE_AT_ONCE, in_pieces, resume
+from workflows._engine.pieces import DONE_AT_ONCE, in_pieces, resume, tell_wait
 from workflows._engine.reduce import reduce
 from workflows._engine.snapshot import apart
 from workflows._engine.state import RunState
@@ -47,7 +47,6 @@ from workflows._engine.telling import (
     tell_released,
     tell_retry,
     tell_run_started,
-    tell_run_wait,
     tell_sent,
     tell_wait_ended,
     tell_wait_started,
@@ -310,8 +309,7 @@ class Run(LiveRun):
                 self.timers.cancel("idle")
                 heed_waits(self)
             case StartRunWait() | EndRunWait():
-                if self.dispatcher.handlers:
-                    tell_run_wait(self, effect.wait, ended=isinstance(effect, EndRunWait))
+                tell_wait(self, effect)
             case EndRun():
                 self._end(effect)
             case _:
@@ -410,7 +408,7 @@ class Run(LiveRun):
             self.stop_children()
         if self._place is not None:
             self._place.leave()
-        closing = self.attempts or self.stopped_children or self.plan.teardown is not None
+        closing = self.attempts or self.stopped_children or self.to_tell or self.plan.teardown is not None
         if not closing:
             self.leave_loop()  # before anybody hears of the end
         self.stream.close(end.stop_event)

@@ -6,6 +6,7 @@ Pure: no I/O, no clock, no random number. The state has one owner and is changed
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from typing import assert_never
 
 from workflows._engine.asking import (
@@ -31,7 +32,7 @@ from workflows._engine.fan_out import alive, joined, open_fan_out
 from workflows._engine.idle import deadlock, explanation, looks_stuck, note_idle
 from workflows._engine.retries import after_failure, retry_now, with_recovery
 from workflows._engine.routing import forget_call, new_call, queue_call, take_worker
-from workflows._engine.state import RunState, Undelivered
+from workflows._engine.state import Early, RunState, Undelivered
 from workflows._engine.ticks import (
     AttemptCompleted,
     AttemptFailed,
@@ -67,7 +68,7 @@ from workflows._engine.waits import (
     tell_unawaited,
     waits_are_to_begin,
 )
-from workflows._spec import Route
+from workflows._spec import Route, StepSpec
 from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowTimeoutError
 from workflows.events import (
     IdleReleasedEvent,
@@ -270,9 +271,9 @@ def _deliver(
         calls = [call for call in made if call is not None]
     else:
         calls = [new_call(state, step, envelope) for step in takers]
-    early = not takers and not waits and envelope.sender is None and waits_are_to_begin(state)
+    unknown = state.to_begin != () and not for_run and _came_early(state, envelope, takers, bool(waits))
     if state.watched or not takers:
-        effects.append(TellSent(envelope, target, takers, bool(waits) or early))
+        effects.append(TellSent(envelope, target, takers, bool(waits) or unknown))
     for call in calls:
         queue_call(state, call, effects)
     if envelope.scope:
@@ -280,7 +281,18 @@ def _deliver(
     if waits:
         answered_by(envelope, waits, state, effects)
     elif not takers and not route.asks:
-        state.keep(envelope, early=early)
+        state.keep(envelope)
+        if not unknown:
+            state.unhandled += 1
+
+
+def _came_early(state: RunState, envelope: Envelope, takers: Sequence[StepSpec], answered: bool) -> bool:
+    """Keep an event for waits that are to begin again; gives whether nobody else took it, so that one of them may."""
+    if not waits_are_to_begin(state):
+        return False
+    early = Early(envelope, tuple([step.name for step in takers]), told=bool(takers or answered or envelope.sender))
+    state.came_early(early)
+    return not early.told
 
 
 def _count_in_scope(state: RunState, envelope: Envelope, calls: list[Call], effects: list[Effect]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from workflows._engine.calls import Call, CallPhase, Wait
 from workflows._engine.questions import OpenQuestions, RunWait
-from workflows._engine.state import FanOut, Gathered, RunState, Undelivered
+from workflows._engine.state import Early, FanOut, Gathered, RunState, Undelivered
 from workflows._engine.ticks import AttemptCompleted
 from workflows._spec import WorkflowSpec, taken_as
 from workflows.context.serializers import BaseSerializer
@@ -45,6 +45,7 @@ def dump_run(state: RunState, serializer: BaseSerializer) -> dict[str, Any]:
         "counts": [state.steps, state.retries, state.events, state.handled_errors, state.unhandled],
         "calls": [_dump_call(call, waits.get(id(call), ()), serializer) for call in calls],
         "kept": [_dump_envelope(e, serializer) for e in state.kept],
+        "early": [[_dump_envelope(e.envelope, serializer), list(e.takers), e.told] for e in state.early or ()],
         "collected": [
             {"step": step, "group": group, "events": [_dump_envelope(e, serializer) for e in events]}
             for (step, group), events in state.collected.items()
@@ -63,7 +64,7 @@ def load_run(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerial
         KeyError, TypeError, ValueError: If the data is not what `dump_run` writes.
     """
     state = RunState(spec, str(data["run_id"]))
-    state.taken_up = True
+    state.to_begin = None
     state.now_ns, state.arrived = int(data["now_ns"]), int(data["arrived"])
     state.steps, state.retries, state.events, state.handled_errors, state.unhandled = data["counts"]
     if data["asked"]:
@@ -76,6 +77,8 @@ def load_run(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerial
             call = _load_call(saved, spec, serializer)
             state.calls[call.exec_id] = call
     state.kept = _load_envelopes(data["kept"], serializer)
+    for saved, takers, told in data.get("early", ()):
+        state.came_early(Early(_load_envelope(saved, serializer), tuple(takers), bool(told)))
     for saved in data["collected"]:
         if (step := spec.steps.get(saved["step"])) is None:
             continue
@@ -130,7 +133,7 @@ def _load_returned(data: Mapping[str, Any], state: RunState, serializer: BaseSer
 def revive(ended: RunState) -> RunState:
     """A state that goes on with what another left: as `load_run(dump_run(ended))`, but nothing needs to be written."""
     state = RunState(ended.spec, ended.run_id)
-    state.taken_up = True
+    state.to_begin, state.early = None, ended.early
     state.now_ns, state.arrived, state.kept, state.collected = ended.now_ns, ended.arrived, ended.kept, ended.collected
     state.fan_outs, state.open_to_outside = ended.fan_outs, ended.open_to_outside
     state.steps, state.retries, state.events = ended.steps, ended.retries, ended.events

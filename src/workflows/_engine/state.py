@@ -12,7 +12,7 @@ from workflows._spec import StepSpec, WorkflowSpec
 from workflows.events import Event, StopEvent
 from workflows.instrumentation.records import Envelope, RunOutcome
 
-__all__ = ["FanOut", "Gathered", "RunState", "StepQueue", "Undelivered"]
+__all__ = ["Early", "FanOut", "Gathered", "RunState", "StepQueue", "Undelivered"]
 
 NONE_HANDED: dict[str, Envelope] = {}  # what every run begins with; one by hand gets its own
 EVENTS_KEPT = 1000  # events nobody took, kept for waits that begin later; the oldest go first
@@ -51,6 +51,21 @@ class Gathered:
 
     def __iter__(self) -> Iterator[Envelope]:
         return (envelope for kept in self.by_class.values() for envelope in kept)
+
+
+@dataclass(slots=True, eq=False)
+class Early:
+    """An event that came while waits were still to begin that were open at the snapshot: it answers each of them.
+
+    Attributes:
+        envelope: The event.
+        takers: Steps that have got a call for it.
+        told: Somebody took it, or it is known that nobody did.
+    """
+
+    envelope: Envelope
+    takers: tuple[str, ...]
+    told: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -122,8 +137,9 @@ class RunState:
         queues: By step name, made when a step gets its first call.
         waits: Open waits.
         kept: Events that nobody took yet.
-        early: Those of them that a wait may still take which was open at the snapshot that the run goes on from, and
-            has not begun again; nobody was told yet that they are unhandled.
+        early: What came since the run goes on from a snapshot: a wait may still take it that was open there, and has
+            not begun again.
+        to_begin: Those waits, and some that are none any more, each with its call; None until somebody asks.
         collected: Events that joins keep, by (step name, group).
         busy: Calls that are queued, running or between attempts. 0 and not ended: the run is idle.
         fan_outs: Open fan-outs, by id.
@@ -136,7 +152,6 @@ class RunState:
         answered: Waits that events have answered in thousands; ended in pieces, so that the loop stays free.
         undelivered: What is left of long lists that calls returned; given out in pieces, as well.
         handed: In a run by hand, returned events that the caller has not sent on yet, by id.
-        taken_up: It goes on with what another run left.
         watched: Somebody listens, so effects that only tell are wanted.
         ended: The outcome, once decided.
     """
@@ -165,7 +180,7 @@ class RunState:
         "steps",
         "stepwise",
         "stop_event",
-        "taken_up",
+        "to_begin",
         "undelivered",
         "unhandled",
         "waits",
@@ -179,7 +194,8 @@ class RunState:
         self.queues: dict[str, StepQueue] = {}
         self.waits = NO_WAITS
         self.kept: Sequence[Envelope] = ()
-        self.early: list[Envelope] | None = None
+        self.early: list[Early] | None = None
+        self.to_begin: list[tuple[Call, str]] | tuple[()] | None = ()
         self.collected: dict[tuple[str, str], Gathered] = {}
         self.fan_outs: dict[str, FanOut] = {}
         self.answered: Sequence[deque[Wait]] = ()
@@ -188,18 +204,20 @@ class RunState:
         self.questions = NO_QUESTIONS
         self.ended: RunOutcome | None = None
         self.stop_event: StopEvent | None = None
-        self.idle = self.stepwise = self.open_to_outside = self.taken_up = self.watched = False
+        self.idle = self.stepwise = self.open_to_outside = self.watched = False
         self.now_ns = self.busy = self.arrived = 0
         self.steps = self.retries = self.events = self.handled_errors = self.unhandled = 0
 
-    def keep(self, envelope: Envelope, *, early: bool) -> None:
+    def keep(self, envelope: Envelope) -> None:
         """Keep an event that nobody took for a wait that may begin later."""
         self.kept = (*self.kept[1 - EVENTS_KEPT :], envelope)
-        if early:
-            self.early = self.early or []
-            self.early.append(envelope)
-        else:
-            self.unhandled += 1
+
+    def came_early(self, early: Early) -> None:
+        """Keep an event for the waits that were open at the snapshot, and begin again later."""
+        self.early = self.early or []
+        if len(self.early) >= EVENTS_KEPT:
+            self.early.remove(next((each for each in self.early if each.told), self.early[0]))
+        self.early.append(early)
 
     def hand_out(self, returned: Sequence[Envelope]) -> None:
         """In a run by hand: these go to the caller, who sends them on."""

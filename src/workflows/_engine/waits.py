@@ -72,13 +72,21 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
         _pause(state, call, effects)
     left = None if wait.timeout is None else wait.timeout - (tick.at_ns - wait.started_at_ns) / 1e9
     effects.append(StartWait(wait, left, ask=since is None))
-    for envelope in state.kept:
-        if wait.matches(envelope.event):
-            state.kept = tuple(e for e in state.kept if e is not envelope)
-            state.early = [e for e in state.early or () if e is not envelope]
-            wait.answer = envelope
-            end_wait(state, wait, effects)
-            return
+    wait.answer = _came_early(state, wait, again=since is not None)
+    if wait.answer is not None:
+        state.kept = tuple(e for e in state.kept if e is not wait.answer)
+        end_wait(state, wait, effects)
+
+
+def _came_early(state: RunState, wait: Wait, *, again: bool) -> Envelope | None:
+    """What answers a wait that begins now: as of the snapshot, if it was open there, else what nobody has taken."""
+    for early in state.early or ():
+        envelope, call = early.envelope, wait.call
+        taken = any(answer is envelope for answer in call.answers.values()) or call.step.name in early.takers
+        if (again or not early.told) and not taken and wait.matches(envelope.event):
+            early.told = True
+            return envelope
+    return next((envelope for envelope in state.kept if wait.matches(envelope.event)), None)
 
 
 def _without(found: Mapping[str, Any], wait_id: str) -> dict[str, Any]:
@@ -104,20 +112,26 @@ def waits_are_to_begin(state: RunState) -> bool:
 
     What that wait takes is known when it begins: until then, any event may be its answer.
     """
-    return state.taken_up and any(
-        wait_id not in call.answers and wait_id not in state.waits
-        for call in state.calls.values()
-        for wait_id in call.waiting_since
-    )
+    if state.to_begin is None:
+        state.to_begin = [(call, wait_id) for call in state.calls.values() for wait_id in call.waiting_since]
+    left = state.to_begin
+    while isinstance(left, list) and left:  # one that has begun, or whose call is over, does not come back
+        call, wait_id = left[-1]
+        is_open = wait_id in call.waiting_since and wait_id not in call.answers and wait_id not in state.waits
+        if is_open and state.calls.get(call.exec_id) is call:
+            return True
+        left.pop()
+    state.to_begin = ()
+    return False
 
 
 def tell_unawaited(state: RunState, effects: list[Effect]) -> None:
     """All waits have begun again, so what came early and none of them took is unhandled."""
     if waits_are_to_begin(state):
         return
-    early, state.early = state.early or [], None
-    state.unhandled += len(early)
-    effects.extend([TellSent(envelope, None, (), late=True) for envelope in early])
+    untold, state.early = [early.envelope for early in state.early or () if not early.told], None
+    state.unhandled += len(untold)
+    effects.extend([TellSent(envelope, None, (), late=True) for envelope in untold])
 
 
 def _pause(state: RunState, call: Call, effects: list[Effect]) -> None:

@@ -215,9 +215,12 @@ class Encoder:
             case str() | date() | time() | timedelta() | UUID() | Decimal() | PurePath():
                 return self._text(_plain_text(value))
             case BaseException():
-                return self._text(_exception_line(value))
+                line, is_whole = _exception_line(value)
+                return self._text(line) if is_whole else self._placeholder(line)
             case list() | tuple() | set() | frozenset() | deque() if not _is_named_tuple(cast(object, value)):
                 return self._sequence(cast("Collection[Any]", value), path, depth)
+            case _ if (scalar := _scalar_of_numpy(value)) is not None:
+                return self._text(scalar) if isinstance(scalar, str) else self._number(scalar)
             case _:
                 fields = _named_parts(value)
                 return self._placeholder(kind_of(value)) if fields is None else self._mapping(*fields, path, depth)
@@ -311,6 +314,24 @@ _SIMPLE_KINDS: dict[type[Any], str] = {
 }
 
 
+def _scalar_of_numpy(value: Any) -> str | float | None:
+    """A number, truth value or time of numpy's own classes, as Python has it; None for anything else."""
+    if type(value).__module__ != "numpy" or getattr(value, "shape", None) != ():
+        return None
+    as_python = _SCALARS_OF_NUMPY.get(value.dtype.kind)
+    return as_python(value) if as_python is not None else None
+
+
+_SCALARS_OF_NUMPY: Mapping[str, Callable[[Any], str | float]] = {
+    "b": bool,
+    "i": int,
+    "u": int,
+    "f": float,  # its own `item` leaves a long double as it is
+    "M": str,  # and makes a plain number of nanoseconds
+    "m": str,
+}
+
+
 def _kind_of_array(value: object) -> str | None:
     if type(value).__module__.partition(".")[0] not in ("numpy", "torch", "jax", "jaxlib", "tensorflow", "pandas"):
         return None
@@ -348,10 +369,11 @@ _TEXT_OF: tuple[tuple[type, Callable[[Any], str]], ...] = (
 )
 
 
-def _exception_line(error: BaseException) -> str:
+def _exception_line(error: BaseException) -> tuple[str, bool]:
+    """Its class and its text, and whether that is all that it holds."""
     name = type(error).__name__
     first = error.args[0] if error.args else None
-    return f"{name}: {_plain_text(first)}" if isinstance(first, str) else f"<{name}>"
+    return (f"{name}: {_plain_text(first)}", len(error.args) == 1) if isinstance(first, str) else (f"<{name}>", False)
 
 
 def _cut(text: str, room: int) -> tuple[str, int]:

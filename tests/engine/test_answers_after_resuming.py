@@ -1,0 +1,151 @@
+"""An event that comes right after a run goes on answers every wait that was open before, as if nothing had happened."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.engine.flows import A, Ask, B, Reply
+from workflows import Context, Workflow, step
+from workflows.events import Event, StartEvent, StopEvent
+from workflows.handler import WorkflowHandler
+from workflows.instrumentation.records import EventUnhandled, WaitResolved
+from workflows.testing import RecordLog, VirtualClockLoop
+
+MANY = 5
+
+
+class Told(Event):
+    """What a branch got."""
+
+    text: str
+
+
+class Asking(Workflow):
+    """Every branch waits for the same answer; two at a time are at work, and a wait takes no worker."""
+
+    @step
+    async def start(self, ev: StartEvent) -> list[A]:
+        return [A(n=i) for i in range(MANY)]
+
+    @step(num_workers=2)
+    async def ask(self, ctx: Context, ev: A) -> Told:
+        answer = await ctx.wait_for_event(Reply, waiter_id=f"{ev.n}", waiter_event=Ask(n=ev.n))
+        return Told(text=answer.text)
+
+    @step
+    async def join(self, events: list[Told]) -> StopEvent:
+        return StopEvent(result=Counter(event.text for event in events))
+
+
+async def snapshot(handler: WorkflowHandler) -> dict[str, Any]:
+    return json.loads(json.dumps(await handler.suspend()))
+
+
+def gone_on(workflow: Workflow, saved: dict[str, Any]) -> WorkflowHandler:
+    return workflow.run(ctx=Context.from_dict(workflow, saved))
+
+
+async def waiting(workflow: Workflow) -> dict[str, Any]:
+    """The snapshot of a run in which all branches wait."""
+    handler = workflow.run()
+    await asyncio.sleep(1)
+    return await snapshot(handler)
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_one_answer_is_for_every_wait(clock: VirtualClockLoop, records: RecordLog, turns: int) -> None:
+    handler = gone_on(Asking(timeout=9), await waiting(Asking()))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+    await handler.send_event(Reply(text="yes"))
+
+    assert await handler == {"yes": MANY}
+    assert len(records.of(WaitResolved)) == MANY
+    assert not records.of(EventUnhandled)
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_run_that_is_suspended_again_meanwhile_keeps_the_answer(clock: VirtualClockLoop, turns: int) -> None:
+    handler = gone_on(Asking(), await waiting(Asking()))
+    await handler.send_event(Reply(text="yes"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+    assert await gone_on(Asking(timeout=9), await snapshot(handler)) == {"yes": MANY}
+
+
+async def test_a_second_answer_is_for_nobody(clock: VirtualClockLoop, records: RecordLog) -> None:
+    handler = gone_on(Asking(), await waiting(Asking()))
+
+    await handler.send_event(Reply(text="first"))
+    await handler.send_event(Reply(text="second"))
+
+    assert await handler == {"first": MANY}
+    assert len(records.of(EventUnhandled)) == 1
+
+
+class Both(Asking):
+    """Every branch has two waits open."""
+
+    @step(num_workers=2)
+    async def ask(self, ctx: Context, ev: A) -> Told:
+        both = [ctx.wait_for_event(Reply, waiter_id=f"{ev.n} {which}") for which in ("one", "other")]
+        return Told(text=" ".join(sorted([answer.text for answer in await asyncio.gather(*both)])))
+
+
+async def test_of_two_waits_in_one_step_each_takes_an_answer_of_its_own(clock: VirtualClockLoop) -> None:
+    handler = gone_on(Both(timeout=9), await waiting(Both()))
+
+    await handler.send_event(Reply(text="a"))
+    await handler.send_event(Reply(text="b"))
+
+    assert await handler == {"a b": MANY}
+
+
+class Twice(Asking):
+    """Every branch waits for a second answer when it has the first one."""
+
+    @step(num_workers=2)
+    async def ask(self, ctx: Context, ev: A) -> Told:
+        first = await ctx.wait_for_event(Reply, waiter_id=f"first {ev.n}")
+        second = await ctx.wait_for_event(Reply, waiter_id=f"second {ev.n}")
+        return Told(text=f"{first.text} {second.text}")
+
+
+async def test_a_wait_that_was_not_open_before_takes_none_of_them_again(clock: VirtualClockLoop) -> None:
+    handler = gone_on(Twice(timeout=9), await waiting(Twice()))
+
+    await handler.send_event(Reply(text="a"))
+    await asyncio.sleep(1)
+    await handler.send_event(Reply(text="b"))
+
+    assert await handler == {"a b": MANY}
+
+
+class Answering(Asking):
+    """Another step is at work at the snapshot, and sends the answer as soon as it is done again."""
+
+    snapshots = 0
+
+    @step
+    async def start(self, ev: StartEvent) -> list[A | B]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return [B(), *(A(n=i) for i in range(MANY))]
+
+    @step
+    async def answer(self, ctx: Context, ev: B) -> None:
+        if not self.snapshots:
+            await asyncio.sleep(60)
+        ctx.send_event(Reply(text="of a step"))
+
+
+async def test_an_answer_that_a_step_sends_is_for_every_wait(clock: VirtualClockLoop) -> None:
+    saved = await waiting(Answering())
+    workflow = Answering(timeout=9)
+    workflow.snapshots = 1
+    assert await gone_on(workflow, saved) == {"of a step": MANY}
