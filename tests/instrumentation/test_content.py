@@ -109,6 +109,8 @@ def test_values_become_json_or_text(value: Any, expected: str) -> None:
         (SecretStr("abc"), "**********"),
         (float("nan"), "nan"),
         (1 << 200, "<int 201 bits>"),
+        (KeyError(7), "<KeyError>"),
+        (ValueError("gone", 2), "ValueError: gone"),
         (Untouchable(), "<Untouchable>"),
         (Untouchable, "<class Untouchable>"),
         (Account("ann", "1234"), '{"name":"ann","pin":"**********"}'),
