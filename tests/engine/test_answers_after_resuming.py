@@ -149,3 +149,61 @@ async def test_an_answer_that_a_step_sends_is_for_every_wait(clock: VirtualClock
     workflow = Answering(timeout=9)
     workflow.snapshots = 1
     assert await gone_on(workflow, saved) == {"of a step": MANY}
+
+
+class Chat(Workflow):
+    """Asks again and again for one class of answers; the first time after some work."""
+
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        await asyncio.sleep(ev.get("work", 0))
+        said = [(await ctx.wait_for_event(Reply, waiter_id=f"{n}")).text for n in range(3)]
+        return StopEvent(result=said)
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_an_answer_is_taken_once_though_the_run_is_suspended_in_the_same_turn(
+    clock: VirtualClockLoop, turns: int
+) -> None:
+    handler = gone_on(Chat(), await waiting(Chat()))
+    await handler.send_event(Reply(text="first"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+    handler = gone_on(Chat(timeout=9), await snapshot(handler))
+    await asyncio.sleep(1)
+    await handler.send_event(Reply(text="second"))
+    await handler.send_event(Reply(text="third"))
+
+    assert await handler == ["first", "second", "third"]
+
+
+class ChatAndBranches(Asking):
+    """A chat that works, beside branches that wait for somebody else's answer."""
+
+    @step
+    async def start(self, ev: StartEvent) -> list[A | B]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return [B(), *(A(n=i) for i in range(MANY))]
+
+    @step
+    async def chat(self, ctx: Context, ev: B) -> Told:
+        await asyncio.sleep(3)
+        said = [(await ctx.wait_for_event(Reply, requirements={"n": 1})).text for _ in range(2)]
+        return Told(text=" ".join(said))
+
+    @step(num_workers=2)
+    async def ask(self, ctx: Context, ev: A) -> Told:
+        answer = await ctx.wait_for_event(Reply, waiter_id=f"{ev.n}", requirements={"n": 0})
+        return Told(text=answer.text)
+
+
+async def test_what_was_kept_before_comes_before_what_came_since(clock: VirtualClockLoop) -> None:
+    handler = ChatAndBranches().run()
+    await asyncio.sleep(1)
+    await handler.send_event(Reply(n=1, text="before"))
+
+    handler = gone_on(ChatAndBranches(timeout=9), await snapshot(handler))
+    await handler.send_event(Reply(n=1, text="since"))
+    await handler.send_event(Reply(n=0, text="yes"))
+
+    assert await handler == {"before since": 1, "yes": MANY}

@@ -72,21 +72,31 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
         _pause(state, call, effects)
     left = None if wait.timeout is None else wait.timeout - (tick.at_ns - wait.started_at_ns) / 1e9
     effects.append(StartWait(wait, left, ask=since is None))
-    wait.answer = _came_early(state, wait, again=since is not None)
+    wait.answer = _came_early(state, wait) if since is not None else None
+    if wait.answer is None:
+        wait.answer = next((envelope for envelope in state.kept if wait.matches(envelope.event)), None)
     if wait.answer is not None:
-        state.kept = tuple(e for e in state.kept if e is not wait.answer)
+        _take(state, wait.answer.event_id)
         end_wait(state, wait, effects)
 
 
-def _came_early(state: RunState, wait: Wait, *, again: bool) -> Envelope | None:
-    """What answers a wait that begins now: as of the snapshot, if it was open there, else what nobody has taken."""
+def _came_early(state: RunState, wait: Wait) -> Envelope | None:
+    """The first event since the snapshot that ends this wait, which was open there; its call has not taken it yet."""
+    call = wait.call
+    taken = {answer.event_id for answer in call.answers.values() if answer is not None}
     for early in state.early or ():
-        envelope, call = early.envelope, wait.call
-        taken = any(answer is envelope for answer in call.answers.values()) or call.step.name in early.takers
-        if (again or not early.told) and not taken and wait.matches(envelope.event):
-            early.told = True
+        envelope = early.envelope
+        is_free = envelope.event_id not in taken and call.step.name not in early.takers
+        if is_free and wait.matches(envelope.event):
             return envelope
-    return next((envelope for envelope in state.kept if wait.matches(envelope.event)), None)
+    return None
+
+
+def _take(state: RunState, event_id: str) -> None:
+    """Somebody has this event, which is none that nobody took any more."""
+    state.kept = tuple(envelope for envelope in state.kept if envelope.event_id != event_id)
+    for early in state.early or ():
+        early.told = early.told or early.envelope.event_id == event_id
 
 
 def _without(found: Mapping[str, Any], wait_id: str) -> dict[str, Any]:
