@@ -181,28 +181,33 @@ async def test_an_answer_is_taken_once_though_the_run_is_suspended_in_the_same_t
 class ChatAndBranches(Asking):
     """A chat that works, beside branches that wait for somebody else's answer."""
 
+    work = 3.0
+
     @step
     async def start(self, ev: StartEvent) -> list[A | B]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return [B(), *(A(n=i) for i in range(MANY))]
 
     @step
     async def chat(self, ctx: Context, ev: B) -> Told:
-        await asyncio.sleep(3)
+        await asyncio.sleep(self.work)
         said = [(await ctx.wait_for_event(Reply, requirements={"n": 1})).text for _ in range(2)]
         return Told(text=" ".join(said))
 
     @step(num_workers=2)
     async def ask(self, ctx: Context, ev: A) -> Told:
+        await asyncio.sleep(0.5)
         answer = await ctx.wait_for_event(Reply, waiter_id=f"{ev.n}", requirements={"n": 0})
         return Told(text=answer.text)
 
 
 async def test_what_was_kept_before_comes_before_what_came_since(clock: VirtualClockLoop) -> None:
     handler = ChatAndBranches().run()
-    await asyncio.sleep(1)
+    await asyncio.sleep(2)
     await handler.send_event(Reply(n=1, text="before"))
 
-    handler = gone_on(ChatAndBranches(timeout=9), await snapshot(handler))
+    workflow = ChatAndBranches(timeout=9)
+    workflow.work = 0.1  # so it waits before the branches do so again
+    handler = gone_on(workflow, await snapshot(handler))
     await handler.send_event(Reply(n=1, text="since"))
     await handler.send_event(Reply(n=0, text="yes"))
 
