@@ -45,8 +45,11 @@ class EffectImport:
 
     def is_in(self, helpers: Iterable[Path]) -> bool:
         """Whether a model can do it that has these files and directories, and what is installed."""
-        brought = self.top in {path.resolve().stem for path in helpers}
-        return brought or not (self.relative or local_places([self.top]))
+        return self.is_brought(helpers) or not (self.relative or local_places([self.top]))
+
+    def is_brought(self, helpers: Iterable[Path]) -> bool:
+        """Whether the module is in one of these files and directories."""
+        return self.top in {path.resolve().stem for path in helpers}
 
 
 def imports_for_effect(source: str, home: ModuleType, helpers: Sequence[Path]) -> tuple[set[str], list[EffectImport]]:
@@ -69,7 +72,7 @@ def imports_for_effect(source: str, home: ModuleType, helpers: Sequence[Path]) -
     found = [each for node in body for each in _imports_of_modules(node, package or "")]
     read = names_in(body).read if found else frozenset[str]()
     unused = [each for each in found if each.name not in read]
-    own_unused = [each for each in unused if each.top == own or local_places([each.top])]
+    own_unused = [e for e in unused if e.top == own or e.is_brought(helpers) or local_places([e.top])]
     lacking = [each for each in own_unused if not each.is_in(helpers)]
     return {each.name for each in own_unused if each not in lacking}, lacking
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,12 +99,27 @@ def held_elsewhere(sources: Sources, rebuilt: Workflow) -> list[Holding]:
     copies = modules_of_model(rebuilt)
     script = ast.parse(Path(str(copies[""].__file__)).read_bytes())
     # Some are imported only when a step runs, and the model has no copies of them yet.
-    imported = {each for name in imported_modules(script) for each in (name, name.rpartition(".")[0])}
+    imported = _with_packages(imported_modules(script))
     tops = {name.partition(".")[0] for name in copies}
     tops |= local_places({name.partition(".")[0] for name in imported} - tops).keys()
     loaded = [(name, module) for name, module in sys.modules.copy().items() if name.partition(".")[0] in tops]
     authors = {name: module for name, module in loaded if module is not home and is_a(module, ModuleType)}
-    return left_out(script, home.__name__ if home is not None else "", authors, copies, imported)
+    found = left_out(script, home.__name__ if home is not None else "", authors, copies)
+    if any(each.module != sources.home.__name__ for each in found):  # which a helper may import when it is called
+        imported |= _with_packages(name for copy in copies.items() for name in _imported_by(*copy))
+    return [each for each in found if each.module == sources.home.__name__ or each.module not in imported]
+
+
+def _imported_by(name: str, copy: ModuleType) -> Iterator[str]:
+    """What a module of the model's imports anywhere, by the names that the author's modules have."""
+    file = Path(str(copy.__file__))
+    if file.suffix == ".py" and file.is_file():
+        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        yield from imported_modules(ast.parse(file.read_bytes()), package)
+
+
+def _with_packages(names: Iterable[str]) -> set[str]:
+    return {each for name in names for each in (name, name.rpartition(".")[0])}
 
 
 class NewIdentifiers(Container[str]):

@@ -32,6 +32,7 @@ from weakref import ReferenceType
 
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._origins import local_places
+from mlflow_flavor._reading import read_by
 from mlflow_flavor._seen import seen_by
 
 __all__ = ["Holding", "left_out"]
@@ -77,11 +78,7 @@ class Reached(NamedTuple):
 
 
 def left_out(
-    script: ast.Module,
-    home: str,
-    authors: Mapping[str, ModuleType],
-    model: Mapping[str, ModuleType],
-    imported: Container[str],
+    script: ast.Module, home: str, authors: Mapping[str, ModuleType], model: Mapping[str, ModuleType]
 ) -> list[Holding]:
     """What the author's modules hold, and the model's copies do not, as far as a script sees it.
 
@@ -94,13 +91,12 @@ def left_out(
         home: The module's name; empty if the script is none of its source, but imports it.
         authors: The other modules of the author's, by name.
         model: The model's copies of them, as far as they are there; that with no name is the script.
-        imported: What else the script imports, maybe when a step runs.
     """
     here: dict[str, Holding] = {}
     others: dict[tuple[str, str], Holding] = {}
     for found in _held(seen_by(script, authors), authors, {home}):
         if found.module != home:
-            if found.module not in model and found.module not in imported:
+            if found.module not in model:
                 others.setdefault((found.module, found.name), found)
         elif found.name not in here or found.sure:
             here[found.name] = found
@@ -111,7 +107,8 @@ def left_out(
         for found in _held(seen_by(script, copies), copies, names):
             if found.module in names:
                 here.pop(found.name, None)
-    local = {"__main__", *local_places(module.partition(".")[0] for module, _ in others)}
+    brought = {name.partition(".")[0] for name in model}  # also what is installed from where it is written
+    local = {"__main__", *brought, *local_places(module.partition(".")[0] for module, _ in others)}
     return [*here.values(), *(each for each in others.values() if each.module.partition(".")[0] in local)]
 
 
@@ -120,6 +117,7 @@ def _held(
 ) -> Iterator[Holding]:
     """What some variables lead to, by what these modules have: of the homes, and what is certain of any others."""
     own = {module.__name__: module for module in modules.values()}
+    importable = {**modules, **own}  # a model's copy imports another one by the author's name
     todo = deque(Reached(place, 0, [value]) for place, value in roots)
     seen: set[int] = set()
     kinds: dict[type, Kind] = {}
@@ -140,28 +138,10 @@ def _held(
                 yield Holding(place, str(named.__module__), name, sure=True)
             if kind.is_transparent and not depth:
                 todo.appendleft(Reached(place, 0, kind.parts(value, own)))  # what is sure comes first
-                todo.extend(Reached(read, 0, [variable]) for read, variable in _read(value, own))
+                if is_a(value, FunctionType) and value.__globals__.get("__name__") in own:
+                    todo.extend(Reached(read, 0, [variable]) for read, variable in read_by(value, importable))
             elif depth < MAX_DEPTH:
                 todo.append(Reached(place, depth + 1, kind.parts(value, own)))
-
-
-def _read(value: object, own: Mapping[str, ModuleType]) -> Iterator[tuple[str, object]]:
-    """The variables that a function of the author's reads: of its module, and of those that it names, imported or not.
-
-    A function says which names it reads, not of what: `registry.TOOLS` is the `TOOLS` of each module of that name.
-    """
-    if not is_a(value, FunctionType) or (module := str(value.__globals__.get("__name__"))) not in own:
-        return
-    known: dict[str, Any] = value.__globals__
-    todo = [value.__code__]
-    while todo:
-        code = todo.pop()
-        names = {part for name in code.co_names for part in name.split(".")}
-        yield from ((f"{module}.{name}", known[name]) for name in names & known.keys())
-        named = names | {str(m.__name__).rpartition(".")[2] for n in names if is_a(m := known.get(n), ModuleType)}
-        for other, variables in [(m, vars(own[m])) for m in own if m.rpartition(".")[2] in named]:
-            yield from ((f"{other}.{name}", variables[name]) for name in names & variables.keys())
-        todo.extend(inner for inner in code.co_consts if isinstance(inner, CodeType))
 
 
 class Kind(NamedTuple):

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -292,10 +293,16 @@ def _forget(name: str) -> None:
         del sys.modules[module]
 
 
-def imported_modules(tree: ast.AST) -> Iterator[str]:
-    """The modules that are imported anywhere in some code; a name from one is called as if it were a module too."""
+def imported_modules(tree: ast.AST, package: str = "") -> Iterator[str]:
+    """The modules that are imported anywhere in some code; a name from one is called as if it were a module too.
+
+    Those that are imported by relative names are among them if the code's `package` is given.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level and package:
+            base = resolve_name("." * node.level + (node.module or ""), package)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
