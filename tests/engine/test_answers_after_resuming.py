@@ -70,7 +70,7 @@ async def test_one_answer_is_for_every_wait(clock: VirtualClockLoop, records: Re
     assert not records.of(EventUnhandled)
 
 
-@pytest.mark.parametrize("turns", range(5))
+@pytest.mark.parametrize("turns", range(4))
 async def test_a_run_that_is_suspended_again_meanwhile_keeps_the_answer(clock: VirtualClockLoop, turns: int) -> None:
     handler = gone_on(Asking(), await waiting(Asking()))
     await handler.send_event(Reply(text="yes"))

@@ -15,7 +15,7 @@ from workflows._spec import StepSpec
 from workflows.events import Event
 from workflows.instrumentation.records import Envelope
 
-__all__ = ["NO_WAITS", "Call", "CallPhase", "OpenWaits", "Wait", "equal"]
+__all__ = ["NO_WAITS", "Awaited", "Call", "CallPhase", "OpenWaits", "Wait", "class_name", "equal", "wait_name"]
 
 # What equals a value of these classes has its hash, so waits are listed by it; any other value is compared with each.
 _LISTED = frozenset({str, int, bool, bytes, type(None)})
@@ -51,6 +51,7 @@ class Call:
         answers: What waits of the current attempt got (None: they timed out); a replay gets the same again.
         collected: What its collects got, by group and number in the body; a retry or a replay gets the same again.
         waiting_since: When waits began that were open at the snapshot this call comes from, so that timeouts hold.
+        waiting_for: What they take, as far as the snapshot has it.
         emitted: How many events it has emitted so far, over all attempts.
         open_waits: Waits of it that are not over.
         to_resume: Waits of it that are over while it still queues for a worker.
@@ -76,6 +77,7 @@ class Call:
         "scope",
         "step",
         "to_resume",
+        "waiting_for",
         "waiting_since",
         "worker",
     )
@@ -102,9 +104,32 @@ class Call:
         self.scope: tuple[str, ...] = ()
         self.answers: Mapping[str, Envelope | None] = _NOTHING
         self.waiting_since: Mapping[str, int] = _NOTHING
+        self.waiting_for: Mapping[str, Awaited] = _NOTHING
         self.collected: Mapping[tuple[str, int], Sequence[Envelope] | None] = _NOTHING
         self.last_error: BaseException | None = None
         self.to_resume: list[Wait] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """What a wait takes that was open at a snapshot.
+
+    Attributes:
+        class_name: Of the events, as `class_name()` says it.
+        match_subclasses: Theirs, too.
+        requirements: What attributes of the event must equal.
+        asks: It has asked something itself.
+    """
+
+    class_name: str
+    match_subclasses: bool
+    requirements: Mapping[str, object]
+    asks: bool
+
+
+def class_name(cls: type) -> str:
+    """A class by its name, as a snapshot has it."""
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 @dataclass(slots=True, eq=False)
@@ -122,6 +147,12 @@ class Wait:
     answer: Envelope | None = None
     timed_out: bool = False
     number: int = 0
+
+    @property
+    def awaited(self) -> Awaited:
+        """What it takes, for a snapshot."""
+        asks = self.asked is not None
+        return Awaited(class_name(self.event_type), self.match_subclasses, self.requirements, asks)
 
     def matches(self, event: Event) -> bool:
         """Whether this event ends the wait."""

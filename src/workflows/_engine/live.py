@@ -236,6 +236,10 @@ class LiveRun(ABC):
         """Tell that it has begun, unless that was told; the loop's part."""
 
     @abstractmethod
+    def fail(self, error: Exception) -> None:
+        """End the run because the engine failed; the loop's part."""
+
+    @abstractmethod
     def crash(self, error: BaseException | None) -> None:
         """End the run because a step raised what is no `Exception`; the loop's part."""
 

@@ -142,7 +142,7 @@ class Run(LiveRun):
             self._took_first = True
             self.mailbox.open(self._first_tick())
         except Exception as error:  # noqa: BLE001  # as in `take`
-            self._break(error)
+            self.fail(error)
 
     def begin_at_gate(self) -> None:
         """Begin as soon as the gate lets the run pass."""
@@ -159,7 +159,7 @@ class Run(LiveRun):
         if task.cancelled():
             self.interrupt()
         elif isinstance(error := task.exception(), Exception):
-            self._break(error)
+            self.fail(error)
 
     def interrupt(self) -> None:
         """End the run because its event loop ends, or somebody cancelled a task of it; does nothing once decided."""
@@ -203,7 +203,7 @@ class Run(LiveRun):
             if self.resting:
                 heed_waits(self)
         except Exception as error:  # noqa: BLE001  # an error of the engine must end the run, or it would hang
-            self._break(error)
+            self.fail(error)
 
     def send_from_outside(self, event: Event, target: str | None, wait_id: str | None = None) -> None:
         """Take an event that no step sent; in a run by hand also one that a step returned and the caller sends on."""
@@ -223,7 +223,8 @@ class Run(LiveRun):
         """End the run because a step raised what is no `Exception`; it leaves `await handler` as itself."""
         self.mailbox.put(RunInterrupted(self.clock.now_ns(), error))
 
-    def _break(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
+        """End the run because the engine failed, or somebody who listens and is to be heard."""
         logger.error("run %s of %s ends: the engine failed", self.run_id, self.spec.name, exc_info=error)
         if self.state.ended is None:
             self.take(EngineFailed(self.clock.now_ns(), error))

@@ -68,9 +68,12 @@ def tell_all(run: LiveRun) -> None:
 
 
 def _tell_some(run: LiveRun) -> None:
-    for _ in range(min(DONE_AT_ONCE, len(run.to_tell or ()))):
-        if run.to_tell:
-            _tell(run, run.to_tell.popleft())
+    try:
+        for _ in range(min(DONE_AT_ONCE, len(run.to_tell or ()))):
+            if run.to_tell:
+                _tell(run, run.to_tell.popleft())
+    except Exception as error:  # noqa: BLE001  # only a strict dispatcher raises: the test must see it
+        run.fail(error)
     if run.to_tell:
         run.loop.call_soon(_tell_some, run)
 

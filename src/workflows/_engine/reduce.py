@@ -6,7 +6,6 @@ Pure: no I/O, no clock, no random number. The state has one owner and is changed
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
 from typing import assert_never
 
 from workflows._engine.asking import (
@@ -32,7 +31,7 @@ from workflows._engine.fan_out import alive, joined, open_fan_out
 from workflows._engine.idle import deadlock, explanation, looks_stuck, note_idle
 from workflows._engine.retries import after_failure, retry_now, with_recovery
 from workflows._engine.routing import forget_call, new_call, queue_call, take_worker
-from workflows._engine.state import Early, RunState, Undelivered
+from workflows._engine.state import RunState, Undelivered
 from workflows._engine.ticks import (
     AttemptCompleted,
     AttemptFailed,
@@ -67,8 +66,9 @@ from workflows._engine.waits import (
     reply,
     tell_unawaited,
     waits_are_to_begin,
+    with_asleep,
 )
-from workflows._spec import Route, StepSpec
+from workflows._spec import Route
 from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowTimeoutError
 from workflows.events import (
     IdleReleasedEvent,
@@ -170,7 +170,11 @@ def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -
         for envelope in returned:
             route = state.spec.routes.get(type(envelope.event))
             # What `_give` does, for an event that simply makes a call: nearly all of them, so this is the fast way.
-            if route is not None and route.one is not None and not (state.watched or state.waits.by_id or call.scope):
+            if (
+                route is not None
+                and route.one is not None
+                and not (state.watched or state.waits.by_id or state.asleep or call.scope)
+            ):
                 state.events += 1
                 queue_call(state, new_call(state, route.one, envelope), effects)
             else:
@@ -258,7 +262,9 @@ def _deliver(
     """
     state.events += 1
     takers = route.takers if target is None else (state.spec.steps[target],)
-    waits = state.waits.matching(envelope.event) if state.waits.by_id else None
+    waits = state.waits.matching(envelope.event) if state.waits.by_id else []
+    if state.asleep is not None:
+        waits = with_asleep(state, envelope.event, waits)
     if waits and for_run:
         waits = [wait for wait in waits if not asks_itself(state, wait)]
     if waits:
@@ -271,9 +277,9 @@ def _deliver(
         calls = [call for call in made if call is not None]
     else:
         calls = [new_call(state, step, envelope) for step in takers]
-    unknown = state.to_begin != () and not for_run and _came_early(state, envelope, takers, bool(waits))
+    early = not takers and not waits and envelope.sender is None and waits_are_to_begin(state)
     if state.watched or not takers:
-        effects.append(TellSent(envelope, target, takers, bool(waits) or unknown))
+        effects.append(TellSent(envelope, target, takers, bool(waits) or early))
     for call in calls:
         queue_call(state, call, effects)
     if envelope.scope:
@@ -281,18 +287,7 @@ def _deliver(
     if waits:
         answered_by(envelope, waits, state, effects)
     elif not takers and not route.asks:
-        state.keep(envelope)
-        if not unknown:
-            state.unhandled += 1
-
-
-def _came_early(state: RunState, envelope: Envelope, takers: Sequence[StepSpec], answered: bool) -> bool:
-    """Keep an event for waits that are to begin again; gives whether nobody else took it, so that one of them may."""
-    if not waits_are_to_begin(state):
-        return False
-    early = Early(envelope, tuple([step.name for step in takers]), told=bool(takers or answered or envelope.sender))
-    state.came_early(early)
-    return not early.told
+        state.keep(envelope, early=early)
 
 
 def _count_in_scope(state: RunState, envelope: Envelope, calls: list[Call], effects: list[Effect]) -> None:

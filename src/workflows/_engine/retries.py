@@ -56,8 +56,11 @@ def _schedule(state: RunState, call: Call, delay: float, tick: AttemptFailed, ef
     call.due_ns = tick.at_ns + int(delay * 1e9)
     # What a person answered is not asked again; a wait that timed out is.
     call.answers = {wait_id: answer for wait_id, answer in call.answers.items() if answer is not None}
-    # What was replied to and not reached has yet to be compared with what its wait requires.
-    call.replay, call.waiting_since = False, {w: ns for w, ns in call.waiting_since.items() if w in call.answers}
+    # What was replied to and not reached has yet to be compared with what its wait requires; what was not reached since
+    # the snapshot is still open.
+    asleep = state.asleep or ()
+    call.waiting_since = {w: ns for w, ns in call.waiting_since.items() if w in call.answers or w in asleep}
+    call.replay = False
     call.phase = CallPhase.RETRYING
     give_back_worker(state, call, effects)
     effects.append(ScheduleRetry(call, delay, call.due_ns, tick.error))

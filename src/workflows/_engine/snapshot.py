@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from copy import copy
 from typing import Any
 
-from workflows._engine.calls import Call, CallPhase, Wait
+from workflows._engine.calls import Awaited, Call, CallPhase, Wait
 from workflows._engine.questions import OpenQuestions, RunWait
-from workflows._engine.state import Early, FanOut, Gathered, RunState, Undelivered
+from workflows._engine.state import FanOut, Gathered, RunState, Undelivered
 from workflows._engine.ticks import AttemptCompleted
 from workflows._spec import WorkflowSpec, taken_as
 from workflows.context.serializers import BaseSerializer
+from workflows.errors import WorkflowError
 from workflows.events import Event, StopEvent
 from workflows.instrumentation.records import Envelope
 
@@ -45,7 +48,6 @@ def dump_run(state: RunState, serializer: BaseSerializer) -> dict[str, Any]:
         "counts": [state.steps, state.retries, state.events, state.handled_errors, state.unhandled],
         "calls": [_dump_call(call, waits.get(id(call), ()), serializer) for call in calls],
         "kept": [_dump_envelope(e, serializer) for e in state.kept],
-        "early": [[_dump_envelope(e.envelope, serializer), list(e.takers), e.told] for e in state.early or ()],
         "collected": [
             {"step": step, "group": group, "events": [_dump_envelope(e, serializer) for e in events]}
             for (step, group), events in state.collected.items()
@@ -64,7 +66,6 @@ def load_run(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerial
         KeyError, TypeError, ValueError: If the data is not what `dump_run` writes.
     """
     state = RunState(spec, str(data["run_id"]))
-    state.to_begin = None
     state.now_ns, state.arrived = int(data["now_ns"]), int(data["arrived"])
     state.steps, state.retries, state.events, state.handled_errors, state.unhandled = data["counts"]
     if data["asked"]:
@@ -77,8 +78,6 @@ def load_run(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerial
             call = _load_call(saved, spec, serializer)
             state.calls[call.exec_id] = call
     state.kept = _load_envelopes(data["kept"], serializer)
-    for saved, takers, told in data.get("early", ()):
-        state.came_early(Early(_load_envelope(saved, serializer), tuple(takers), bool(told)))
     for saved in data["collected"]:
         if (step := spec.steps.get(saved["step"])) is None:
             continue
@@ -94,6 +93,7 @@ def load_run(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerial
         state.fan_outs[saved["id"]] = FanOut(
             saved["id"], saved["step"], tuple(saved["scope"]), int(saved["alive"]), members, set(saved["fired"])
         )
+    state.goes_on()
     return state
 
 
@@ -133,7 +133,6 @@ def _load_returned(data: Mapping[str, Any], state: RunState, serializer: BaseSer
 def revive(ended: RunState) -> RunState:
     """A state that goes on with what another left: as `load_run(dump_run(ended))`, but nothing needs to be written."""
     state = RunState(ended.spec, ended.run_id)
-    state.to_begin, state.early = None, ended.early
     state.now_ns, state.arrived, state.kept, state.collected = ended.now_ns, ended.arrived, ended.kept, ended.collected
     state.fan_outs, state.open_to_outside = ended.fan_outs, ended.open_to_outside
     state.steps, state.retries, state.events = ended.steps, ended.retries, ended.events
@@ -145,18 +144,22 @@ def revive(ended: RunState) -> RunState:
         )
     for wait in ended.waits:
         wait.call.waiting_since = {**wait.call.waiting_since, wait.wait_id: wait.started_at_ns}
+        wait.call.waiting_for = {**wait.call.waiting_for, wait.wait_id: wait.awaited}
     for call in sorted(ended.calls.values(), key=lambda c: c.phase is CallPhase.QUEUED):
         retrying = call.phase is CallPhase.RETRYING
         call.replay = call.first_started_ns > 0 and not retrying
         call.phase = CallPhase.RETRYING if retrying else CallPhase.QUEUED
         call.worker, call.open_waits, call.to_resume = -1, 0, None
         state.calls[call.exec_id] = call
+    state.goes_on()
     return state
 
 
 def apart(loaded: RunState) -> RunState:
     """A state like one that no run has taken up yet, which can take events from outside without changing that one."""
     state = revive(loaded)
+    state.calls = {exec_id: copy(call) for exec_id, call in state.calls.items()}
+    state.goes_on()
     state.collected = {}
     for key, gathered in loaded.collected.items():
         by_class = {event_class: deque(kept) for event_class, kept in gathered.by_class.items()}
@@ -259,7 +262,33 @@ def _dump_call(call: Call, waits: Iterable[Wait], serializer: BaseSerializer) ->
             for (group, number), members in call.collected.items()
         ],
         "waiting_since": {**call.waiting_since, **{w.wait_id: w.started_at_ns for w in waits}},
+        "waiting_for": _dump_awaited(
+            {
+                **{wait_id: a for wait_id, a in call.waiting_for.items() if wait_id in call.waiting_since},
+                **{wait.wait_id: wait.awaited for wait in waits},
+            },
+            serializer,
+        ),
     }
+
+
+def _dump_awaited(waits: Mapping[str, Awaited], serializer: BaseSerializer) -> dict[str, list[Any]]:
+    """What waits take; that of which something cannot be written is left out."""
+    saved: dict[str, list[Any]] = {}
+    for wait_id, awaited in waits.items():
+        with suppress(ValueError, TypeError, WorkflowError):
+            required = {name: serializer.serialize(value) for name, value in awaited.requirements.items()}
+            saved[wait_id] = [awaited.class_name, awaited.match_subclasses, required, awaited.asks]
+    return saved
+
+
+def _load_awaited(data: Mapping[str, list[Any]], serializer: BaseSerializer) -> dict[str, Awaited]:
+    waits: dict[str, Awaited] = {}
+    for wait_id, (name, subclasses, required, asks) in data.items():
+        with suppress(ValueError, TypeError, WorkflowError):
+            requirements = {key: serializer.deserialize(value) for key, value in required.items()}
+            waits[wait_id] = Awaited(str(name), bool(subclasses), requirements, bool(asks))
+    return waits
 
 
 def _load_call(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerializer) -> Call:
@@ -279,6 +308,7 @@ def _load_call(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSeri
     call.last_failed_ns = int(data["last_failed_ns"])
     call.answers = {w: _load_envelope(answer, serializer) if answer else None for w, answer in data["answers"].items()}
     call.waiting_since = dict(data["waiting_since"])
+    call.waiting_for = _load_awaited(data.get("waiting_for", {}), serializer)
     call.collected = {
         (group, number): None if members is None else _load_envelopes(members, serializer)
         for group, number, members in data.get("collected", ())

@@ -6,13 +6,14 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from workflows._engine.asleep import AsleepWaits
 from workflows._engine.calls import NO_WAITS, Call, Wait
 from workflows._engine.questions import NO_QUESTIONS
 from workflows._spec import StepSpec, WorkflowSpec
 from workflows.events import Event, StopEvent
 from workflows.instrumentation.records import Envelope, RunOutcome
 
-__all__ = ["Early", "FanOut", "Gathered", "RunState", "StepQueue", "Undelivered"]
+__all__ = ["FanOut", "Gathered", "RunState", "StepQueue", "Undelivered"]
 
 NONE_HANDED: dict[str, Envelope] = {}  # what every run begins with; one by hand gets its own
 EVENTS_KEPT = 1000  # events nobody took, kept for waits that begin later; the oldest go first
@@ -51,21 +52,6 @@ class Gathered:
 
     def __iter__(self) -> Iterator[Envelope]:
         return (envelope for kept in self.by_class.values() for envelope in kept)
-
-
-@dataclass(slots=True, eq=False)
-class Early:
-    """An event that came while waits were still to begin that were open at the snapshot: it answers each of them.
-
-    Attributes:
-        envelope: The event.
-        takers: Steps that have got a call for it.
-        told: Somebody took it, or it is known that nobody did.
-    """
-
-    envelope: Envelope
-    takers: tuple[str, ...]
-    told: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -137,9 +123,10 @@ class RunState:
         queues: By step name, made when a step gets its first call.
         waits: Open waits.
         kept: Events that nobody took yet.
-        early: What came since the run goes on from a snapshot: a wait may still take it that was open there, and has
-            not begun again.
-        to_begin: Those waits, and some that are none any more, each with its call; None until somebody asks.
+        asleep: Waits that were open at the snapshot that the run goes on from, and have not begun again.
+        to_begin: Those of which an older snapshot does not say what they take, and some that are none any more, each
+            with its call; None until somebody asks.
+        early: Events that one of `to_begin` may still take; nobody was told yet that they are unhandled.
         collected: Events that joins keep, by (step name, group).
         busy: Calls that are queued, running or between attempts. 0 and not ended: the run is idle.
         fan_outs: Open fan-outs, by id.
@@ -159,6 +146,7 @@ class RunState:
     __slots__ = (
         "answered",
         "arrived",
+        "asleep",
         "busy",
         "calls",
         "collected",
@@ -194,7 +182,8 @@ class RunState:
         self.queues: dict[str, StepQueue] = {}
         self.waits = NO_WAITS
         self.kept: Sequence[Envelope] = ()
-        self.early: list[Early] | None = None
+        self.early: list[Envelope] | None = None
+        self.asleep: AsleepWaits | None = None
         self.to_begin: list[tuple[Call, str]] | tuple[()] | None = ()
         self.collected: dict[tuple[str, str], Gathered] = {}
         self.fan_outs: dict[str, FanOut] = {}
@@ -208,16 +197,19 @@ class RunState:
         self.now_ns = self.busy = self.arrived = 0
         self.steps = self.retries = self.events = self.handled_errors = self.unhandled = 0
 
-    def keep(self, envelope: Envelope) -> None:
+    def keep(self, envelope: Envelope, *, early: bool) -> None:
         """Keep an event that nobody took for a wait that may begin later."""
         self.kept = (*self.kept[1 - EVENTS_KEPT :], envelope)
+        if early:
+            self.early = self.early or []
+            self.early.append(envelope)
+        else:
+            self.unhandled += 1
 
-    def came_early(self, early: Early) -> None:
-        """Keep an event for the waits that were open at the snapshot, and begin again later."""
-        self.early = self.early or []
-        if len(self.early) >= EVENTS_KEPT:
-            self.early.remove(next((each for each in self.early if each.told), self.early[0]))
-        self.early.append(early)
+    def goes_on(self) -> None:
+        """Its calls are those of another run, which go on from where that stood."""
+        self.to_begin = None
+        self.asleep = AsleepWaits(self.calls.values()) or None
 
     def hand_out(self, returned: Sequence[Envelope]) -> None:
         """In a run by hand: these go to the caller, who sends them on."""

@@ -15,6 +15,7 @@ from workflows._engine.effects import DeliverLater, Effect, EndWait, ResumeCall,
 from workflows._engine.routing import give_back_worker, take_worker
 from workflows._engine.state import RunState
 from workflows._engine.ticks import CallOnlyWaits, CallWorks, WaitAbandoned, WaitBegan
+from workflows.events import Event
 from workflows.instrumentation.records import Envelope
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "reply",
     "tell_unawaited",
     "waits_are_to_begin",
+    "with_asleep",
 ]
 
 # Waits that one event ends in one piece, with what their steps do first; the event loop gets a turn before the next
@@ -39,6 +41,9 @@ ENDED_AT_ONCE = 40
 def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
     """Open a wait; an event that came before it, and that nobody took, answers it at once."""
     call = state.calls[tick.exec_id]
+    if state.asleep is not None:
+        state.asleep.begins(tick.wait_id, tick.event_type)
+        state.asleep = state.asleep or None
     since = call.waiting_since.get(tick.wait_id)
     wait = Wait(
         tick.wait_id,
@@ -72,31 +77,11 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
         _pause(state, call, effects)
     left = None if wait.timeout is None else wait.timeout - (tick.at_ns - wait.started_at_ns) / 1e9
     effects.append(StartWait(wait, left, ask=since is None))
-    wait.answer = _came_early(state, wait) if since is not None else None
-    if wait.answer is None:
-        wait.answer = next((envelope for envelope in state.kept if wait.matches(envelope.event)), None)
+    wait.answer = next((envelope for envelope in state.kept if wait.matches(envelope.event)), None)
     if wait.answer is not None:
-        _take(state, wait.answer.event_id)
+        state.kept = tuple(e for e in state.kept if e is not wait.answer)
+        state.early = [e for e in state.early or () if e is not wait.answer]
         end_wait(state, wait, effects)
-
-
-def _came_early(state: RunState, wait: Wait) -> Envelope | None:
-    """The first event since the snapshot that ends this wait, which was open there; its call has not taken it yet."""
-    call = wait.call
-    taken = {answer.event_id for answer in call.answers.values() if answer is not None}
-    for early in state.early or ():
-        envelope = early.envelope
-        is_free = envelope.event_id not in taken and call.step.name not in early.takers
-        if is_free and wait.matches(envelope.event):
-            return envelope
-    return None
-
-
-def _take(state: RunState, event_id: str) -> None:
-    """Somebody has this event, which is none that nobody took any more."""
-    state.kept = tuple(envelope for envelope in state.kept if envelope.event_id != event_id)
-    for early in state.early or ():
-        early.told = early.told or early.envelope.event_id == event_id
 
 
 def _without(found: Mapping[str, Any], wait_id: str) -> dict[str, Any]:
@@ -118,12 +103,13 @@ def call_works(state: RunState, tick: CallWorks, effects: list[Effect]) -> None:
 
 
 def waits_are_to_begin(state: RunState) -> bool:
-    """Whether a call that is done again had a wait open at the snapshot, and has not come to it since then.
+    """Whether a call that is done again had a wait open at an older snapshot, and has not come to it since then.
 
     What that wait takes is known when it begins: until then, any event may be its answer.
     """
     if state.to_begin is None:
-        state.to_begin = [(call, wait_id) for call in state.calls.values() for wait_id in call.waiting_since]
+        calls = state.calls.values()
+        state.to_begin = [(c, w) for c in calls for w in c.waiting_since if w not in c.waiting_for]
     left = state.to_begin
     while isinstance(left, list) and left:  # one that has begun, or whose call is over, does not come back
         call, wait_id = left[-1]
@@ -139,9 +125,20 @@ def tell_unawaited(state: RunState, effects: list[Effect]) -> None:
     """All waits have begun again, so what came early and none of them took is unhandled."""
     if waits_are_to_begin(state):
         return
-    untold, state.early = [early.envelope for early in state.early or () if not early.told], None
-    state.unhandled += len(untold)
-    effects.extend([TellSent(envelope, None, (), late=True) for envelope in untold])
+    early, state.early = state.early or [], None
+    state.unhandled += len(early)
+    effects.extend([TellSent(envelope, None, (), late=True) for envelope in early])
+
+
+def with_asleep(state: RunState, event: Event, waits: list[Wait]) -> list[Wait]:
+    """The open waits that an event ends, and those that it ends of calls which have not come to them again."""
+    assert state.asleep is not None, "the caller has asked"
+    ended = {wait.call.exec_id: wait for wait in waits}
+    for wait in state.asleep.matching(event, state.calls, state.waits):
+        order, other = list(wait.call.waiting_since), ended.get(wait.call.exec_id)
+        if other is None or other.wait_id not in order or order.index(wait.wait_id) < order.index(other.wait_id):
+            ended[wait.call.exec_id] = wait
+    return list(ended.values())
 
 
 def _pause(state: RunState, call: Call, effects: list[Effect]) -> None:
@@ -248,6 +245,12 @@ def reply(state: RunState, wait_id: str, envelope: Envelope, effects: list[Effec
 
 def answered_by(envelope: Envelope, waits: list[Wait], state: RunState, effects: list[Effect]) -> None:
     """End every one of these waits with one event; thousands of them in pieces."""
+    if state.asleep is not None:
+        asleep = [wait for wait in waits if wait.wait_id not in state.waits]
+        waits = [wait for wait in waits if wait.wait_id in state.waits]
+        for wait in asleep:  # as for a reply: its call finds the answer when it comes to the wait
+            wait.call.answers = {**wait.call.answers, wait.wait_id: envelope}
+            state.asleep.answer(wait)
     for wait in waits:
         wait.answer = envelope
         _note_answer(state, wait, effects)

@@ -1,0 +1,76 @@
+"""Waits that were open at a snapshot, and whose calls have not come to them again: an event ends them all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+
+from workflows._engine.calls import Awaited, Call, OpenWaits, Wait, class_name
+from workflows.events import Event, InputRequiredEvent
+
+__all__ = ["AsleepWaits"]
+
+
+class AsleepWaits:
+    """These waits, of calls that are going to run again.
+
+    A snapshot has the class that a wait takes by its name. Nobody looks for the class: it is there with the first event
+    that has this name.
+    """
+
+    __slots__ = ("_named", "_waits")
+
+    def __init__(self, calls: Iterable[Call]) -> None:
+        self._waits = OpenWaits()
+        self._named: dict[str, dict[str, tuple[Call, Awaited]]] = {}
+        for call in calls:
+            for wait_id, awaited in call.waiting_for.items():
+                if wait_id in call.waiting_since:
+                    self._named.setdefault(awaited.class_name, {})[wait_id] = call, awaited
+
+    def __bool__(self) -> bool:
+        return bool(self._named or self._waits)
+
+    def __contains__(self, wait_id: object) -> bool:
+        return wait_id in self._waits or any(wait_id in named for named in self._named.values())
+
+    def begins(self, wait_id: str, event_type: type[Event]) -> None:
+        """A call has come to its wait again, or to another one."""
+        name = class_name(event_type)
+        if self._named.get(name, {}).pop(wait_id, None) is not None and not self._named[name]:
+            del self._named[name]
+        if (wait := self._waits.get(wait_id)) is not None:
+            self._waits.remove(wait)
+
+    def matching(self, event: Event, calls: Mapping[str, Call], open_waits: Container[str]) -> list[Wait]:
+        """Those that an event ends: of each call the oldest that matches.
+
+        Args:
+            event: The event.
+            calls: The calls of the run; one that is over waits no more.
+            open_waits: The ids of the waits that have begun again.
+        """
+        for event_class in type(event).__mro__:
+            for wait_id, (call, awaited) in self._named.pop(class_name(event_class), {}).items():
+                self._waits.add(_asleep(wait_id, call, event_class, awaited))
+        while True:
+            found = self._waits.matching(event)
+            over = [wait for wait in found if wait.wait_id in open_waits or not _is_expected(wait, calls)]
+            if not over:
+                return found
+            for wait in over:
+                self._waits.remove(wait)
+
+    def answer(self, wait: Wait) -> None:
+        """Its call is going to find its answer."""
+        self._waits.remove(wait)
+
+
+def _asleep(wait_id: str, call: Call, event_class: type[Event], awaited: Awaited) -> Wait:
+    asked = InputRequiredEvent() if awaited.asks else None  # what it was, nobody needs to know
+    return Wait(wait_id, call, event_class, awaited.requirements, 0, None, asked, awaited.match_subclasses)
+
+
+def _is_expected(wait: Wait, calls: Mapping[str, Call]) -> bool:
+    call = wait.call
+    is_asleep = wait.wait_id in call.waiting_since and wait.wait_id not in call.answers
+    return is_asleep and calls.get(call.exec_id) is call
