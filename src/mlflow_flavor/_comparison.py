@@ -38,6 +38,8 @@ __all__ = ["Comparison", "Difference", "different_calls", "different_environment
 MAX_QUESTIONS = 100
 """Of one call, that are compared."""
 
+ATTACHMENT = "mlflow-attachment://"
+
 FINAL = ("completed", "failed", "timed_out", "cancelled", "abandoned")
 
 _PINNED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(?P<version>[^\s;]+)")
@@ -172,9 +174,9 @@ def different_run(
     seen_in_part = list(_seen_in_part(then, now))
     result = last.attributes.get(names.ERROR_TYPE) or last.outputs
     again = _result_now(recorder, policy)
-    if _plain(result) != _plain(again.value) and not went_on:
+    if not _are_same(result, again.value) and not went_on:
         steps.append(Difference("result", root.name, result, again.value))
-    elif not again.complete:
+    elif not again.complete or _has_attachment(result):
         seen_in_part.append(root.name)
     return Comparison(code, steps, seen_in_part)
 
@@ -197,7 +199,7 @@ def _different_steps(then: Mapping[str, Call], now: Mapping[str, Call], *, went_
         if other is None:
             if not went_on:
                 yield Difference("path", where, call.inputs, None)
-        elif _plain(call.inputs) == _plain(other.inputs):
+        elif _are_same(call.inputs, other.inputs):
             yield from _different_outputs(where, call, other)
     for where, call in now.items():
         if where not in then:
@@ -208,7 +210,9 @@ def _seen_in_part(then: Mapping[str, Call], now: Mapping[str, Call]) -> Iterable
     """Calls that made the same of the same input, as far as it is shown, which is not all."""
     for where, call in now.items():
         first = then.get(where)
-        if call.is_whole or first is None or _plain(first.inputs) != _plain(call.inputs):
+        if first is None or (call.is_whole and not _has_attachment(first.outputs)):
+            continue
+        if not _are_same(first.inputs, call.inputs):
             continue
         if not any(_different_outputs(where, first, call)):
             yield where
@@ -218,7 +222,7 @@ def _different_outputs(where: str, then: Call, now: Call) -> Iterable[Difference
     asked, asks = then.questions(now.asks), now.questions(now.asks)
     if asked != asks:
         yield Difference("output", where, asked, asks)
-    elif not asks and _plain(then.outputs) != _plain(now.outputs):
+    elif not asks and not _are_same(then.outputs, now.outputs):
         yield Difference("output", where, then.outputs, now.outputs)
 
 
@@ -303,6 +307,29 @@ def _numbered(calls: Iterable[Call]) -> dict[str, Call]:
     for call in calls:
         by_step.setdefault(call.step, []).append(call)
     return {f"{step}#{number}": call for step, found in by_step.items() for number, call in enumerate(found, 1)}
+
+
+def _are_same(then: object, now: object) -> bool:
+    """Whether both show the same; MLflow keeps an image or a sound beside the trace, which has a reference to it."""
+    if _is_attachment(then):
+        return isinstance(now, str)
+    match then, now:
+        case dict(), dict():
+            one, other = cast("dict[str, object]", then), cast("dict[str, object]", now)
+            return one.keys() == other.keys() and all(_are_same(one[name], other[name]) for name in one)
+        case list(), list():
+            items, others = cast("list[object]", then), cast("list[object]", now)
+            return len(items) == len(others) and all(map(_are_same, items, others))
+        case _:
+            return _plain(then) == _plain(now)
+
+
+def _is_attachment(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(ATTACHMENT)
+
+
+def _has_attachment(value: object) -> bool:
+    return ATTACHMENT in _plain(value)
 
 
 def _plain(value: object) -> str:

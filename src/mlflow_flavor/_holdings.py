@@ -59,8 +59,7 @@ class Holding:
         place: What holds it: `shop.tools.TOOLS`.
         module: The module that it, or what it is part of or made of, is at the top of.
         name: What that is called there.
-        sure: Only collections and objects of the author's own are around it; of the script's module, it is a function
-            or class.
+        sure: It was put there by whoever owns what holds it, and is no part of something else.
     """
 
     place: str
@@ -134,7 +133,7 @@ def _held(
             if named.__module__ in homes:
                 yield Holding(place, named.__module__, name, sure=kind.is_named and is_itself)
                 continue
-            if is_itself:
+            if is_itself or (is_a(value, FunctionType) and not below):  # a library's tool is made of a function
                 yield Holding(place, str(named.__module__), name, sure=True)
             if kind.is_transparent and not depth:
                 todo.appendleft(Reached(place, 0, kind.parts(value, own)))  # what is sure comes first

@@ -20,6 +20,7 @@ from workflows import Workflow
 __all__ = ["WRITTEN", "ModelSource", "needed_arguments", "refused"]
 
 WRITTEN = "workflow.py"
+NAMED = 5  # of what one place holds, in a warning
 NOT_IMPORTED = (
     "%s holds %s of %s, and in the model it will not, unless a run puts it there: the model does not import that. If "
     "the agent needs it there, let the agent's module import that one as a whole, with its file in code_paths"
@@ -76,18 +77,24 @@ class ModelSource:
         found = change(self.original, source.sources or self.sources, rebuilt, lambda: run(source.text))
         if found is not None:
             raise refused(self.original, found.reason, *_ways_out(self.original, found))
+        groups: dict[tuple[str, str], list[str]] = {}
         for held in missing:
             if held.sure:
-                self._warn(held)
+                groups.setdefault((held.place, held.module), []).append(held.name)
+        for (place, module), names in groups.items():
+            self._warn(place, module, names)
         return rebuilt
 
-    def _warn(self, held: Holding) -> None:
-        if self.more is not None and self.sources is not None and held.module == self.sources.home.__name__:
-            logger.warning(NOT_HELD, held.place, held.name)
-        elif self.sources is not None and held.module in ("__main__", self.sources.home.__name__):
-            logger.warning(NOT_OF_PROGRAM, held.place, held.name)
+    def _warn(self, place: str, module: str, names: list[str]) -> None:
+        """Say what the model will not hold in a place, of one module."""
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        shown = f"{', '.join(names[:NAMED])}{more}"
+        if self.more is not None and self.sources is not None and module == self.sources.home.__name__:
+            logger.warning(NOT_HELD, place, shown)
+        elif self.sources is not None and module in ("__main__", self.sources.home.__name__):
+            logger.warning(NOT_OF_PROGRAM, place, shown)
         else:
-            logger.warning(NOT_IMPORTED, held.place, held.name, held.module)
+            logger.warning(NOT_IMPORTED, place, shown, module)
 
     def _known_as(self, held: Holding) -> str:
         """What the workflow's module calls it, or the module that it is of; empty if no import there can bring it."""

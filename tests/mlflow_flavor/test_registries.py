@@ -230,6 +230,26 @@ def test_what_comes_from_a_module_that_the_model_does_not_have_is_told(
     assert f"TOOLS holds add of more_{toolbox}, and in the model it will not" in caplog.text
 
 
+MANY = """
+from types import SimpleNamespace
+from toolbox_ import TOOLS
+
+for _n in range(7):
+    exec(f'def f{_n}(): pass')
+    TOOLS[_n] = SimpleNamespace(run=eval(f'f{_n}'))
+"""
+
+
+def test_what_a_librarys_object_holds_of_a_module_that_only_the_program_imports_is_told_at_once(
+    module: Import, toolbox: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / f"more_{toolbox}.py").write_text(MANY.replace("toolbox_", f"toolbox_{toolbox}"))
+    importlib.import_module(f"more_{toolbox}")
+    saved(module, toolbox, tmp_path, OF_ANOTHER.partition("\n")[2], ALL)
+    assert caplog.text.count("and in the model it will not") == 1
+    assert "and 2 more of more_" in caplog.text
+
+
 def test_what_comes_from_a_module_that_only_the_program_imports_is_told(
     module: Import, toolbox: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):

@@ -40,6 +40,7 @@ def given(what):
         case "bytes": return bytes([n] * 8)
         case "array": return np.arange(3) * n
         case "object": return Obj(n)
+        case "image": return [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,iVBORw0K{n:04}"}}]
         case "secret": return {"api_key": f"sk-{n}"}
         case "number": return np.int64(n)
         case "same": return {"texts": ["a", "b"], "n": np.float32(0.5), "set": {1}}
@@ -96,7 +97,7 @@ def again(autolog: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Agai
     return reproduced
 
 
-IN_PART = ("text", "list", "vector", "bytes", "array", "object", "secret")
+IN_PART = ("text", "list", "vector", "bytes", "array", "object", "secret", "image")
 
 
 @pytest.mark.parametrize("what", IN_PART)
