@@ -7,7 +7,7 @@ from tests.compat.cases.snapshots import stopped_snapshot
 from tests.compat.flows import A, Answer, Ask, Echo, Progress, in_a_step
 from workflows import Context, Workflow, step
 from workflows.context import PickleSerializer
-from workflows.events import StartEvent, StopEvent
+from workflows.events import Event, StartEvent, StopEvent
 
 
 class Shows(Workflow):
@@ -151,3 +151,34 @@ async def a_cancelled_run_asks_again_what_a_step_returned():
         if isinstance(event, Ask):
             again.ctx.send_event(Answer())
     return names(seen), await outcome(again)
+
+
+class Found(Event):
+    text: str
+
+
+class Several(Workflow):
+    """Three calls that wait for one answer."""
+
+    @step
+    async def s(self, ctx: Context, ev: StartEvent) -> A | None:
+        for n in range(3):
+            ctx.send_event(A(n=n))
+
+    @step
+    async def t(self, ctx: Context, ev: A) -> Found:
+        found = await ctx.wait_for_event(Answer, waiter_id=f"{ev.n}")
+        return Found(text=found.a)
+
+    @step
+    async def j(self, ctx: Context, ev: Found) -> StopEvent | None:
+        found = ctx.collect_events(ev, [Found] * 3)
+        return StopEvent(result=[each.text for each in found]) if found else None
+
+
+@case(["x", "x", "x"])
+async def an_answer_right_after_a_snapshot_is_for_every_wait():
+    flow = Several(timeout=2)
+    resumed = flow.run(ctx=Context.from_dict(flow, await stopped_snapshot(Several().run(), wait=0.1)))
+    resumed.ctx.send_event(Answer(a="x"))
+    return await outcome(resumed)
