@@ -32,7 +32,7 @@ from weakref import ReferenceType
 
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._origins import local_places
-from mlflow_flavor._reading import read_by
+from mlflow_flavor._reading import SUBCLASSES, read_by
 from mlflow_flavor._seen import seen_by
 
 __all__ = ["Holding", "left_out"]
@@ -172,7 +172,13 @@ def _of_function(function: FunctionType, _: Container[str]) -> Iterable[object]:
 
 
 def _of_class(cls: type, own: Container[str]) -> Iterable[object]:
-    return [v for name, v in vars(cls).items() if name != ASKED_ABOUT] if cls.__module__ in own else ()
+    if cls.__module__ not in own:
+        return ()
+    parts = [value for name, value in vars(cls).items() if name != ASKED_ABOUT]
+    functions = [part for each in parts if is_a(part := getattr(each, "__func__", each), FunctionType)]
+    if any(SUBCLASSES in function.__code__.co_names for function in functions):  # `cls.__subclasses__()`
+        parts += type.__subclasses__(cls)
+    return parts
 
 
 def _of_dict(value: dict[Any, Any], _: Container[str]) -> Iterable[object]:

@@ -10,9 +10,10 @@ from typing import Any
 
 from mlflow_flavor._kinds import is_a
 
-__all__ = ["read_by"]
+__all__ = ["SUBCLASSES", "read_by"]
 
 IMPORT = dis.opmap["IMPORT_NAME"]
+SUBCLASSES = "__subclasses__"
 CONSTANTS = ("LOAD_CONST", "LOAD_SMALL_INT")
 
 
@@ -29,6 +30,9 @@ def read_by(function: FunctionType, modules: Mapping[str, ModuleType]) -> Iterat
         code = todo.pop()
         names = {part for name in code.co_names for part in name.split(".")}
         yield from ((f"{known.get('__name__')}.{name}", known[name]) for name in names & known.keys())
+        if SUBCLASSES in names:
+            bases = [(name, known[name]) for name in names & known.keys() if is_a(known[name], type)]
+            yield from ((f"{known.get('__name__')}.{name}.{SUBCLASSES}()", type.__subclasses__(c)) for name, c in bases)
         had = [modules[name] for name in _imported_by(code, package) if name in modules]
         had += [value for name in names if is_a(value := known.get(name), ModuleType)]
         for module in had:  # which grows: a package has its modules

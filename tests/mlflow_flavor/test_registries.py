@@ -103,6 +103,17 @@ class Tool:
 
     def __init_subclass__(cls):
         Tool.ALL.append(cls)
+
+class Plugin:
+    @classmethod
+    def found(cls):
+        return cls.__subclasses__()
+
+class Other:
+    pass
+
+def others():
+    return Other.__subclasses__()
 """
 DESK = """
 from toolbox_ import TOOLS, tool, Tool
@@ -182,6 +193,8 @@ ADD = "def add(): return 3"
         ("from toolbox_ import *", f"@carded\n{ADD}", "CARDS[0].run()"),
         ("from toolbox_ import Tool", "class add(Tool): pass", "3 * len(Tool.ALL)"),
         ("from toolbox_ import *", "@made\nclass add: value = 3", "INSTANCES[0].value"),
+        ("from toolbox_ import Plugin", "class add(Plugin): value = 3", "Plugin.found()[0].value"),
+        ("from toolbox_ import Other, others", "class add(Other): value = 3", "others()[0].value"),
         ("from toolbox_ import tool, call", f"{ADD}\n\nadd = tool(add)", "call('add')"),
         ("from toolbox_ import TOOLS, call", f"{ADD}\n\nTOOLS['add'] = add", "call('add')"),
         ("from toolbox_ import TOOLS, call", f"{ADD}\n\nTOOLS |= {{'add': add}}", "call('add')"),
