@@ -11,6 +11,7 @@ import pytest
 
 from tests.engine.flows import A, Ask, B, Reply
 from workflows import Context, Workflow, step
+from workflows.context import PickleSerializer
 from workflows.events import Event, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 from workflows.instrumentation.records import EventUnhandled, WaitResolved
@@ -212,3 +213,89 @@ async def test_what_was_kept_before_comes_before_what_came_since(clock: VirtualC
     await handler.send_event(Reply(n=0, text="yes"))
 
     assert await handler == {"before since": 1, "yes": MANY}
+
+
+class NewIds(Asking):
+    """Its waits have other ids each time: those of an LLM's tool calls, say."""
+
+    asked = 0
+
+    @step(num_workers=2)
+    async def ask(self, ctx: Context, ev: A) -> Told:
+        type(self).asked += 1
+        answer = await ctx.wait_for_event(Reply, waiter_id=f"call {self.asked}")
+        return Told(text=answer.text)
+
+
+@pytest.mark.parametrize("turns", [0, 2, 50])
+async def test_a_wait_that_has_another_id_now_gets_the_answer(clock: VirtualClockLoop, turns: int) -> None:
+    handler = gone_on(NewIds(timeout=9), await waiting(NewIds()))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+    await handler.send_event(Reply(text="yes"))
+
+    assert await handler == {"yes": MANY}
+
+
+class Unlike:
+    """Cannot be written."""
+
+    def __reduce__(self) -> str:
+        raise RuntimeError("never")
+
+
+async def test_a_requirement_that_cannot_be_written_stops_no_snapshot(clock: VirtualClockLoop) -> None:
+    class Requiring(Workflow):
+        @step
+        async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            await ctx.wait_for_event(Reply, requirements={"text": Unlike()})
+            return StopEvent()
+
+    handler = Requiring().run()
+    await asyncio.sleep(1)
+    assert handler.ctx.to_dict(serializer=PickleSerializer())
+    await handler.cancel_run()
+
+
+class InOrder(Workflow):
+    """Waits for three answers at once, under names that do not sort in their order."""
+
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        await asyncio.sleep(0.1)
+        waits = [ctx.wait_for_event(Reply, waiter_id=name) for name in ("zeta", "beta", "alpha")]
+        return StopEvent(result=[answer.text for answer in await asyncio.gather(*waits)])
+
+
+async def test_answers_are_given_in_order_though_the_snapshot_was_sorted(clock: VirtualClockLoop) -> None:
+    saved = json.loads(json.dumps(await waiting(InOrder()), sort_keys=True))  # as a database may give it back
+    handler = gone_on(InOrder(timeout=9), saved)
+    for text in "123":
+        await handler.send_event(Reply(text=text))
+
+    assert await handler == ["1", "2", "3"]
+
+
+class SharedName(Workflow):
+    """Two calls wait one after the other under the same name."""
+
+    @step
+    async def start(self, ev: StartEvent) -> list[A]:
+        return [A(n=0), A(n=1)]
+
+    @step(num_workers=2)
+    async def ask(self, ctx: Context, ev: A) -> Told:
+        await asyncio.sleep(0.1 if ev.n else 0.2)
+        return Told(text=(await ctx.wait_for_event(Reply, waiter_id="q")).text)
+
+    @step
+    async def join(self, events: list[Told]) -> StopEvent:
+        return StopEvent(result=[event.text for event in events])
+
+
+async def test_calls_that_wait_under_one_name_all_get_it(clock: VirtualClockLoop) -> None:
+    handler = gone_on(SharedName(timeout=9), await waiting(SharedName()))
+    await asyncio.sleep(0.15)
+    await handler.send_event(Reply(text="yes"))
+    assert await handler == ["yes", "yes"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from workflows._engine.calls import Awaited, Call, OpenWaits, Wait, class_name
 from workflows.events import Event, InputRequiredEvent
@@ -33,28 +33,32 @@ class AsleepWaits:
     def __contains__(self, wait_id: object) -> bool:
         return wait_id in self._waits or any(wait_id in named for named in self._named.values())
 
-    def begins(self, wait_id: str, event_type: type[Event]) -> None:
+    def begins(self, wait_id: str, event_type: type[Event], call: Call) -> None:
         """A call has come to its wait again, or to another one."""
-        name = class_name(event_type)
-        if self._named.get(name, {}).pop(wait_id, None) is not None and not self._named[name]:
-            del self._named[name]
-        if (wait := self._waits.get(wait_id)) is not None:
+        named = self._named.get(class_name(event_type), {})
+        if wait_id in named and named[wait_id][0] is call:
+            del named[wait_id]
+            if not named:
+                del self._named[class_name(event_type)]
+        if (wait := self._waits.get(wait_id)) is not None and wait.call is call:
             self._waits.remove(wait)
 
-    def matching(self, event: Event, calls: Mapping[str, Call], open_waits: Container[str]) -> list[Wait]:
+    def matching(self, event: Event, calls: Mapping[str, Call], open_waits: OpenWaits) -> list[Wait]:
         """Those that an event ends: of each call the oldest that matches.
 
         Args:
             event: The event.
             calls: The calls of the run; one that is over waits no more.
-            open_waits: The ids of the waits that have begun again.
+            open_waits: The waits that have begun again, among others.
         """
         for event_class in type(event).__mro__:
             for wait_id, (call, awaited) in self._named.pop(class_name(event_class), {}).items():
-                self._waits.add(_asleep(wait_id, call, event_class, awaited))
+                wait = _asleep(wait_id, call, event_class, awaited)
+                self._waits.add(wait)
+                wait.number = awaited.number
         while True:
             found = self._waits.matching(event)
-            over = [wait for wait in found if wait.wait_id in open_waits or not _is_expected(wait, calls)]
+            over = [wait for wait in found if not _is_expected(wait, calls, open_waits.get(wait.wait_id))]
             if not over:
                 return found
             for wait in over:
@@ -70,7 +74,7 @@ def _asleep(wait_id: str, call: Call, event_class: type[Event], awaited: Awaited
     return Wait(wait_id, call, event_class, awaited.requirements, 0, None, asked, awaited.match_subclasses)
 
 
-def _is_expected(wait: Wait, calls: Mapping[str, Call]) -> bool:
+def _is_expected(wait: Wait, calls: Mapping[str, Call], begun: Wait | None) -> bool:
     call = wait.call
     is_asleep = wait.wait_id in call.waiting_since and wait.wait_id not in call.answers
-    return is_asleep and calls.get(call.exec_id) is call
+    return is_asleep and calls.get(call.exec_id) is call and (begun is None or begun.call is not call)

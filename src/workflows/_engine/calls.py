@@ -119,12 +119,14 @@ class Awaited:
         match_subclasses: Theirs, too.
         requirements: What attributes of the event must equal.
         asks: It has asked something itself.
+        number: As that of the wait: they began in this order.
     """
 
     class_name: str
     match_subclasses: bool
     requirements: Mapping[str, object]
     asks: bool
+    number: int
 
 
 def class_name(cls: type) -> str:
@@ -152,7 +154,7 @@ class Wait:
     def awaited(self) -> Awaited:
         """What it takes, for a snapshot."""
         asks = self.asked is not None
-        return Awaited(class_name(self.event_type), self.match_subclasses, self.requirements, asks)
+        return Awaited(class_name(self.event_type), self.match_subclasses, self.requirements, asks, self.number)
 
     def matches(self, event: Event) -> bool:
         """Whether this event ends the wait."""

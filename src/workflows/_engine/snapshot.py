@@ -17,7 +17,6 @@ from workflows._engine.state import FanOut, Gathered, RunState, Undelivered
 from workflows._engine.ticks import AttemptCompleted
 from workflows._spec import WorkflowSpec, taken_as
 from workflows.context.serializers import BaseSerializer
-from workflows.errors import WorkflowError
 from workflows.events import Event, StopEvent
 from workflows.instrumentation.records import Envelope
 
@@ -276,18 +275,18 @@ def _dump_awaited(waits: Mapping[str, Awaited], serializer: BaseSerializer) -> d
     """What waits take; that of which something cannot be written is left out."""
     saved: dict[str, list[Any]] = {}
     for wait_id, awaited in waits.items():
-        with suppress(ValueError, TypeError, WorkflowError):
+        with suppress(Exception):  # whatever a serializer, or a value of the user's, may raise
             required = {name: serializer.serialize(value) for name, value in awaited.requirements.items()}
-            saved[wait_id] = [awaited.class_name, awaited.match_subclasses, required, awaited.asks]
+            saved[wait_id] = [awaited.class_name, awaited.match_subclasses, required, awaited.asks, awaited.number]
     return saved
 
 
 def _load_awaited(data: Mapping[str, list[Any]], serializer: BaseSerializer) -> dict[str, Awaited]:
     waits: dict[str, Awaited] = {}
-    for wait_id, (name, subclasses, required, asks) in data.items():
-        with suppress(ValueError, TypeError, WorkflowError):
+    for wait_id, (name, subclasses, required, asks, number) in data.items():
+        with suppress(Exception):  # whatever a serializer, or a value of the user's, may raise
             requirements = {key: serializer.deserialize(value) for key, value in required.items()}
-            waits[wait_id] = Awaited(str(name), bool(subclasses), requirements, bool(asks))
+            waits[wait_id] = Awaited(str(name), bool(subclasses), requirements, bool(asks), int(number))
     return waits
 
 

@@ -42,7 +42,7 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
     """Open a wait; an event that came before it, and that nobody took, answers it at once."""
     call = state.calls[tick.exec_id]
     if state.asleep is not None:
-        state.asleep.begins(tick.wait_id, tick.event_type)
+        state.asleep.begins(tick.wait_id, tick.event_type, call)
         state.asleep = state.asleep or None
     since = call.waiting_since.get(tick.wait_id)
     wait = Wait(
@@ -74,9 +74,14 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
     state.waits.add(wait)
     call.open_waits += 1
     if not tick.background:
-        _pause(state, call, effects)
+        _only_waits(state, call, effects)
     left = None if wait.timeout is None else wait.timeout - (tick.at_ns - wait.started_at_ns) / 1e9
     effects.append(StartWait(wait, left, ask=since is None))
+    _take_kept(state, wait, effects)
+
+
+def _take_kept(state: RunState, wait: Wait, effects: list[Effect]) -> None:
+    """End a wait with an event that came before and that nobody took, if there is one."""
     wait.answer = next((envelope for envelope in state.kept if wait.matches(envelope.event)), None)
     if wait.answer is not None:
         state.kept = tuple(e for e in state.kept if e is not wait.answer)
@@ -92,7 +97,24 @@ def call_only_waits(state: RunState, tick: CallOnlyWaits, effects: list[Effect])
     """A call that has a wait open does nothing else: it needs no worker."""
     call = state.calls.get(tick.exec_id)
     if call is not None and call.open_waits:
-        _pause(state, call, effects)
+        _only_waits(state, call, effects)
+        for wait in [wait for wait in state.waits if wait.call is call] if state.kept else ():
+            _take_kept(state, wait, effects)
+
+
+def _only_waits(state: RunState, call: Call, effects: list[Effect]) -> None:
+    """A call rests in its waits. To others that were open at the snapshot it does not come: their ids were new ones.
+
+    What has answered one of those is for the wait that stands in its place.
+    """
+    begun = {wait.wait_id for w in call.waiting_since if (wait := state.waits.get(w)) is not None and wait.call is call}
+    unreached = [wait_id for wait_id in call.waiting_since if wait_id not in begun]
+    if unreached:
+        call.waiting_since = {w: since for w, since in call.waiting_since.items() if w in begun}
+        answers = [answer for w in unreached if (answer := call.answers.get(w)) is not None]
+        call.answers = {w: answer for w, answer in call.answers.items() if w not in unreached}
+        state.kept = (*state.kept, *answers)
+    _pause(state, call, effects)
 
 
 def call_works(state: RunState, tick: CallWorks, effects: list[Effect]) -> None:
@@ -135,8 +157,9 @@ def with_asleep(state: RunState, event: Event, waits: list[Wait]) -> list[Wait]:
     assert state.asleep is not None, "the caller has asked"
     ended = {wait.call.exec_id: wait for wait in waits}
     for wait in state.asleep.matching(event, state.calls, state.waits):
-        order, other = list(wait.call.waiting_since), ended.get(wait.call.exec_id)
-        if other is None or other.wait_id not in order or order.index(wait.wait_id) < order.index(other.wait_id):
+        other = ended.get(wait.call.exec_id)
+        before = wait.call.waiting_for.get(other.wait_id) if other is not None else None
+        if before is None or wait.number < before.number:
             ended[wait.call.exec_id] = wait
     return list(ended.values())
 
@@ -246,8 +269,8 @@ def reply(state: RunState, wait_id: str, envelope: Envelope, effects: list[Effec
 def answered_by(envelope: Envelope, waits: list[Wait], state: RunState, effects: list[Effect]) -> None:
     """End every one of these waits with one event; thousands of them in pieces."""
     if state.asleep is not None:
-        asleep = [wait for wait in waits if wait.wait_id not in state.waits]
-        waits = [wait for wait in waits if wait.wait_id in state.waits]
+        asleep = [wait for wait in waits if state.waits.get(wait.wait_id) is not wait]
+        waits = [wait for wait in waits if state.waits.get(wait.wait_id) is wait]
         for wait in asleep:  # as for a reply: its call finds the answer when it comes to the wait
             wait.call.answers = {**wait.call.answers, wait.wait_id: envelope}
             state.asleep.answer(wait)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from json import JSONDecoder
 from typing import Any, cast
 
-from workflows._engine.calls import Call, CallPhase, wait_name
+from workflows._engine.calls import Awaited, Call, CallPhase, wait_name
 from workflows._engine.fan_out import alive
 from workflows._engine.reduce import reduce
 from workflows._engine.routing import exec_id
@@ -122,6 +122,9 @@ class _Translation:
             call.answers = {**call.answers, wait_id: self._envelopes([waiter.resolved_event])[0]}
         else:
             call.waiting_since = {**call.waiting_since, wait_id: self._state.now_ns}
+            if not waiter.has_requirements:  # else nobody knows which
+                awaited = Awaited(waiter.waiting_for_event, False, {}, False, len(call.waiting_since))
+                call.waiting_for = {**call.waiting_for, wait_id: awaited}
 
     def _fan_outs(self) -> None:
         state = self._state
