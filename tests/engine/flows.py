@@ -27,6 +27,12 @@ class Reply(HumanResponseEvent):
     text: str = ""
 
 
+class Told(Event):
+    """What a branch got."""
+
+    text: str
+
+
 class Ask(InputRequiredEvent):
     n: int = 0
     prompt: str = ""

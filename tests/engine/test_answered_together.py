@@ -5,21 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from tests.engine.flows import A, Reply
+from tests.engine.flows import A, Reply, Told
 from workflows import Context, Workflow, step
-from workflows.events import Event, StartEvent, StopEvent
+from workflows.events import StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 from workflows.instrumentation.records import StepStarted, WaitCancelled, WaitResolved, WaitStarted, WaitTimedOut
 from workflows.testing import RecordLog, VirtualClockLoop
 
 MANY = 300  # 40 go on in one turn
 PATIENCE = 30
-
-
-class Told(Event):
-    """What a branch got."""
-
-    text: str
 
 
 class Asking(Workflow):

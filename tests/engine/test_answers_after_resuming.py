@@ -9,21 +9,15 @@ from typing import Any
 
 import pytest
 
-from tests.engine.flows import A, Ask, B, Reply
+from tests.engine.flows import A, Ask, B, Reply, Told
 from workflows import Context, Workflow, step
 from workflows.context import PickleSerializer
-from workflows.events import Event, StartEvent, StopEvent
+from workflows.events import StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 from workflows.instrumentation.records import EventUnhandled, WaitResolved
 from workflows.testing import RecordLog, VirtualClockLoop
 
 MANY = 5
-
-
-class Told(Event):
-    """What a branch got."""
-
-    text: str
 
 
 class Asking(Workflow):

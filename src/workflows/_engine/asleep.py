@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from workflows._engine.calls import Awaited, Call, OpenWaits, Wait, class_name
 from workflows.events import Event, InputRequiredEvent
+from workflows.instrumentation.records import Envelope
 
 __all__ = ["AsleepWaits"]
 
@@ -64,8 +65,9 @@ class AsleepWaits:
             for wait in over:
                 self._waits.remove(wait)
 
-    def answer(self, wait: Wait) -> None:
-        """Its call is going to find its answer."""
+    def answer(self, wait: Wait, envelope: Envelope) -> None:
+        """An event ends this wait: its call finds the answer when it comes to it, as that to a reply."""
+        wait.call.answers = {**wait.call.answers, wait.wait_id: envelope}
         self._waits.remove(wait)
 
 

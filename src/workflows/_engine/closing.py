@@ -54,12 +54,12 @@ def finish(run: LiveRun) -> None:
         return
     for exec_id in list(run.ending_waits or ()):  # where the loop is closed
         run.end_waits(exec_id)
-    tell_all(run)
     if run.timers_made is not None:
         run.timers_made.clear()
     for attempt in list(run.attempts.values()):
         _leave(run, attempt)
     try:
+        tell_all(run)
         if run.dispatcher.handlers and run.end is not None:
             run.tell_started()
             tell_run_ended(run, run.end)

@@ -271,9 +271,8 @@ def answered_by(envelope: Envelope, waits: list[Wait], state: RunState, effects:
     if state.asleep is not None:
         asleep = [wait for wait in waits if state.waits.get(wait.wait_id) is not wait]
         waits = [wait for wait in waits if state.waits.get(wait.wait_id) is wait]
-        for wait in asleep:  # as for a reply: its call finds the answer when it comes to the wait
-            wait.call.answers = {**wait.call.answers, wait.wait_id: envelope}
-            state.asleep.answer(wait)
+        for wait in asleep:
+            state.asleep.answer(wait, envelope)
     for wait in waits:
         wait.answer = envelope
         _note_answer(state, wait, effects)
