@@ -293,3 +293,30 @@ async def test_calls_that_wait_under_one_name_all_get_it(clock: VirtualClockLoop
     await asyncio.sleep(0.15)
     await handler.send_event(Reply(text="yes"))
     assert await handler == ["yes", "yes"]
+
+
+class OutOfTurn(Workflow):
+    """Comes to its waits as late as it is told to."""
+
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        async def answer(name: str, after: float) -> str:
+            await asyncio.sleep(after)
+            return (await ctx.wait_for_event(Reply, waiter_id=name)).text
+
+        return StopEvent(result=await asyncio.gather(*map(answer, "abc", self.delays)))
+
+    def __init__(self, *delays: float, timeout: float | None = 45) -> None:
+        super().__init__(timeout=timeout)
+        self.delays = delays
+
+
+async def test_answers_are_given_in_order_though_only_the_last_wait_had_begun_again(clock: VirtualClockLoop) -> None:
+    saved = await waiting(OutOfTurn(0.1, 0.2, 0.3))
+    handler = gone_on(OutOfTurn(5, 5, 0), saved)
+    await asyncio.sleep(1)
+    handler = gone_on(OutOfTurn(1, 1, 1, timeout=9), await snapshot(handler))
+    for text in "123":
+        await handler.send_event(Reply(text=text))
+
+    assert await handler == ["1", "2", "3"]

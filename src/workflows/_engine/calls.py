@@ -190,15 +190,18 @@ class OpenWaits:
 
     An event finds those that may match by its class and by the value of their first requirement: thousands of calls may
     wait for one class, each for its own id, and looking at all of them would make n answers cost n².
+
+    Args:
+        after: The number of the last wait before all of them.
     """
 
     __slots__ = ("_began", "_by_class", "by_id")
 
-    def __init__(self) -> None:
+    def __init__(self, after: int = 0) -> None:
         self.by_id: dict[str, Wait] = {}
         # by class, name of the first requirement ("": none) and its value
         self._by_class: dict[type[Event], dict[str, dict[object, dict[str, Wait]]]] = {}
-        self._began = 0
+        self._began = after
 
     def __len__(self) -> int:
         return len(self.by_id)

@@ -70,8 +70,11 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
             return
         call.answers, wait.answer = _without(call.answers, wait.wait_id), None
     if state.waits is NO_WAITS:
-        state.waits = OpenWaits()
+        numbers = (awaited.number for each in state.calls.values() for awaited in each.waiting_for.values())
+        state.waits = OpenWaits(after=max(numbers, default=0))
     state.waits.add(wait)
+    if since is not None and (known := call.waiting_for.get(wait.wait_id)) is not None:
+        wait.number = known.number  # it is as old as it was
     call.open_waits += 1
     if not tick.background:
         _only_waits(state, call, effects)
