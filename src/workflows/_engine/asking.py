@@ -11,6 +11,7 @@ from collections.abc import Collection
 from workflows._engine.calls import Call, Wait, equal
 from workflows._engine.effects import Effect, EndRunWait, PublishEvent, StartRunWait
 from workflows._engine.questions import NO_QUESTIONS, OpenQuestions, RunWait, is_streamed
+from workflows._engine.resumed_waits import ended_by
 from workflows._engine.state import RunState
 from workflows.instrumentation.records import Envelope
 
@@ -61,7 +62,7 @@ def came_from_outside(
 
 def _meant(state: RunState, envelope: Envelope, target: str | None) -> RunWait | None:
     """The question that an event may answer which names none: the oldest that no call waits to hear about by itself."""
-    waits = state.waits.matching(envelope.event)
+    waits = ended_by(state, envelope.event)
     if waits and all(asks_itself(state, wait) for wait in waits):
         takers = state.spec.route(type(envelope.event)).takers if target is None else (state.spec.steps[target],)
         if {step.name for step in takers} <= {wait.call.step.name for wait in waits}:
@@ -71,7 +72,7 @@ def _meant(state: RunState, envelope: Envelope, target: str | None) -> RunWait |
 
 def _is_of_waiting_call(state: RunState, wait: RunWait) -> bool:
     call = state.calls.get(wait.question.sender or "") if is_streamed(wait.question) else None
-    return call is not None and call.open_waits > 0
+    return call is not None and (call.open_waits > 0 or any(w not in call.answers for w in call.waiting_since))
 
 
 def asks_itself(state: RunState, wait: Wait) -> bool:

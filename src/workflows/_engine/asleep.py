@@ -18,24 +18,34 @@ class AsleepWaits:
     that has this name.
     """
 
-    __slots__ = ("_named", "_waits")
+    __slots__ = ("_calls", "_named", "_waits")
 
     def __init__(self, calls: Iterable[Call]) -> None:
+        self._calls: dict[str, Call] = {}
         self._waits = OpenWaits()
         self._named: dict[str, dict[str, tuple[Call, Awaited]]] = {}
         for call in calls:
+            self._calls.update(dict.fromkeys(call.waiting_since, call))
             for wait_id, awaited in call.waiting_for.items():
                 if wait_id in call.waiting_since:
                     self._named.setdefault(awaited.class_name, {})[wait_id] = call, awaited
 
     def __bool__(self) -> bool:
-        return bool(self._named or self._waits)
+        return bool(self._calls)
 
     def __contains__(self, wait_id: object) -> bool:
         return wait_id in self._waits or any(wait_id in named for named in self._named.values())
 
+    def owner(self, wait_id: str, calls: Mapping[str, Call]) -> Call | None:
+        """The call that has yet to come to the wait with this id again, whether that is answered or not."""
+        call = self._calls.get(wait_id)
+        is_due = call is not None and wait_id in call.waiting_since and calls.get(call.exec_id) is call
+        return call if is_due else None
+
     def begins(self, wait_id: str, event_type: type[Event], call: Call) -> None:
         """A call has come to its wait again, or to another one."""
+        if self._calls.get(wait_id) is call:
+            del self._calls[wait_id]
         named = self._named.get(class_name(event_type), {})
         if wait_id in named and named[wait_id][0] is call:
             del named[wait_id]

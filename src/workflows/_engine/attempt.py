@@ -9,7 +9,7 @@ from typing import Any
 from weakref import WeakSet
 
 from workflows._engine.awaited_runs import AwaitedRun, AwaitingAttempt
-from workflows._engine.calls import Call, CallPhase, Wait, wait_name
+from workflows._engine.calls import Call, CallPhase, Wait, place_again, wait_name
 from workflows._engine.live import LiveRun
 from workflows._engine.only_waiting import Answer, Body
 from workflows._engine.ticks import (
@@ -53,6 +53,7 @@ class Attempt(AwaitingAttempt):
         "_collects",
         "_context",
         "_waits_by_name",
+        "_waits_over",
         "answers",
         "body",
         "buffered",
@@ -87,8 +88,9 @@ class Attempt(AwaitingAttempt):
         self.emitted: list[Envelope] | None = None
         self._carriers: Carriers | None = None
         self._context: Any = None
-        self._waits_by_name: dict[str, int] | None = None
+        self._waits_by_name: dict[str, set[int]] | None = None
         self._collects: dict[str, int] | None = None
+        self._waits_over = 0
         self._answers: dict[str, Answer] | None = None
 
     @property
@@ -157,17 +159,26 @@ class Attempt(AwaitingAttempt):
         """The id of the next wait: the same in every attempt and replay; a name that is used again gets a number."""
         name = named or wait_name(self.exec_id, event_type.__name__, requirements)
         used = self._waits_by_name = self._waits_by_name or {}
-        number = used[name] = used.get(name, -1) + 1
+        taken = used.setdefault(name, set())
+        number = len(taken)
+        if named and (self.call.answers or self.call.waiting_since):
+            wait = Wait("", self.call, event_type, requirements, 0, None, None, self.call.step.accept_event_subclasses)
+            number = place_again(wait, name, taken)
+        taken.add(number)
         wait_id = name if named and not number else f"{name}.{number}"
         return self._apart(wait_id) if named else wait_id
 
     def _apart(self, wait_id: str) -> str:
         """Another id where another call waits under this one; the one that it had before, if it waited before."""
         call, other = self.call, f"{wait_id}/{self.exec_id}"
-        if other in call.waiting_since or other in call.answers:
-            return other
-        waits = self.run.state.waits
-        taken = wait_id in waits and waits.by_id[wait_id].call is not call
+        for before in (other, wait_id):
+            if before in call.waiting_since or before in call.answers:
+                return before
+        state = self.run.state
+        open_wait = state.waits.get(wait_id)
+        taken = open_wait is not None and open_wait.call is not call
+        if state.asleep is not None:
+            taken = taken or state.asleep.owner(wait_id, state.calls) is not None  # it is not this call
         beginning = (tick for tick in self.run.mailbox.waiting() if isinstance(tick, WaitBegan))
         taken = taken or any(tick.wait_id == wait_id and tick.exec_id != self.exec_id for tick in beginning)
         return other if taken else wait_id
@@ -195,7 +206,7 @@ class Attempt(AwaitingAttempt):
                 step=self.step,
                 run_id=self.run_id,
             )
-        if wait_id in self.run.state.waits:
+        if wait_id in self.run.state.waits and wait_id not in self.call.answers:
             raise WorkflowRuntimeError(
                 f"Step {self.step} opened a wait with the id {wait_id!r} while one is open. Give each wait its own "
                 f"waiter_id, or leave it out.",
@@ -207,6 +218,8 @@ class Attempt(AwaitingAttempt):
         if self._answers is None:
             self._answers = {}
         self._answers[wait_id] = answer
+        was_open = wait_id in self.call.waiting_since  # at the snapshot: it is older than whatever ends now
+        is_known, over_before = wait_id in self.call.answers and not was_open, 0 if was_open else self._waits_over
         task, subclasses = asyncio.current_task(), self.call.step.accept_event_subclasses
         background = task is not self.task or self._body_made() is not None
         self.run.mailbox.put(
@@ -230,10 +243,13 @@ class Attempt(AwaitingAttempt):
             ended = await answer
         except asyncio.CancelledError:
             if not self.stopped:
-                self.run.mailbox.put(WaitAbandoned(self.run.clock.now_ns(), wait_id))
+                self.run.mailbox.put(
+                    WaitAbandoned(self.run.clock.now_ns(), self.exec_id, wait_id, self._waits_over > over_before)
+                )
             raise
         finally:
             self._let_clock_go(True)
+        self._waits_over += not is_known
         if ended.answer is None:
             raise TimeoutError(f"Timed out waiting for {event_type.__name__} after {timeout} seconds.")
         self.answers = (*self.answers, (ended.answer.event_id, type(ended.answer.event)))

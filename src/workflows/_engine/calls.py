@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
 from enum import Enum
 from operator import attrgetter
+from pathlib import PurePath
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
+
+from pydantic import BaseModel
 
 from workflows._spec import StepSpec
 from workflows.events import Event
 from workflows.instrumentation.records import Envelope
 
-__all__ = ["NO_WAITS", "Awaited", "Call", "CallPhase", "OpenWaits", "Wait", "class_name", "equal", "wait_name"]
+__all__ = [
+    "NO_WAITS",
+    "Awaited",
+    "Call",
+    "CallPhase",
+    "OpenWaits",
+    "Wait",
+    "class_name",
+    "equal",
+    "place_again",
+    "place_of",
+    "wait_name",
+]
 
 # What equals a value of these classes has its hash, so waits are listed by it; any other value is compared with each.
 _LISTED = frozenset({str, int, bool, bytes, type(None)})
 _UNLISTED = object()
 _NUMBER = attrgetter("number")
 
+_NONE: frozenset[str] = frozenset()
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
@@ -52,6 +71,8 @@ class Call:
         collected: What its collects got, by group and number in the body; a retry or a replay gets the same again.
         waiting_since: When waits began that were open at the snapshot this call comes from, so that timeouts hold.
         waiting_for: What they take, as far as the snapshot has it.
+        kept: What ended waits that it gave up before it got it, or has not come to: for its next waits.
+        given_up: Waits that it gave up when another one of it was over, as it will in a replay.
         emitted: How many events it has emitted so far, over all attempts.
         open_waits: Waits of it that are not over.
         to_resume: Waits of it that are over while it still queues for a worker.
@@ -66,7 +87,9 @@ class Call:
         "emitted",
         "exec_id",
         "first_started_ns",
+        "given_up",
         "inputs",
+        "kept",
         "last_error",
         "last_failed_ns",
         "open_waits",
@@ -105,6 +128,8 @@ class Call:
         self.answers: Mapping[str, Envelope | None] = _NOTHING
         self.waiting_since: Mapping[str, int] = _NOTHING
         self.waiting_for: Mapping[str, Awaited] = _NOTHING
+        self.kept: Sequence[Envelope] = ()
+        self.given_up: frozenset[str] = _NONE
         self.collected: Mapping[tuple[str, int], Sequence[Envelope] | None] = _NOTHING
         self.last_error: BaseException | None = None
         self.to_resume: list[Wait] | None = None
@@ -128,6 +153,11 @@ class Awaited:
     asks: bool
     number: int
 
+    def takes(self, event: Event) -> bool:
+        """Whether this event ends the wait."""
+        classes = type(event).__mro__ if self.match_subclasses else (type(event),)
+        return any(class_name(each) == self.class_name for each in classes) and _has(event, self.requirements)
+
 
 def class_name(cls: type) -> str:
     """A class by its name, as a snapshot has it."""
@@ -149,6 +179,7 @@ class Wait:
     answer: Envelope | None = None
     timed_out: bool = False
     number: int = 0
+    spent: bool = False  # its step gave it up before the snapshot, so that no event is for it
 
     @property
     def awaited(self) -> Awaited:
@@ -158,14 +189,26 @@ class Wait:
 
     def matches(self, event: Event) -> bool:
         """Whether this event ends the wait."""
-        if event.__class__ is not self.event_type and not (
-            self.match_subclasses and issubclass(event.__class__, self.event_type)
+        if self.spent or (
+            event.__class__ is not self.event_type
+            and not (self.match_subclasses and issubclass(event.__class__, self.event_type))
         ):
             return False
-        for name, required in self.requirements.items():  # noqa: SIM110  # thousands may be looked at for one event
-            if not equal(getattr(event, name, None), required):
-                return False
-        return True
+        return _has(event, self.requirements)
+
+    def takes_as(self, other: Awaited) -> bool:
+        """Whether it takes what another takes."""
+        mine = self.awaited
+        if (mine.class_name, mine.match_subclasses) != (other.class_name, other.match_subclasses):
+            return False
+        return equal(dict(mine.requirements), dict(other.requirements))
+
+
+def _has(event: Event, requirements: Mapping[str, object]) -> bool:
+    for name, required in requirements.items():  # noqa: SIM110  # thousands may be looked at for one event
+        if not equal(getattr(event, name, None), required):
+            return False
+    return True
 
 
 def wait_name(exec_id: str, event_class: str, requirements: Mapping[str, object]) -> str:
@@ -173,8 +216,47 @@ def wait_name(exec_id: str, event_class: str, requirements: Mapping[str, object]
     if not requirements:
         return f"{exec_id}.{event_class}"
     # A digest, since what a user requires may be secret.
-    said = json.dumps(requirements, sort_keys=True, default=lambda value: type(value).__name__, skipkeys=True)
+    said = json.dumps(requirements, sort_keys=True, default=_said, skipkeys=True)
     return f"{exec_id}.{event_class}-{hashlib.blake2b(said.encode(), digest_size=4).hexdigest()}"
+
+
+def _said(value: object) -> object:
+    """What JSON has no word for, the same in each process."""
+    match value:
+        case Enum():
+            return value.value
+        case UUID() | Decimal() | PurePath() | date() | time() | timedelta():
+            return str(value)
+        case bytes():
+            return value.hex()
+        case set() | frozenset():
+            return sorted(map(str, cast("set[object]", value)))
+        case BaseModel():
+            return value.__dict__
+        case _:
+            return type(value).__name__
+
+
+def place_of(wait_id: str) -> tuple[str, int]:
+    """A wait's name in its call, and how many of that name were before it: the first of a named one does not say so."""
+    name, _, number = wait_id.rpartition(".")
+    return (name, int(number)) if number.isdecimal() else (wait_id, 0)
+
+
+def place_again(wait: Wait, name: str, taken: Collection[int]) -> int:
+    """Which of the waits of one name that a call had before this one is: those at once may begin in another order."""
+    first = next(number for number in range(len(taken) + 1) if number not in taken)
+    if _is_as_before(wait, f"{name}.{first}" if first else name):
+        return first
+    before = (*wait.call.waiting_since, *wait.call.answers)
+    others = [number for wait_id in before for its_name, number in [place_of(wait_id)] if its_name == name]
+    fits = (n for n in sorted(others) if n not in taken and _is_as_before(wait, f"{name}.{n}" if n else name))
+    return next(fits, first)
+
+
+def _is_as_before(wait: Wait, wait_id: str) -> bool:
+    answer, known = wait.call.answers.get(wait_id), wait.call.waiting_for.get(wait_id)
+    return wait.matches(answer.event) if answer is not None else known is None or wait.takes_as(known)
 
 
 def equal(value: object, required: object) -> bool:
@@ -207,8 +289,8 @@ class OpenWaits:
         return len(self.by_id)
 
     def __iter__(self) -> Iterator[Wait]:
-        """Those that nothing has answered yet."""
-        return iter([wait for wait in self.by_id.values() if wait.answer is None])
+        """Those that an event may still end."""
+        return iter([wait for wait in self.by_id.values() if wait.answer is None and not wait.spent])
 
     def __contains__(self, wait_id: object) -> bool:
         return wait_id in self.by_id

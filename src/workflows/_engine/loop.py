@@ -73,6 +73,8 @@ from workflows.instrumentation.scope import AttemptScope, current_attempt
 
 __all__ = ["Run", "Spawn"]
 
+TOO_LATE = "%s comes too late for run %s, which is suspended: send it to the run that goes on from the snapshot"
+
 logger = logging.getLogger("workflows.run")
 
 
@@ -210,6 +212,8 @@ class Run(LiveRun):
         if self.stepper is not None and (handed := self.stepper.taken_back(event)) is not None:
             self.stepper.send_on(handed, target)
         else:
+            if self.state.ended == "suspended":
+                logger.warning(TOO_LATE, type(event).__name__, self.run_id, extra={"run_id": self.run_id})
             super().send_from_outside(event, target, wait_id)
 
     def later(self, function: Callable[[], None]) -> None:

@@ -29,6 +29,7 @@ from workflows._engine.effects import (
 from workflows._engine.fan_in import collect
 from workflows._engine.fan_out import alive, joined, open_fan_out
 from workflows._engine.idle import deadlock, explanation, looks_stuck, note_idle
+from workflows._engine.resumed_waits import ended_by, give_up, tell_unawaited, unreached, waits_are_to_begin
 from workflows._engine.retries import after_failure, retry_now, with_recovery
 from workflows._engine.routing import forget_call, new_call, queue_call, take_worker
 from workflows._engine.state import RunState, Undelivered
@@ -64,9 +65,6 @@ from workflows._engine.waits import (
     end_answered,
     end_wait,
     reply,
-    tell_unawaited,
-    waits_are_to_begin,
-    with_asleep,
 )
 from workflows._spec import Route
 from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowTimeoutError
@@ -149,8 +147,8 @@ def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one fl
 
 def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -> None:
     call = state.calls[tick.exec_id]
-    if call.open_waits:
-        cancel_waits(state, effects, call)
+    if call.open_waits or call.waiting_since or call.kept:
+        _leave_waits(state, call, effects, hand_over=tick.stop is None)
     if tick.stop is not None:  # before its worker goes to the next call, which must not begin any more
         _end(state, EndRun("completed", tick.stop), effects)
         return
@@ -181,6 +179,26 @@ def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -
                 _give(state, envelope, call.attempt, effects)
     if call.scope or tick.fan_out:
         alive(state, (call.exec_id,) if tick.fan_out else call.scope, -1, effects)
+
+
+def _leave_waits(state: RunState, call: Call, effects: list[Effect], *, hand_over: bool) -> None:
+    """A call has ended; with `hand_over`, what answered waits that it has not come to again is for others now."""
+    if call.open_waits:
+        cancel_waits(state, effects, call)
+    if not hand_over:
+        return
+    give_up(call, unreached(state, call))
+    kept, call.kept = call.kept, ()
+    for envelope in kept:
+        if envelope.shared:
+            continue
+        if waits := state.waits.matching(envelope.event):
+            answered_by(envelope, waits, state, effects)
+        elif call.step.join == "one" and call.step in state.spec.route(type(envelope.event)).takers:
+            alive(state, envelope.scope, 1, effects)
+            queue_call(state, new_call(state, call.step, envelope), effects)
+        else:
+            state.kept = (*state.kept, envelope)
 
 
 def _give(state: RunState, envelope: Envelope, attempt: int, effects: list[Effect]) -> None:
@@ -262,14 +280,13 @@ def _deliver(
     """
     state.events += 1
     takers = route.takers if target is None else (state.spec.steps[target],)
-    waits = state.waits.matching(envelope.event) if state.waits.by_id else []
-    if state.asleep is not None:
-        waits = with_asleep(state, envelope.event, waits)
+    waits = ended_by(state, envelope.event) if state.waits.by_id or state.asleep is not None else []
     if waits and for_run:
         waits = [wait for wait in waits if not asks_itself(state, wait)]
     if waits:
         taken_by = {wait.call.step.name for wait in waits}
         takers = tuple(step for step in takers if step.name not in taken_by)
+        envelope.shared = len(waits) + len(takers) > 1
     if route.joined:
         made = (
             joined(state, s, envelope, effects) if s.join != "one" else new_call(state, s, envelope) for s in takers
@@ -300,8 +317,8 @@ def _count_in_scope(state: RunState, envelope: Envelope, calls: list[Call], effe
 
 def _failed(state: RunState, tick: AttemptFailed, effects: list[Effect]) -> None:
     call = state.calls[tick.exec_id]
-    if call.open_waits:
-        cancel_waits(state, effects, call)
+    if call.open_waits or call.waiting_since or call.kept:
+        _leave_waits(state, call, effects, hand_over=tick.handled_by is not None and tick.retry_delay is None)
     if state.questions.open:
         will_ask_again(state, call)
     decided: list[Effect] = []

@@ -176,6 +176,7 @@ def _dump_envelope(envelope: Envelope, serializer: BaseSerializer) -> dict[str, 
         "carriers": {name: dict(carrier) for name, carrier in (envelope.carriers or {}).items()},
         "scope": list(envelope.scope),
         "recoveries": dict(envelope.recoveries or {}),
+        "shared": envelope.shared,
     }
 
 
@@ -234,6 +235,7 @@ def _load_envelope(data: Mapping[str, Any], serializer: BaseSerializer) -> Envel
         data["carriers"] or None,
         tuple(data["scope"]),
         data["recoveries"] or None,
+        bool(data.get("shared")),
     )
 
 
@@ -256,6 +258,8 @@ def _dump_call(call: Call, waits: Iterable[Wait], serializer: BaseSerializer) ->
         "answers": {
             wait_id: _dump_envelope(answer, serializer) if answer else None for wait_id, answer in call.answers.items()
         },
+        "kept": [_dump_envelope(envelope, serializer) for envelope in call.kept],
+        "given_up": sorted(call.given_up),
         "collected": [
             [group, number, None if members is None else [_dump_envelope(e, serializer) for e in members]]
             for (group, number), members in call.collected.items()
@@ -306,6 +310,7 @@ def _load_call(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSeri
     call.last_error = serializer.deserialize(data["last_error"]) if data["last_error"] else None
     call.last_failed_ns = int(data["last_failed_ns"])
     call.answers = {w: _load_envelope(answer, serializer) if answer else None for w, answer in data["answers"].items()}
+    call.kept, call.given_up = _load_envelopes(data.get("kept", ()), serializer), frozenset(data.get("given_up", ()))
     call.waiting_since = dict(data["waiting_since"])
     call.waiting_for = _load_awaited(data.get("waiting_for", {}), serializer)
     call.collected = {

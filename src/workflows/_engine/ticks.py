@@ -172,10 +172,15 @@ class RunTakenUp:
 
 @dataclass(slots=True)
 class WaitAbandoned:
-    """A step gave a wait up: what it awaited it in was cancelled, or timed out."""
+    """A call gave a wait up: what it awaited it in was cancelled, or timed out.
+
+    `overtaken`: another wait of the call was over meanwhile.
+    """
 
     at_ns: int
+    exec_id: str
     wait_id: str
+    overtaken: bool
 
 
 @dataclass(slots=True)

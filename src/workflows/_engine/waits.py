@@ -6,16 +6,14 @@ Between calls one event resolves every matching wait; within one call, waits tak
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
 
 from workflows._engine.asking import call_wait_over
 from workflows._engine.calls import NO_WAITS, Call, CallPhase, OpenWaits, Wait
-from workflows._engine.effects import DeliverLater, Effect, EndWait, ResumeCall, StartWait, TellSent
+from workflows._engine.effects import DeliverLater, Effect, EndWait, ResumeCall, StartWait
+from workflows._engine.resumed_waits import give_up, is_spent, take_place, unreached, without
 from workflows._engine.routing import give_back_worker, take_worker
 from workflows._engine.state import RunState
 from workflows._engine.ticks import CallOnlyWaits, CallWorks, WaitAbandoned, WaitBegan
-from workflows.events import Event
 from workflows.instrumentation.records import Envelope
 
 __all__ = [
@@ -28,9 +26,6 @@ __all__ = [
     "end_answered",
     "end_wait",
     "reply",
-    "tell_unawaited",
-    "waits_are_to_begin",
-    "with_asleep",
 ]
 
 # Waits that one event ends in one piece, with what their steps do first; the event loop gets a turn before the next
@@ -55,36 +50,52 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
         tick.asked,
         tick.match_subclasses,
     )
-    if wait.wait_id in call.answers:  # a replay
-        wait.answer = call.answers[wait.wait_id]
-        if since is None or wait.answer is None:  # it was over before the snapshot
-            effects.append(ResumeCall(wait))
-            if state.questions.open:
-                call_wait_over(state, wait, effects)
-            return
-        call.waiting_since = _without(call.waiting_since, wait.wait_id)
-        if wait.matches(wait.answer.event):  # it was replied to since then
-            effects.extend([StartWait(wait, None, ask=False), EndWait(wait), ResumeCall(wait)])
-            if state.questions.open:
-                call_wait_over(state, wait, effects)
-            return
-        call.answers, wait.answer = _without(call.answers, wait.wait_id), None
+    if wait.wait_id in call.answers and _is_replayed(state, wait, effects):
+        return
+    known = call.waiting_for.get(wait.wait_id)
+    if since is None:
+        wait.spent = is_spent(call, wait.wait_id)
+        known = None if wait.spent else take_place(state, wait)
     if state.waits is NO_WAITS:
         numbers = (awaited.number for each in state.calls.values() for awaited in each.waiting_for.values())
         state.waits = OpenWaits(after=max(numbers, default=0))
     state.waits.add(wait)
-    if since is not None and (known := call.waiting_for.get(wait.wait_id)) is not None:
+    if known is not None:
         wait.number = known.number  # it is as old as it was
     call.open_waits += 1
     if not tick.background:
         _only_waits(state, call, effects)
     left = None if wait.timeout is None else wait.timeout - (tick.at_ns - wait.started_at_ns) / 1e9
-    effects.append(StartWait(wait, left, ask=since is None))
+    effects.append(StartWait(wait, left, ask=since is None and not wait.spent))
     _take_kept(state, wait, effects)
 
 
+def _is_replayed(state: RunState, wait: Wait, effects: list[Effect]) -> bool:
+    """Give a wait what it got before; False if that was for what it took at the snapshot, and it takes that no more."""
+    call, answer = wait.call, wait.call.answers[wait.wait_id]
+    since = wait.wait_id in call.waiting_since and answer is not None  # it was replied to since the snapshot
+    if since:
+        call.waiting_since = without(call.waiting_since, wait.wait_id)
+    if answer is not None and not wait.matches(answer.event) and (since or type(answer.event) is not wait.event_type):
+        call.answers, call.kept = without(call.answers, wait.wait_id), (*call.kept, answer)
+        return False
+    wait.answer = answer
+    if since:
+        effects.extend([StartWait(wait, None, ask=False), EndWait(wait)])
+    effects.append(ResumeCall(wait))
+    if state.questions.open:
+        call_wait_over(state, wait, effects)
+    return True
+
+
 def _take_kept(state: RunState, wait: Wait, effects: list[Effect]) -> None:
-    """End a wait with an event that came before and that nobody took, if there is one."""
+    """End a wait with an event that came before: for the same call, or one that nobody took; if there is one."""
+    call = wait.call
+    wait.answer = next((envelope for envelope in call.kept if wait.matches(envelope.event)), None)
+    if wait.answer is not None:
+        call.kept = tuple(e for e in call.kept if e is not wait.answer)
+        end_wait(state, wait, effects)
+        return
     wait.answer = next((envelope for envelope in state.kept if wait.matches(envelope.event)), None)
     if wait.answer is not None:
         state.kept = tuple(e for e in state.kept if e is not wait.answer)
@@ -92,31 +103,23 @@ def _take_kept(state: RunState, wait: Wait, effects: list[Effect]) -> None:
         end_wait(state, wait, effects)
 
 
-def _without(found: Mapping[str, Any], wait_id: str) -> dict[str, Any]:
-    return {key: value for key, value in found.items() if key != wait_id}
-
-
 def call_only_waits(state: RunState, tick: CallOnlyWaits, effects: list[Effect]) -> None:
     """A call that has a wait open does nothing else: it needs no worker."""
     call = state.calls.get(tick.exec_id)
     if call is not None and call.open_waits:
         _only_waits(state, call, effects)
-        for wait in [wait for wait in state.waits if wait.call is call] if state.kept else ():
-            _take_kept(state, wait, effects)
+        if state.kept or call.kept:
+            _offer_kept(state, call, effects)
+
+
+def _offer_kept(state: RunState, call: Call, effects: list[Effect]) -> None:
+    for wait in [wait for wait in state.waits if wait.call is call]:
+        _take_kept(state, wait, effects)
 
 
 def _only_waits(state: RunState, call: Call, effects: list[Effect]) -> None:
-    """A call rests in its waits. To others that were open at the snapshot it does not come: their ids were new ones.
-
-    What has answered one of those is for the wait that stands in its place.
-    """
-    begun = {wait.wait_id for w in call.waiting_since if (wait := state.waits.get(w)) is not None and wait.call is call}
-    unreached = [wait_id for wait_id in call.waiting_since if wait_id not in begun]
-    if unreached:
-        call.waiting_since = {w: since for w, since in call.waiting_since.items() if w in begun}
-        answers = [answer for w in unreached if (answer := call.answers.get(w)) is not None]
-        call.answers = {w: answer for w, answer in call.answers.items() if w not in unreached}
-        state.kept = (*state.kept, *answers)
+    """A call rests in its waits. To others of an older snapshot it does not come: their ids were new ones."""
+    give_up(call, [wait_id for wait_id in unreached(state, call) if wait_id not in call.waiting_for])
     _pause(state, call, effects)
 
 
@@ -125,46 +128,6 @@ def call_works(state: RunState, tick: CallWorks, effects: list[Effect]) -> None:
     call = state.calls.get(tick.exec_id)
     if call is not None:
         _run_on(state, call, effects)
-
-
-def waits_are_to_begin(state: RunState) -> bool:
-    """Whether a call that is done again had a wait open at an older snapshot, and has not come to it since then.
-
-    What that wait takes is known when it begins: until then, any event may be its answer.
-    """
-    if state.to_begin is None:
-        calls = state.calls.values()
-        state.to_begin = [(c, w) for c in calls for w in c.waiting_since if w not in c.waiting_for]
-    left = state.to_begin
-    while isinstance(left, list) and left:  # one that has begun, or whose call is over, does not come back
-        call, wait_id = left[-1]
-        is_open = wait_id in call.waiting_since and wait_id not in call.answers and wait_id not in state.waits
-        if is_open and state.calls.get(call.exec_id) is call:
-            return True
-        left.pop()
-    state.to_begin = ()
-    return False
-
-
-def tell_unawaited(state: RunState, effects: list[Effect]) -> None:
-    """All waits have begun again, so what came early and none of them took is unhandled."""
-    if waits_are_to_begin(state):
-        return
-    early, state.early = state.early or [], None
-    state.unhandled += len(early)
-    effects.extend([TellSent(envelope, None, (), late=True) for envelope in early])
-
-
-def with_asleep(state: RunState, event: Event, waits: list[Wait]) -> list[Wait]:
-    """The open waits that an event ends, and those that it ends of calls which have not come to them again."""
-    assert state.asleep is not None, "the caller has asked"
-    ended = {wait.call.exec_id: wait for wait in waits}
-    for wait in state.asleep.matching(event, state.calls, state.waits):
-        other = ended.get(wait.call.exec_id)
-        before = wait.call.waiting_for.get(other.wait_id) if other is not None else None
-        if before is None or wait.number < before.number:
-            ended[wait.call.exec_id] = wait
-    return list(ended.values())
 
 
 def _pause(state: RunState, call: Call, effects: list[Effect]) -> None:
@@ -185,7 +148,7 @@ def _note_answer(state: RunState, wait: Wait, effects: list[Effect]) -> None:
     call = wait.call
     call.answers = {**call.answers, wait.wait_id: wait.answer}
     if wait.wait_id in call.waiting_since:
-        call.waiting_since = _without(call.waiting_since, wait.wait_id)
+        call.waiting_since = without(call.waiting_since, wait.wait_id)
     if state.questions.open:
         call_wait_over(state, wait, effects)
 
@@ -221,20 +184,32 @@ def cancel_waits(state: RunState, effects: list[Effect], call: Call | None = Non
 
 
 def abandon_wait(state: RunState, tick: WaitAbandoned, effects: list[Effect]) -> None:
-    """Close a wait that its own step gave up; the step runs on, with a worker if there is one."""
-    wait = state.waits.get(tick.wait_id)
-    if wait is not None:
-        state.waits.remove(wait)
-        wait.call.open_waits -= 1
-        effects.append(EndWait(wait))
-        if state.questions.open and wait.answer is None:  # else that was done when it was answered
-            call_wait_over(state, wait, effects)
-        _run_on(state, wait.call, effects)
+    """Close a wait that its own step gave up; the step runs on, with a worker if there is one.
+
+    An answer that the step has not got is for its next waits.
+    """
+    call = state.calls.get(tick.exec_id)
+    if call is None:
         return
-    for call in state.calls.values():  # it was answered, and its call queues for a worker
-        if call.to_resume and any(w.wait_id == tick.wait_id for w in call.to_resume):
-            _run_on(state, call, effects)
-            return
+    wait = state.waits.get(tick.wait_id)
+    if wait is not None and wait.call is call:
+        state.waits.remove(wait)
+        call.open_waits -= 1
+        effects.append(EndWait(wait))
+        if wait.answer is None:
+            if wait.wait_id in call.waiting_since:
+                call.waiting_since = without(call.waiting_since, wait.wait_id)
+            if tick.overtaken:
+                call.given_up |= {wait.wait_id}
+            if state.questions.open:  # else that was done when it was answered
+                call_wait_over(state, wait, effects)
+        _run_on(state, call, effects)
+    elif call.to_resume and any(w.wait_id == tick.wait_id for w in call.to_resume):  # it queues for a worker
+        _run_on(state, call, effects)
+    answer = call.answers.get(tick.wait_id)
+    if answer is not None:
+        call.answers, call.kept = without(call.answers, tick.wait_id), (answer, *call.kept)
+        _offer_kept(state, call, effects)
 
 
 def _run_on(state: RunState, call: Call, effects: list[Effect]) -> None:
@@ -262,11 +237,13 @@ def reply(state: RunState, wait_id: str, envelope: Envelope, effects: list[Effec
     if wait is not None and wait.answer is None and wait.matches(envelope.event):
         answered_by(envelope, [wait], state, effects)
         return wait.call
-    calls = [c for c in state.calls.values() if wait_id in c.waiting_since and wait_id not in c.answers]
-    if wait is not None or not calls:
+    call = state.asleep.owner(wait_id, state.calls) if state.asleep is not None else None
+    if wait is not None or call is None or wait_id in call.answers:
         return None
-    calls[0].answers = {**calls[0].answers, wait_id: envelope}
-    return calls[0]
+    if (known := call.waiting_for.get(wait_id)) is not None and not known.takes(envelope.event):
+        return None
+    call.answers = {**call.answers, wait_id: envelope}
+    return call
 
 
 def answered_by(envelope: Envelope, waits: list[Wait], state: RunState, effects: list[Effect]) -> None:

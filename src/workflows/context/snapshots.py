@@ -11,6 +11,7 @@ from typing import Any, cast
 from workflows._engine.calls import equal
 from workflows._engine.live import ResumePoint
 from workflows._engine.loop import Run
+from workflows._engine.resumed_waits import unreached
 from workflows._engine.returned import returned_so_far
 from workflows._engine.snapshot import VERSION, dump_returned, dump_run, load_returned, load_run
 from workflows._engine.state import RunState, Undelivered
@@ -76,6 +77,12 @@ def _checkpointed(run: Run) -> str | None:
 def _waits_of(state: RunState, returned: Container[str]) -> list[dict[str, Any]]:
     open_waits = [wait for wait in state.waits if wait.call.exec_id not in returned]
     waits = [(wait.wait_id, wait.event_type.__name__, wait.started_at_ns) for wait in open_waits]
+    for call in state.calls.values():
+        for wait_id in unreached(state, call) if call.exec_id not in returned else ():
+            if wait_id not in call.answers:
+                known = call.waiting_for.get(wait_id)
+                name = known.class_name.rpartition(".")[2] if known is not None else ""
+                waits.append((wait_id, name, call.waiting_since[wait_id]))
     waits += [(wait.wait_id, awaited_by_run(state.spec), wait.started_at_ns) for wait in state.questions if wait.told]
     return [{"id": wait_id, "type": event_type, "started_at": began} for wait_id, event_type, began in waits]
 

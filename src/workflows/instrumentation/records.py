@@ -57,8 +57,8 @@ class Envelope(FieldsCompared):
 
     `event_id` is `<sender's exec_id>.<n>` for the n-th event that a call emitted, `x<n>` for one from outside. `scope`
     are the fan-outs it lives in (exec_ids of the calls that returned a list), outermost first; `recoveries` how often
-    each `@catch_error` handler has run in its lineage. The engine completes it while it sends the event, nobody else
-    changes it.
+    each `@catch_error` handler has run in its lineage; `shared`: it ended a wait, and something else took it, too.
+    The engine completes it while it sends the event, nobody else changes it.
     """
 
     event_id: str
@@ -69,6 +69,7 @@ class Envelope(FieldsCompared):
     carriers: Carriers | None = None
     scope: tuple[str, ...] = ()
     recoveries: Mapping[str, int] | None = None
+    shared: bool = False
 
 
 T = TypeVar("T")

@@ -1,0 +1,121 @@
+"""Waits that were open at the snapshot a run goes on from: its calls begin again, and come to them later or never.
+
+Until then an event ends them all the same (`AsleepWaits`). What answers one that its call does not come to is not lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workflows._engine.calls import Awaited, Call, Wait, place_of
+from workflows._engine.effects import Effect, TellSent
+from workflows._engine.state import RunState
+from workflows.events import Event
+
+__all__ = [
+    "ended_by",
+    "give_up",
+    "is_spent",
+    "take_place",
+    "tell_unawaited",
+    "unreached",
+    "waits_are_to_begin",
+    "without",
+]
+
+
+def ended_by(state: RunState, event: Event) -> list[Wait]:
+    """The open waits that an event ends, and those that it ends of calls which have not come to them again."""
+    waits = state.waits.matching(event) if state.waits.by_id else []
+    if state.asleep is None:
+        return waits
+    ended = {wait.call.exec_id: wait for wait in waits}
+    for wait in state.asleep.matching(event, state.calls, state.waits):
+        other = ended.get(wait.call.exec_id)
+        before = wait.call.waiting_for.get(other.wait_id) if other is not None else None
+        if before is None or wait.number < before.number:
+            ended[wait.call.exec_id] = wait
+    return list(ended.values())
+
+
+def is_spent(call: Call, wait_id: str) -> bool:
+    """Whether a step will give this wait up as it did before: what comes now is for what it asks after that.
+
+    It did so when another wait of it was answered; or, in a replay, it got an answer to a later one of that name.
+    """
+    if wait_id in call.given_up:
+        return True
+    if not call.replay or wait_id in call.waiting_since:
+        return False
+    name, number = place_of(wait_id)
+    later = [w for w, answer in call.answers.items() if answer is not None and w not in call.waiting_since]
+    return any(place_of(other)[0] == name and place_of(other)[1] > number for other in later)
+
+
+def take_place(state: RunState, wait: Wait) -> Awaited | None:
+    """A wait with a new id is the oldest of its call that took the same and whose id does not come again, if any.
+
+    That may be wrong, where its call comes to that one later: then they have changed places, and nothing is lost.
+    """
+    call = wait.call
+    for wait_id in unreached(state, call):
+        answer, known = call.answers.get(wait_id), call.waiting_for.get(wait_id)
+        if wait.matches(answer.event) if answer is not None else known is not None and wait.takes_as(known):
+            call.waiting_since = without(call.waiting_since, wait_id)
+            if answer is not None:
+                call.answers = without(call.answers, wait_id)
+                call.kept = (answer, *call.kept)
+            return known
+    return None
+
+
+def unreached(state: RunState, call: Call) -> list[str]:
+    """Waits of a call that were open at the snapshot, the oldest first, and that it has not come to again."""
+    if not call.waiting_since:
+        return []
+    begun = {w for w in call.waiting_since if (wait := state.waits.get(w)) is not None and wait.call is call}
+    left = [w for w in call.waiting_since if w not in begun]
+    return sorted(left, key=lambda w: known.number if (known := call.waiting_for.get(w)) is not None else 0)
+
+
+def give_up(call: Call, wait_ids: Sequence[str]) -> None:
+    """A call does not come to these waits any more; what has answered them is for its next ones."""
+    if wait_ids:
+        answers = [answer for wait_id in wait_ids if (answer := call.answers.get(wait_id)) is not None]
+        call.waiting_since = {w: since for w, since in call.waiting_since.items() if w not in wait_ids}
+        call.answers = {w: answer for w, answer in call.answers.items() if w not in wait_ids}
+        call.kept = (*answers, *call.kept)
+
+
+def waits_are_to_begin(state: RunState) -> bool:
+    """Whether a call that is done again had a wait open at an older snapshot, and has not come to it since then.
+
+    What that wait takes is known when it begins: until then, any event may be its answer.
+    """
+    if state.to_begin is None:
+        calls = state.calls.values()
+        state.to_begin = [(c, w) for c in calls for w in c.waiting_since if w not in c.waiting_for]
+    left = state.to_begin
+    while isinstance(left, list) and left:  # one that has begun, or whose call is over, does not come back
+        call, wait_id = left[-1]
+        is_open = wait_id in call.waiting_since and wait_id not in call.answers and wait_id not in state.waits
+        if is_open and state.calls.get(call.exec_id) is call:
+            return True
+        left.pop()
+    state.to_begin = ()
+    return False
+
+
+def tell_unawaited(state: RunState, effects: list[Effect]) -> None:
+    """All waits have begun again, so what came early and none of them took is unhandled."""
+    if waits_are_to_begin(state):
+        return
+    early, state.early = state.early or [], None
+    state.unhandled += len(early)
+    effects.extend([TellSent(envelope, None, (), late=True) for envelope in early])
+
+
+def without(found: Mapping[str, Any], wait_id: str) -> dict[str, Any]:
+    """All entries but one."""
+    return {key: value for key, value in found.items() if key != wait_id}
