@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context as Variables
 from contextvars import copy_context
@@ -107,7 +107,7 @@ class WorkflowHandler(Awaitable[Any]):
         expose_internal: bool = False,
         *,
         include_children: bool = False,
-        types: type[Event] | tuple[type[Event], ...] = Event,
+        types: type[Event] | Iterable[type[Event]] = Event,
         start: int | None = None,
     ) -> StreamCursor:
         """An async iterator over what the steps write to the stream; it ends after the run's terminal event.
@@ -131,7 +131,7 @@ class WorkflowHandler(Awaitable[Any]):
         return self._run.stream.cursor(
             internal=expose_internal,
             children=include_children,
-            types=types if isinstance(types, tuple) else (types,),
+            types=(types,) if isinstance(types, type) else tuple(types),
             start=start,
         )
 

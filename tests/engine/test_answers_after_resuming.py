@@ -66,6 +66,23 @@ async def test_one_answer_is_for_every_wait(clock: VirtualClockLoop, records: Re
 
 
 @pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("from_dict", [True, False])
+async def test_so_it_is_where_a_cancelled_run_goes_on(clock: VirtualClockLoop, turns: int, from_dict: bool) -> None:
+    workflow = Asking(timeout=9)
+    handler = workflow.run()
+    await asyncio.sleep(1)
+    await handler.cancel_run()
+    context = Context.from_dict(workflow, handler.ctx.to_dict()) if from_dict else handler.ctx
+    handler = workflow.run(ctx=context)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+    await handler.send_event(Reply(text="yes"))
+
+    assert await handler == {"yes": MANY}
+
+
+@pytest.mark.parametrize("turns", range(4))
 async def test_a_run_that_is_suspended_again_meanwhile_keeps_the_answer(clock: VirtualClockLoop, turns: int) -> None:
     handler = gone_on(Asking(), await waiting(Asking()))
     await handler.send_event(Reply(text="yes"))

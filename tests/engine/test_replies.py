@@ -230,3 +230,50 @@ async def test_a_step_cannot_reply() -> None:
             return StopEvent()
 
     await Inside().run()
+
+
+class Approving(Workflow):
+    """Two documents wait for their approval; each may be withdrawn meanwhile."""
+
+    withdrawn: ClassVar[list[asyncio.Event]] = []
+
+    @step
+    async def start(self, ev: StartEvent) -> list[Item]:
+        return [Item(name="0"), Item(name="1")]
+
+    @step
+    async def approve(self, ctx: Context, ev: Item) -> Said:
+        approval = asyncio.ensure_future(ctx.wait_for_event(Reply, waiter_id=f"doc{ev.name}", timeout=None))
+        withdrawal = asyncio.ensure_future(self.withdrawn[int(ev.name)].wait())
+        both: set[asyncio.Future[Any]] = {approval, withdrawal}
+        done, rest = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        return Said(text="withdrawn" if withdrawal in done else f"approved by {approval.result().by}")
+
+    @step
+    async def join(self, said: list[Said]) -> StopEvent:
+        return StopEvent(result={event.text for event in said})
+
+
+@pytest.mark.parametrize("between", range(6))
+@pytest.mark.parametrize("resumed", [False, True])
+async def test_a_reply_to_a_wait_that_is_given_up_is_for_no_other(
+    clock: VirtualClockLoop, between: int, resumed: bool
+) -> None:
+    Approving.withdrawn = [asyncio.Event(), asyncio.Event()]
+    workflow = Approving(timeout=None)
+    handler = workflow.run()
+    await asyncio.sleep(1)
+    if resumed:
+        handler = workflow.run(ctx=Context.from_dict(workflow, await handler.suspend()))
+    Approving.withdrawn[0].set()
+    for _ in range(between):
+        await asyncio.sleep(0)
+
+    await handler.send_event(Reply(yes=True, by="Ann"), wait_id="doc0")
+    await asyncio.sleep(1)
+    await handler.send_event(Reply(yes=True, by="Bob"), wait_id="doc1")
+
+    assert "approved by Bob" in await handler

@@ -13,7 +13,7 @@ import pytest
 
 from tests.engine.flows import A, Ask, Reply, Told
 from workflows import Context, Workflow, step
-from workflows.events import HumanResponseEvent, StartEvent, StopEvent
+from workflows.events import Event, HumanResponseEvent, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.testing import VirtualClockLoop
@@ -102,6 +102,228 @@ async def test_nor_does_it_after_several_resumes(clock: VirtualClockLoop, after:
     await handler.send_event(Finish())
 
     assert await handler == ["hello"]
+
+
+class Listen(Event):
+    pass
+
+
+class Heard(Event):
+    text: str
+
+
+class Listening(Workflow):
+    """A step for each round: it cancels the loser and returns, before that has heard of it."""
+
+    @step
+    async def listen(self, ctx: Context, ev: StartEvent | Listen) -> Heard | StopEvent:
+        message = asyncio.ensure_future(ctx.wait_for_event(Message, timeout=None))
+        finish = asyncio.ensure_future(ctx.wait_for_event(Finish, timeout=None))
+        done, rest = await asyncio.wait({message, finish}, return_when=asyncio.FIRST_COMPLETED)
+        for task in rest:
+            task.cancel()
+        return StopEvent(result="over") if finish in done else Heard(text=message.result().text)
+
+    @step
+    async def answer(self, ev: Heard) -> Listen:
+        return Listen()
+
+
+@pytest.mark.parametrize("between", range(9))
+async def test_nor_is_it_lost_when_the_step_returns_at_once(clock: VirtualClockLoop, between: int) -> None:
+    handler = Listening(timeout=60).run()
+    await asyncio.sleep(1)
+
+    await handler.send_event(Message(text="hello"))
+    await turns(between)
+    await handler.send_event(Finish())
+
+    assert await handler == "over"
+
+
+@pytest.mark.parametrize("after", [0, 1, 5, 50])
+async def test_a_race_that_was_won_by_a_kept_event_is_one_as_well(clock: VirtualClockLoop, after: int) -> None:
+    handler = Chat(timeout=60).run()
+    await asyncio.sleep(1)
+    for number in range(3):  # all but the first are there before their round begins
+        await handler.send_event(Message(text=str(number)))
+    await asyncio.sleep(1)
+
+    handler = gone_on(Chat(timeout=60), await suspended(handler))
+    await turns(after)
+    await handler.send_event(Finish())
+
+    assert await handler == ["0", "1", "2"]
+
+
+class Impatient(Workflow):
+    """Gives several waits up in the turn in which their answers come, and asks again."""
+
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        waits = [asyncio.ensure_future(ctx.wait_for_event(Message, timeout=None)) for _ in range(3)]
+        await ctx.wait_for_event(Reply, timeout=None)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        return StopEvent(result=[(await ctx.wait_for_event(Message, timeout=None)).text for _ in range(4)])
+
+
+async def test_answers_of_several_come_again_in_their_order(clock: VirtualClockLoop) -> None:
+    handler = Impatient(timeout=60).run()
+    await asyncio.sleep(1)
+
+    await handler.send_event(Reply())
+    await turns(1)
+    for number in range(4):
+        await handler.send_event(Message(text=str(number)))
+
+    assert await handler == ["0", "1", "2", "3"]
+
+
+class Anonymous(Workflow):
+    """Asks for a name, and goes on without it; then it asks for an age."""
+
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        try:
+            async with asyncio.timeout(2):
+                name = (await ctx.wait_for_event(Reply, waiter_id="name", timeout=None)).text
+        except TimeoutError:
+            name = "anonymous"
+        age = (await ctx.wait_for_event(Reply, waiter_id="age", timeout=None)).text
+        return StopEvent(result=[name, age])
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 3])
+@pytest.mark.parametrize("by_id", [True, False])
+async def test_the_first_of_two_questions_that_was_given_up_is_not_the_second(
+    clock: VirtualClockLoop, seconds: int, by_id: bool
+) -> None:
+    handler = Anonymous(timeout=60).run()
+    await asyncio.sleep(3)
+    handler = gone_on(Anonymous(timeout=60), await suspended(handler))
+    await asyncio.sleep(seconds)
+
+    await handler.send_event(Reply(text="36"), wait_id="age" if by_id else None)
+
+    assert await handler == ["anonymous", "36"]
+
+
+class Confirming(Workflow):
+    """A race that a message wins; after that (another attempt, a flag in the state) it waits for what lost, alone."""
+
+    fails = False
+
+    @step(retry_policy=retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(2)))
+    async def chat(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        if not await ctx.store.get("raced", default=False):
+            message = asyncio.ensure_future(ctx.wait_for_event(Message, timeout=None))
+            finish = asyncio.ensure_future(ctx.wait_for_event(Finish, timeout=None))
+            await asyncio.wait({message, finish}, return_when=asyncio.FIRST_COMPLETED)
+            finish.cancel()
+            await asyncio.gather(finish, return_exceptions=True)
+            await ctx.store.set("raced", True)
+            if self.fails:
+                raise ConnectionError
+        await ctx.wait_for_event(Finish, timeout=None)
+        return StopEvent(result="finished")
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_what_lost_a_race_may_be_awaited_alone_later(clock: VirtualClockLoop, fails: bool) -> None:
+    workflow = Confirming(timeout=60)
+    workflow.fails = fails
+    handler = workflow.run()
+    await asyncio.sleep(1)
+    await handler.send_event(Message(text="hello"))
+    await asyncio.sleep(3)
+    if not fails:
+        handler = gone_on(Confirming(timeout=60), await suspended(handler))
+        await asyncio.sleep(1)
+
+    await handler.send_event(Finish())
+
+    assert await handler == "finished"
+
+
+class Skipping(Workflow):
+    """Waits for a button beside its work, which it does only once: in a replay, the same names are other waits."""
+
+    @step
+    async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        for number in range(2):
+            button = asyncio.ensure_future(ctx.wait_for_event(Reply, timeout=None))
+            if not await ctx.store.get(f"done {number}", default=False):
+                await asyncio.wait({button}, timeout=0.5)
+                await ctx.store.set(f"done {number}", True)
+            button.cancel()
+            await ctx.wait_for_event(Reply, timeout=None)
+        return StopEvent(result="done")
+
+
+async def test_a_wait_that_is_not_given_up_again_comes_to_life(clock: VirtualClockLoop) -> None:
+    handler = Skipping(timeout=60).run()
+    await asyncio.sleep(1)
+    await handler.send_event(Reply())
+    await asyncio.sleep(1)
+    handler = gone_on(Skipping(timeout=60), await suspended(handler))
+
+    for _ in range(2):
+        await handler.send_event(Reply())
+        await asyncio.sleep(3)
+
+    assert await handler == "done"
+
+
+async def test_a_beat_around_a_wait_leaves_nothing(clock: VirtualClockLoop) -> None:
+    class Beating(Workflow):
+        @step
+        async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            while True:
+                try:
+                    async with asyncio.timeout(1):
+                        return StopEvent(result=(await ctx.wait_for_event(Reply, timeout=None)).text)
+                except TimeoutError:
+                    continue
+
+    handler = Beating(timeout=None).run()
+    await asyncio.sleep(10.5)
+    early = len(json.dumps(handler.ctx.to_dict()))
+    await asyncio.sleep(990)
+    late = len(json.dumps(handler.ctx.to_dict()))
+
+    await handler.send_event(Reply(text="yes"))
+
+    assert late < early + 20
+    assert await handler == "yes"
+
+
+class Leaving(Workflow):
+    """Each round is a step, which gives its wait up after a moment."""
+
+    @step
+    async def listen(self, ctx: Context, ev: StartEvent | Heard) -> Heard | StopEvent:
+        wait = asyncio.ensure_future(ctx.wait_for_event(Message, timeout=None))
+        if isinstance(ev, Heard):
+            return StopEvent(result=[(await wait).text, (await ctx.wait_for_event(Message, timeout=None)).text])
+        await ctx.wait_for_event(Reply, timeout=None)
+        wait.cancel()
+        await asyncio.sleep(1)
+        return Heard(text="")
+
+
+async def test_what_the_run_kept_meanwhile_comes_behind_it(clock: VirtualClockLoop) -> None:
+    handler = Leaving(timeout=60).run()
+    await asyncio.sleep(1)
+
+    await handler.send_event(Reply())
+    await turns(1)
+    await handler.send_event(Message(text="0"))
+    await asyncio.sleep(0.5)
+    await handler.send_event(Message(text="1"))
+
+    assert await handler == ["0", "1"]
 
 
 class Reminded(Workflow):

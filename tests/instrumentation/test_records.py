@@ -43,7 +43,7 @@ def test_a_record_shows_its_fields_by_name() -> None:
     unhandled = EventUnhandled(run_id="r", seq=1, at_ns=2, envelope=Envelope("x1", StartEvent(), None, None, 3))
     assert repr(unhandled) == (
         "EventUnhandled(run_id='r', seq=1, at_ns=2, envelope=Envelope(event_id='x1', event=StartEvent(), sender=None, "
-        "sender_step=None, queued_at_ns=3, carriers=None, scope=(), recoveries=None, shared=False))"
+        "sender_step=None, queued_at_ns=3, carriers=None, scope=(), recoveries=None, shared=False, names=None))"
     )
 
 

@@ -77,7 +77,7 @@ class AsleepWaits:
 
     def answer(self, wait: Wait, envelope: Envelope) -> None:
         """An event ends this wait: its call finds the answer when it comes to it, as that to a reply."""
-        wait.call.answers = {**wait.call.answers, wait.wait_id: envelope}
+        wait.call.got(wait.wait_id, envelope)
         self._waits.remove(wait)
 
 

@@ -52,6 +52,9 @@ class Attempt(AwaitingAttempt):
         "_carriers",
         "_collects",
         "_context",
+        "_just_over",
+        "_out_of_order",
+        "_unread",
         "_waits_by_name",
         "_waits_over",
         "answers",
@@ -88,9 +91,12 @@ class Attempt(AwaitingAttempt):
         self.emitted: list[Envelope] | None = None
         self._carriers: Carriers | None = None
         self._context: Any = None
-        self._waits_by_name: dict[str, set[int]] | None = None
+        self._waits_by_name: dict[str, int] | None = None
+        self._out_of_order: set[tuple[str, int]] | None = None
         self._collects: dict[str, int] | None = None
         self._waits_over = 0
+        self._just_over: asyncio.Task[Any] | None = None
+        self._unread: set[str] | None = None
         self._answers: dict[str, Answer] | None = None
 
     @property
@@ -159,20 +165,28 @@ class Attempt(AwaitingAttempt):
         """The id of the next wait: the same in every attempt and replay; a name that is used again gets a number."""
         name = named or wait_name(self.exec_id, event_type.__name__, requirements)
         used = self._waits_by_name = self._waits_by_name or {}
-        taken = used.setdefault(name, set())
-        number = len(taken)
-        if named and (self.call.answers or self.call.waiting_since):
-            wait = Wait("", self.call, event_type, requirements, 0, None, None, self.call.step.accept_event_subclasses)
-            number = place_again(wait, name, taken)
-        taken.add(number)
-        wait_id = name if named and not number else f"{name}.{number}"
-        return self._apart(wait_id) if named else wait_id
+        number = used.get(name, 0)
+        if not named:
+            used[name] = number + 1
+            return f"{name}.{number}"
+        taken = self._out_of_order = self._out_of_order or set()
+        while (name, number) in taken:
+            taken.remove((name, number))
+            number += 1
+        used[name] = number
+        wait = Wait("", self.call, event_type, requirements, 0, None, None, self.call.step.accept_event_subclasses)
+        place = place_again(wait, name, number, taken)
+        if place == number:
+            used[name] = number + 1
+        else:
+            taken.add((name, place))
+        return self._apart(f"{name}.{place}" if place else name)
 
     def _apart(self, wait_id: str) -> str:
         """Another id where another call waits under this one; the one that it had before, if it waited before."""
         call, other = self.call, f"{wait_id}/{self.exec_id}"
         for before in (other, wait_id):
-            if before in call.waiting_since or before in call.answers:
+            if before in call.waiting_since or before in call.answers or call.has_given_up(before):
                 return before
         state = self.run.state
         open_wait = state.waits.get(wait_id)
@@ -198,6 +212,58 @@ class Attempt(AwaitingAttempt):
             asyncio.TimeoutError: If none came within `timeout` seconds.
             WorkflowRuntimeError: If a wait with this id is open already.
         """
+        self._check_wait(wait_id)
+        answer = Answer(loop=self.run.loop)
+        answer.call = self.call
+        if self._answers is None:
+            self._answers = {}
+        self._answers[wait_id] = answer
+        task, subclasses = asyncio.current_task(), self.call.step.accept_event_subclasses
+        was_open = wait_id in self.call.waiting_since  # at the snapshot: it is older than whatever ends now
+        is_known = wait_id in self.call.answers and not was_open
+        over_before = 0 if was_open else self._waits_over - (self._just_over not in (None, task))
+        now = self.run.clock.now_ns()
+        background = task is not self.task or self._body_made() is not None
+        self.run.mailbox.put(
+            WaitBegan(
+                now,
+                self.exec_id,
+                wait_id,
+                event_type,
+                requirements,
+                timeout,
+                asked,
+                subclasses,
+                background,
+            )
+        )
+        if background:
+            self._watched().waits_in(task)
+        else:
+            self._let_clock_go(False)
+        at_once = answer.done()
+        try:
+            ended = await answer
+        except asyncio.CancelledError:
+            self._answers.pop(wait_id, None)
+            if not self.stopped and self.run.attempts.get(self.exec_id) is self:
+                self._give_up(wait_id, now, overtaken=self._waits_over > over_before)
+            raise
+        finally:
+            self._let_clock_go(True)
+        if self._unread is not None:
+            self._unread.discard(wait_id)
+        if not is_known:
+            self._waits_over += 1
+            if at_once:  # so what other tasks await from this turn on, they do beside it
+                self._just_over = task
+                self.run.loop.call_soon(self._no_longer_just_over)
+        if ended.answer is None:
+            raise TimeoutError(f"Timed out waiting for {event_type.__name__} after {timeout} seconds.")
+        self.answers = (*self.answers, (ended.answer.event_id, type(ended.answer.event)))
+        return ended.answer.event
+
+    def _check_wait(self, wait_id: str) -> None:
         self._must_be_running("wait_for_event")
         if asyncio.get_running_loop() is not self.run.loop:
             raise WorkflowRuntimeError(
@@ -213,47 +279,20 @@ class Attempt(AwaitingAttempt):
                 step=self.step,
                 run_id=self.run_id,
             )
-        answer = Answer(loop=self.run.loop)
-        answer.call = self.call
-        if self._answers is None:
-            self._answers = {}
-        self._answers[wait_id] = answer
-        was_open = wait_id in self.call.waiting_since  # at the snapshot: it is older than whatever ends now
-        is_known, over_before = wait_id in self.call.answers and not was_open, 0 if was_open else self._waits_over
-        task, subclasses = asyncio.current_task(), self.call.step.accept_event_subclasses
-        background = task is not self.task or self._body_made() is not None
-        self.run.mailbox.put(
-            WaitBegan(
-                self.run.clock.now_ns(),
-                self.exec_id,
-                wait_id,
-                event_type,
-                requirements,
-                timeout,
-                asked,
-                subclasses,
-                background,
-            )
-        )
-        if background:
-            self._watched().waits_in(task)
-        else:
-            self._let_clock_go(False)
-        try:
-            ended = await answer
-        except asyncio.CancelledError:
-            if not self.stopped:
-                self.run.mailbox.put(
-                    WaitAbandoned(self.run.clock.now_ns(), self.exec_id, wait_id, self._waits_over > over_before)
-                )
-            raise
-        finally:
-            self._let_clock_go(True)
-        self._waits_over += not is_known
-        if ended.answer is None:
-            raise TimeoutError(f"Timed out waiting for {event_type.__name__} after {timeout} seconds.")
-        self.answers = (*self.answers, (ended.answer.event_id, type(ended.answer.event)))
-        return ended.answer.event
+
+    def _no_longer_just_over(self) -> None:
+        self._just_over = None
+
+    def _give_up(self, wait_id: str, began_ns: int, *, overtaken: bool) -> None:
+        if self._unread is not None:
+            self._unread.discard(wait_id)
+        now = self.run.clock.now_ns()
+        self.run.mailbox.put(WaitAbandoned(now, self.exec_id, wait_id, overtaken, now - began_ns))
+
+    def give_up_unread(self) -> None:
+        """The body is over, and did not get some answers: tasks of it that it cancels, say, hear of that only later."""
+        for wait_id in sorted(self._unread or ()):
+            self._give_up(wait_id, self.run.clock.now_ns(), overtaken=True)
 
     def heard(self, awaited: AwaitedRun, only_waits: bool) -> None:
         """A run that it awaits only waits from now on, or does something again; called in the thread of that run."""
@@ -346,7 +385,12 @@ class Attempt(AwaitingAttempt):
     def resume(self, wait: Wait) -> None:
         """Wake the coroutine that waits; it has a worker again."""
         answer = self._answers.pop(wait.wait_id, None) if self._answers else None
-        if answer is not None and not answer.done():
+        if answer is None:
+            return
+        if wait.answer is not None:
+            self._unread = self._unread or set()
+            self._unread.add(wait.wait_id)
+        if not answer.done():  # else its task is cancelled, and will say so
             answer.set_result(wait)
             if self.body is not None:
                 self.body.answered()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -30,6 +30,7 @@ __all__ = [
     "Wait",
     "class_name",
     "equal",
+    "in_order",
     "place_again",
     "place_of",
     "wait_name",
@@ -40,7 +41,6 @@ _LISTED = frozenset({str, int, bool, bytes, type(None)})
 _UNLISTED = object()
 _NUMBER = attrgetter("number")
 
-_NONE: frozenset[str] = frozenset()
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
@@ -69,10 +69,15 @@ class Call:
         scope: The fan-outs it lives in, outermost first.
         answers: What waits of the current attempt got (None: they timed out); a replay gets the same again.
         collected: What its collects got, by group and number in the body; a retry or a replay gets the same again.
-        waiting_since: When waits began that were open at the snapshot this call comes from, so that timeouts hold.
+        waiting_since: When waits began that were open at the snapshot this call comes from, so that timeouts hold; 0:
+            it asks and begins anew.
         waiting_for: What they take, as far as the snapshot has it.
         kept: What ended waits that it gave up before it got it, or has not come to: for its next waits.
-        given_up: Waits that it gave up when another one of it was over, as it will in a replay.
+        spent: Open waits that it will give up again.
+        overtaken: The last wait of each name that it gave up since another one was over, as it will in a replay.
+        let_go: The last wait of each name that it gave up for another reason, a timeout around it, say.
+        open_ns: How long the longest of these was open.
+        latest: The number of the last wait of each name that was answered before the snapshot, once that was asked for.
         emitted: How many events it has emitted so far, over all attempts.
         open_waits: Waits of it that are not over.
         to_resume: Waits of it that are over while it still queues for a worker.
@@ -87,17 +92,21 @@ class Call:
         "emitted",
         "exec_id",
         "first_started_ns",
-        "given_up",
         "inputs",
         "kept",
         "last_error",
         "last_failed_ns",
+        "latest",
+        "let_go",
+        "open_ns",
         "open_waits",
+        "overtaken",
         "phase",
         "queued_at_ns",
         "recoveries",
         "replay",
         "scope",
+        "spent",
         "step",
         "to_resume",
         "waiting_for",
@@ -122,17 +131,61 @@ class Call:
         self.worker = -1
         self.phase = CallPhase.QUEUED
         self.first_started_ns = self.due_ns = self.last_failed_ns = 0
-        self.emitted = self.open_waits = 0
+        self.emitted = self.open_waits = self.open_ns = 0
         self.replay = False
         self.scope: tuple[str, ...] = ()
         self.answers: Mapping[str, Envelope | None] = _NOTHING
         self.waiting_since: Mapping[str, int] = _NOTHING
         self.waiting_for: Mapping[str, Awaited] = _NOTHING
         self.kept: Sequence[Envelope] = ()
-        self.given_up: frozenset[str] = _NONE
+        self.spent: Sequence[Wait] = ()
+        self.overtaken: Mapping[str, int] = _NOTHING
+        self.let_go: Mapping[str, int] = _NOTHING
+        self.latest: Mapping[str, int] | None = None
         self.collected: Mapping[tuple[str, int], Sequence[Envelope] | None] = _NOTHING
         self.last_error: BaseException | None = None
         self.to_resume: list[Wait] | None = None
+
+    def got(self, wait_id: str, answer: Envelope | None) -> None:
+        """A wait of it is over, or will be when it comes to it."""
+        if not self.answers:
+            self.answers = {}
+        cast("dict[str, Envelope | None]", self.answers)[wait_id] = answer
+
+    def give_back(self, wait_id: str) -> Envelope | None:
+        """What a wait got is for the next waits; gives it where it was for this one alone, so that it is lost."""
+        answer = self.answers.get(wait_id)
+        if answer is None:
+            return None
+        del cast("dict[str, Envelope | None]", self.answers)[wait_id]
+        if answer.names is not None:
+            return answer
+        self.kept = in_order(self.kept, answer)
+        return None
+
+    def gave_up(self, wait_id: str, overtaken: bool, open_ns: int) -> None:
+        """It gave a wait up: since another one was over, or for another reason."""
+        name, number = place_of(wait_id)
+        if overtaken:
+            self.overtaken = {**self.overtaken, name: max(number, self.overtaken.get(name, 0))}
+        else:
+            self.let_go = {**self.let_go, name: max(number, self.let_go.get(name, 0))}
+            self.open_ns = max(open_ns, self.open_ns)
+
+    def has_given_up(self, wait_id: str) -> bool:
+        """Whether it gave this wait up; of those of one name it gave up, all before the last that have no answer."""
+        name, number = place_of(wait_id)
+        return number <= max(self.overtaken.get(name, -1), self.let_go.get(name, -1))
+
+
+def in_order(kept: Sequence[Envelope], envelope: Envelope) -> tuple[Envelope, ...]:
+    """Kept events and one more, as they came."""
+    at = next((n for n, other in enumerate(kept) if _came(other) > _came(envelope)), len(kept))
+    return *kept[:at], envelope, *kept[at:]
+
+
+def _came(envelope: Envelope) -> tuple[int, int]:
+    return envelope.queued_at_ns, int(envelope.event_id[1:]) if envelope.sender is None else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,14 +296,20 @@ def place_of(wait_id: str) -> tuple[str, int]:
     return (name, int(number)) if number.isdecimal() else (wait_id, 0)
 
 
-def place_again(wait: Wait, name: str, taken: Collection[int]) -> int:
-    """Which of the waits of one name that a call had before this one is: those at once may begin in another order."""
-    first = next(number for number in range(len(taken) + 1) if number not in taken)
+def place_again(wait: Wait, name: str, first: int, taken: Container[tuple[str, int]]) -> int:
+    """Which of the waits of one name that a call had before this one is: those at once may begin in another order.
+
+    Args:
+        wait: The wait that begins, without an id.
+        name: The name.
+        first: The number that it has if all begin in the order of before.
+        taken: Those of later numbers that have begun already.
+    """
     if _is_as_before(wait, f"{name}.{first}" if first else name):
         return first
     before = (*wait.call.waiting_since, *wait.call.answers)
     others = [number for wait_id in before for its_name, number in [place_of(wait_id)] if its_name == name]
-    fits = (n for n in sorted(others) if n not in taken and _is_as_before(wait, f"{name}.{n}" if n else name))
+    fits = (n for n in sorted(others) if n > first and (name, n) not in taken and _is_as_before(wait, f"{name}.{n}"))
     return next(fits, first)
 
 

@@ -16,7 +16,7 @@ from workflows._engine.asking import (
     take_up_questions,
     will_ask_again,
 )
-from workflows._engine.calls import Call, CallPhase
+from workflows._engine.calls import Call, CallPhase, in_order
 from workflows._engine.effects import (
     DeliverLater,
     Effect,
@@ -29,7 +29,7 @@ from workflows._engine.effects import (
 from workflows._engine.fan_in import collect
 from workflows._engine.fan_out import alive, joined, open_fan_out
 from workflows._engine.idle import deadlock, explanation, looks_stuck, note_idle
-from workflows._engine.resumed_waits import ended_by, give_up, tell_unawaited, unreached, waits_are_to_begin
+from workflows._engine.resumed_waits import ended_by, tell_unawaited, waits_are_to_begin
 from workflows._engine.retries import after_failure, retry_now, with_recovery
 from workflows._engine.routing import forget_call, new_call, queue_call, take_worker
 from workflows._engine.state import RunState, Undelivered
@@ -63,8 +63,9 @@ from workflows._engine.waits import (
     call_works,
     cancel_waits,
     end_answered,
-    end_wait,
+    leave_waits,
     reply,
+    time_out,
 )
 from workflows._spec import Route
 from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowTimeoutError
@@ -187,18 +188,14 @@ def _leave_waits(state: RunState, call: Call, effects: list[Effect], *, hand_ove
         cancel_waits(state, effects, call)
     if not hand_over:
         return
-    give_up(call, unreached(state, call))
-    kept, call.kept = call.kept, ()
-    for envelope in kept:
-        if envelope.shared:
-            continue
+    for envelope in leave_waits(state, call, effects):
         if waits := state.waits.matching(envelope.event):
             answered_by(envelope, waits, state, effects)
         elif call.step.join == "one" and call.step in state.spec.route(type(envelope.event)).takers:
             alive(state, envelope.scope, 1, effects)
             queue_call(state, new_call(state, call.step, envelope), effects)
         else:
-            state.kept = (*state.kept, envelope)
+            state.kept = in_order(state.kept, envelope)
 
 
 def _give(state: RunState, envelope: Envelope, attempt: int, effects: list[Effect]) -> None:
@@ -340,8 +337,7 @@ def _failed(state: RunState, tick: AttemptFailed, effects: list[Effect]) -> None
 def _wait_timed_out(state: RunState, tick: WaitTimeoutDue, effects: list[Effect]) -> None:
     wait = state.waits.get(tick.wait_id)
     if wait is not None and wait.answer is None:
-        wait.timed_out = True
-        end_wait(state, wait, effects)
+        time_out(state, wait, effects)
 
 
 def _suspend(state: RunState, effects: list[Effect]) -> None:
@@ -385,6 +381,7 @@ def _end(state: RunState, end: EndRun, effects: list[Effect]) -> None:
     state.ended = end.outcome
     state.stop_event = end.stop_event
     if state.waits.by_id:
+        state.waits_left = state.waits
         cancel_waits(state, effects)
     if state.questions.open:
         end_run_waits(state, effects)

@@ -12,6 +12,7 @@ from workflows._engine.calls import Awaited, Call, Wait, place_of
 from workflows._engine.effects import Effect, TellSent
 from workflows._engine.state import RunState
 from workflows.events import Event
+from workflows.instrumentation.records import Envelope
 
 __all__ = [
     "ended_by",
@@ -39,33 +40,44 @@ def ended_by(state: RunState, event: Event) -> list[Wait]:
     return list(ended.values())
 
 
-def is_spent(call: Call, wait_id: str) -> bool:
+def is_spent(state: RunState, call: Call, wait_id: str, background: bool) -> bool:
     """Whether a step will give this wait up as it did before: what comes now is for what it asks after that.
 
-    It did so when another wait of it was answered; or, in a replay, it got an answer to a later one of that name.
+    It did so when another wait of it was over, which it may be again: at once, or there is none this time. Or it did so
+    for another reason, and went on: it got an answer to a later one of that name, or none of that name was open.
     """
-    if wait_id in call.given_up:
-        return True
-    if not call.replay or wait_id in call.waiting_since:
-        return False
     name, number = place_of(wait_id)
-    later = [w for w, answer in call.answers.items() if answer is not None and w not in call.waiting_since]
-    return any(place_of(other)[0] == name and place_of(other)[1] > number for other in later)
+    if number <= call.overtaken.get(name, -1):
+        return background
+    if number > call.let_go.get(name, -1):
+        return False
+    if call.latest is None:
+        places = [place_of(w) for w, got in call.answers.items() if got is not None and w not in call.waiting_since]
+        call.latest = dict(sorted(places))
+    return number < call.latest.get(name, 0) or not any(place_of(other)[0] == name for other in unreached(state, call))
 
 
 def take_place(state: RunState, wait: Wait) -> Awaited | None:
     """A wait with a new id is the oldest of its call that took the same and whose id does not come again, if any.
 
-    That may be wrong, where its call comes to that one later: then they have changed places, and nothing is lost.
+    That may be wrong, where its call comes to that one later: then they have changed places, and nothing is lost. Where
+    its id is not new, since the step gave it up before, it can be another one of that name alone.
     """
     call = wait.call
+    name = place_of(wait.wait_id)[0] if call.has_given_up(wait.wait_id) else None
     for wait_id in unreached(state, call):
         answer, known = call.answers.get(wait_id), call.waiting_for.get(wait_id)
-        if wait.matches(answer.event) if answer is not None else known is not None and wait.takes_as(known):
+        is_same = wait.matches(answer.event) if answer is not None else known is not None and wait.takes_as(known)
+        its_name = place_of(wait_id)[0]
+        if answer is not None and answer.names is not None and its_name != place_of(wait.wait_id)[0]:
+            continue
+        if is_same and name in (None, its_name):
             call.waiting_since = without(call.waiting_since, wait_id)
             if answer is not None:
-                call.answers = without(call.answers, wait_id)
-                call.kept = (answer, *call.kept)
+                answer.names = None
+                call.give_back(wait_id)
+            if name is not None:  # the call is where it was; what it awaits from now on is new
+                call.let_go = without(call.let_go, name)
             return known
     return None
 
@@ -79,13 +91,12 @@ def unreached(state: RunState, call: Call) -> list[str]:
     return sorted(left, key=lambda w: known.number if (known := call.waiting_for.get(w)) is not None else 0)
 
 
-def give_up(call: Call, wait_ids: Sequence[str]) -> None:
-    """A call does not come to these waits any more; what has answered them is for its next ones."""
-    if wait_ids:
-        answers = [answer for wait_id in wait_ids if (answer := call.answers.get(wait_id)) is not None]
-        call.waiting_since = {w: since for w, since in call.waiting_since.items() if w not in wait_ids}
-        call.answers = {w: answer for w, answer in call.answers.items() if w not in wait_ids}
-        call.kept = (*answers, *call.kept)
+def give_up(call: Call, wait_ids: Sequence[str]) -> list[Envelope]:
+    """A call does not come to these waits any more; what has answered them is for its next ones. Gives what is lost."""
+    if not wait_ids:
+        return []
+    call.waiting_since = {w: since for w, since in call.waiting_since.items() if w not in wait_ids}
+    return [lost for wait_id in wait_ids if (lost := call.give_back(wait_id)) is not None]
 
 
 def waits_are_to_begin(state: RunState) -> bool:

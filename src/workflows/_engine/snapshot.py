@@ -30,9 +30,9 @@ def dump_run(state: RunState, serializer: BaseSerializer) -> dict[str, Any]:
     # What ran comes first, so that it is the first to run again.
     calls = sorted(state.calls.values(), key=lambda c: c.phase is CallPhase.QUEUED)
     asked = state.questions.left(state.calls)
-    waits: dict[int, list[Wait]] = {}
-    for wait in state.waits:
-        waits.setdefault(id(wait.call), []).append(wait)
+    waits: dict[int, list[tuple[Wait, int]]] = {}
+    for wait in state.waits_to_resume:
+        waits.setdefault(id(wait.call), []).append((wait, state.open_since(wait)))
     return {
         "run_id": state.run_id,
         "workflow": state.spec.name,
@@ -141,14 +141,14 @@ def revive(ended: RunState) -> RunState:
         state.questions = OpenQuestions(
             [RunWait(w.question, w.wait_id, w.started_at_ns, unheard=w.unheard) for w in asked]
         )
-    for wait in ended.waits:
-        wait.call.waiting_since = {**wait.call.waiting_since, wait.wait_id: wait.started_at_ns}
+    for wait in ended.waits_to_resume:
+        wait.call.waiting_since = {**wait.call.waiting_since, wait.wait_id: ended.open_since(wait)}
         wait.call.waiting_for = {**wait.call.waiting_for, wait.wait_id: wait.awaited}
     for call in sorted(ended.calls.values(), key=lambda c: c.phase is CallPhase.QUEUED):
         retrying = call.phase is CallPhase.RETRYING
         call.replay = call.first_started_ns > 0 and not retrying
         call.phase = CallPhase.RETRYING if retrying else CallPhase.QUEUED
-        call.worker, call.open_waits, call.to_resume = -1, 0, None
+        call.worker, call.open_waits, call.to_resume, call.latest = -1, 0, None, None
         state.calls[call.exec_id] = call
     state.goes_on()
     return state
@@ -158,6 +158,8 @@ def apart(loaded: RunState) -> RunState:
     """A state like one that no run has taken up yet, which can take events from outside without changing that one."""
     state = revive(loaded)
     state.calls = {exec_id: copy(call) for exec_id, call in state.calls.items()}
+    for call in state.calls.values():
+        call.answers = dict(call.answers)
     state.goes_on()
     state.collected = {}
     for key, gathered in loaded.collected.items():
@@ -177,6 +179,7 @@ def _dump_envelope(envelope: Envelope, serializer: BaseSerializer) -> dict[str, 
         "scope": list(envelope.scope),
         "recoveries": dict(envelope.recoveries or {}),
         "shared": envelope.shared,
+        "names": envelope.names,
     }
 
 
@@ -236,10 +239,11 @@ def _load_envelope(data: Mapping[str, Any], serializer: BaseSerializer) -> Envel
         tuple(data["scope"]),
         data["recoveries"] or None,
         bool(data.get("shared")),
+        data.get("names"),
     )
 
 
-def _dump_call(call: Call, waits: Iterable[Wait], serializer: BaseSerializer) -> dict[str, Any]:
+def _dump_call(call: Call, waits: Iterable[tuple[Wait, int]], serializer: BaseSerializer) -> dict[str, Any]:
     return {
         "step": call.step.name,
         "exec_id": call.exec_id,
@@ -259,16 +263,18 @@ def _dump_call(call: Call, waits: Iterable[Wait], serializer: BaseSerializer) ->
             wait_id: _dump_envelope(answer, serializer) if answer else None for wait_id, answer in call.answers.items()
         },
         "kept": [_dump_envelope(envelope, serializer) for envelope in call.kept],
-        "given_up": sorted(call.given_up),
+        "overtaken": dict(call.overtaken),
+        "let_go": dict(call.let_go),
+        "open_ns": call.open_ns,
         "collected": [
             [group, number, None if members is None else [_dump_envelope(e, serializer) for e in members]]
             for (group, number), members in call.collected.items()
         ],
-        "waiting_since": {**call.waiting_since, **{w.wait_id: w.started_at_ns for w in waits}},
+        "waiting_since": {**call.waiting_since, **{wait.wait_id: since for wait, since in waits}},
         "waiting_for": _dump_awaited(
             {
                 **{wait_id: a for wait_id, a in call.waiting_for.items() if wait_id in call.waiting_since},
-                **{wait.wait_id: wait.awaited for wait in waits},
+                **{wait.wait_id: wait.awaited for wait, _ in waits},
             },
             serializer,
         ),
@@ -310,7 +316,9 @@ def _load_call(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSeri
     call.last_error = serializer.deserialize(data["last_error"]) if data["last_error"] else None
     call.last_failed_ns = int(data["last_failed_ns"])
     call.answers = {w: _load_envelope(answer, serializer) if answer else None for w, answer in data["answers"].items()}
-    call.kept, call.given_up = _load_envelopes(data.get("kept", ()), serializer), frozenset(data.get("given_up", ()))
+    call.kept = _load_envelopes(data.get("kept", ()), serializer)
+    call.overtaken, call.let_go = dict(data.get("overtaken", {})), dict(data.get("let_go", {}))
+    call.open_ns = int(data.get("open_ns", 0))
     call.waiting_since = dict(data["waiting_since"])
     call.waiting_for = _load_awaited(data.get("waiting_for", {}), serializer)
     call.collected = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from workflows._engine.asleep import AsleepWaits
-from workflows._engine.calls import NO_WAITS, Call, Wait
+from workflows._engine.calls import NO_WAITS, Call, OpenWaits, Wait
 from workflows._engine.questions import NO_QUESTIONS
 from workflows._spec import StepSpec, WorkflowSpec
 from workflows.events import Event, StopEvent
@@ -122,6 +122,7 @@ class RunState:
         calls: Calls that are not done, by exec_id.
         queues: By step name, made when a step gets its first call.
         waits: Open waits.
+        waits_left: Those that were open when the run ended.
         kept: Events that nobody took yet.
         asleep: Waits that were open at the snapshot that the run goes on from, and have not begun again.
         to_begin: Those of which an older snapshot does not say what they take, and some that are none any more, each
@@ -172,6 +173,7 @@ class RunState:
         "undelivered",
         "unhandled",
         "waits",
+        "waits_left",
         "watched",
     )
 
@@ -180,7 +182,7 @@ class RunState:
         self.run_id = run_id
         self.calls: dict[str, Call] = {}
         self.queues: dict[str, StepQueue] = {}
-        self.waits = NO_WAITS
+        self.waits = self.waits_left = NO_WAITS
         self.kept: Sequence[Envelope] = ()
         self.early: list[Envelope] | None = None
         self.asleep: AsleepWaits | None = None
@@ -205,6 +207,15 @@ class RunState:
             self.early.append(envelope)
         else:
             self.unhandled += 1
+
+    @property
+    def waits_to_resume(self) -> OpenWaits:
+        """Waits that are open again where another run goes on from here."""
+        return self.waits_left if self.waits_left.by_id else self.waits
+
+    def open_since(self, wait: Wait) -> int:
+        """When a wait that is to be resumed began; 0 after an end that was no suspension: it asks and begins anew."""
+        return 0 if self.waits_left.by_id else wait.started_at_ns
 
     def goes_on(self) -> None:
         """Its calls are those of another run, which go on from where that stood."""

@@ -125,6 +125,8 @@ async def _keep_while(attempt: Attempt, returned: AttemptCompleted, doing: Await
 def _hand_in(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> None:
     run = attempt.run
     if not attempt.stopped:
+        if attempt.waited:
+            attempt.give_up_unread()
         tell_ended(attempt, tick)
         run.mailbox.put(tick)
     elif isinstance(tick, AttemptFailed):

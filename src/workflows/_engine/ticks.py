@@ -174,13 +174,14 @@ class RunTakenUp:
 class WaitAbandoned:
     """A call gave a wait up: what it awaited it in was cancelled, or timed out.
 
-    `overtaken`: another wait of the call was over meanwhile.
+    `overtaken`: another wait of the call was over meanwhile. `open_ns`: how long the attempt has waited.
     """
 
     at_ns: int
     exec_id: str
     wait_id: str
     overtaken: bool
+    open_ns: int
 
 
 @dataclass(slots=True)

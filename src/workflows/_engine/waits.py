@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import deque
 
 from workflows._engine.asking import call_wait_over
-from workflows._engine.calls import NO_WAITS, Call, CallPhase, OpenWaits, Wait
-from workflows._engine.effects import DeliverLater, Effect, EndWait, ResumeCall, StartWait
+from workflows._engine.calls import NO_WAITS, Call, CallPhase, OpenWaits, Wait, place_of
+from workflows._engine.effects import DeliverLater, Effect, EndWait, ResumeCall, StartWait, TellSent
 from workflows._engine.resumed_waits import give_up, is_spent, take_place, unreached, without
 from workflows._engine.routing import give_back_worker, take_worker
 from workflows._engine.state import RunState
@@ -25,12 +25,17 @@ __all__ = [
     "cancel_waits",
     "end_answered",
     "end_wait",
+    "leave_waits",
     "reply",
+    "time_out",
 ]
 
 # Waits that one event ends in one piece, with what their steps do first; the event loop gets a turn before the next
 # (2 to 3 ms each).
 ENDED_AT_ONCE = 40
+
+# In a replay, a wait that the step gave up before may be open for so much longer than then.
+SPENT_SECONDS = 1.0
 
 
 def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
@@ -54,7 +59,8 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
         return
     known = call.waiting_for.get(wait.wait_id)
     if since is None:
-        wait.spent = is_spent(call, wait.wait_id)
+        wait.spent = is_spent(state, call, wait.wait_id, tick.background)
+        call.spent = [*call.spent, wait] if wait.spent else call.spent
         known = None if wait.spent else take_place(state, wait)
     if state.waits is NO_WAITS:
         numbers = (awaited.number for each in state.calls.values() for awaited in each.waiting_for.values())
@@ -66,7 +72,9 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
     if not tick.background:
         _only_waits(state, call, effects)
     left = None if wait.timeout is None else wait.timeout - (tick.at_ns - wait.started_at_ns) / 1e9
-    effects.append(StartWait(wait, left, ask=since is None and not wait.spent))
+    if wait.spent and left is None:
+        left = call.open_ns / 1e9 + SPENT_SECONDS
+    effects.append(StartWait(wait, left, ask=not since and not wait.spent))
     _take_kept(state, wait, effects)
 
 
@@ -77,7 +85,7 @@ def _is_replayed(state: RunState, wait: Wait, effects: list[Effect]) -> bool:
     if since:
         call.waiting_since = without(call.waiting_since, wait.wait_id)
     if answer is not None and not wait.matches(answer.event) and (since or type(answer.event) is not wait.event_type):
-        call.answers, call.kept = without(call.answers, wait.wait_id), (*call.kept, answer)
+        _tell_lost(state, call.give_back(wait.wait_id), effects)
         return False
     wait.answer = answer
     if since:
@@ -108,19 +116,42 @@ def call_only_waits(state: RunState, tick: CallOnlyWaits, effects: list[Effect])
     call = state.calls.get(tick.exec_id)
     if call is not None and call.open_waits:
         _only_waits(state, call, effects)
-        if state.kept or call.kept:
+        spent = [wait for wait in call.spent if place_of(wait.wait_id)[0] in call.overtaken]
+        for wait in spent:  # now nothing overtakes them
+            wait.spent = False
+        if spent:
+            call.spent = [wait for wait in call.spent if wait.spent]
+        if spent or call.kept:
             _offer_kept(state, call, effects)
 
 
 def _offer_kept(state: RunState, call: Call, effects: list[Effect]) -> None:
-    for wait in [wait for wait in state.waits if wait.call is call]:
+    for wait in [wait for wait in state.waits if wait.call is call] if call.open_waits else ():
         _take_kept(state, wait, effects)
 
 
 def _only_waits(state: RunState, call: Call, effects: list[Effect]) -> None:
     """A call rests in its waits. To others of an older snapshot it does not come: their ids were new ones."""
-    give_up(call, [wait_id for wait_id in unreached(state, call) if wait_id not in call.waiting_for])
+    unknown = [wait_id for wait_id in unreached(state, call) if wait_id not in call.waiting_for]
+    for lost in give_up(call, unknown):
+        _tell_lost(state, lost, effects)
     _pause(state, call, effects)
+
+
+def leave_waits(state: RunState, call: Call, effects: list[Effect]) -> list[Envelope]:
+    """A call is over: what it was to get and nothing else has taken is for others now."""
+    lost = give_up(call, unreached(state, call))
+    kept, call.kept = call.kept, ()
+    for envelope in lost:
+        _tell_lost(state, envelope, effects)
+    return [envelope for envelope in kept if not envelope.shared]
+
+
+def _tell_lost(state: RunState, envelope: Envelope | None, effects: list[Effect]) -> None:
+    """An event named a wait that its call does not come to any more."""
+    if envelope is not None:
+        state.unhandled += 1
+        effects.append(TellSent(envelope, None, (), answered=False, kept=False))
 
 
 def call_works(state: RunState, tick: CallWorks, effects: list[Effect]) -> None:
@@ -128,6 +159,17 @@ def call_works(state: RunState, tick: CallWorks, effects: list[Effect]) -> None:
     call = state.calls.get(tick.exec_id)
     if call is not None:
         _run_on(state, call, effects)
+
+
+def time_out(state: RunState, wait: Wait, effects: list[Effect]) -> None:
+    """The time of a wait is over; one that its step should have given up by now, as it did before, is another one."""
+    if not wait.spent or wait.timeout is not None:
+        wait.timed_out = True
+        end_wait(state, wait, effects)
+        return
+    wait.spent, wait.call.let_go = False, {}
+    take_place(state, wait)
+    _take_kept(state, wait, effects)
 
 
 def _pause(state: RunState, call: Call, effects: list[Effect]) -> None:
@@ -146,7 +188,7 @@ def end_wait(state: RunState, wait: Wait, effects: list[Effect]) -> None:
 def _note_answer(state: RunState, wait: Wait, effects: list[Effect]) -> None:
     """From now on nothing else ends the wait, and a snapshot has its answer."""
     call = wait.call
-    call.answers = {**call.answers, wait.wait_id: wait.answer}
+    call.got(wait.wait_id, wait.answer)
     if wait.wait_id in call.waiting_since:
         call.waiting_since = without(call.waiting_since, wait.wait_id)
     if state.questions.open:
@@ -191,6 +233,7 @@ def abandon_wait(state: RunState, tick: WaitAbandoned, effects: list[Effect]) ->
     call = state.calls.get(tick.exec_id)
     if call is None:
         return
+    call.gave_up(tick.wait_id, tick.overtaken, tick.open_ns)
     wait = state.waits.get(tick.wait_id)
     if wait is not None and wait.call is call:
         state.waits.remove(wait)
@@ -199,16 +242,13 @@ def abandon_wait(state: RunState, tick: WaitAbandoned, effects: list[Effect]) ->
         if wait.answer is None:
             if wait.wait_id in call.waiting_since:
                 call.waiting_since = without(call.waiting_since, wait.wait_id)
-            if tick.overtaken:
-                call.given_up |= {wait.wait_id}
             if state.questions.open:  # else that was done when it was answered
                 call_wait_over(state, wait, effects)
         _run_on(state, call, effects)
     elif call.to_resume and any(w.wait_id == tick.wait_id for w in call.to_resume):  # it queues for a worker
         _run_on(state, call, effects)
-    answer = call.answers.get(tick.wait_id)
-    if answer is not None:
-        call.answers, call.kept = without(call.answers, tick.wait_id), (answer, *call.kept)
+    if call.answers.get(tick.wait_id) is not None:
+        _tell_lost(state, call.give_back(tick.wait_id), effects)
         _offer_kept(state, call, effects)
 
 
@@ -233,6 +273,7 @@ def reply(state: RunState, wait_id: str, envelope: Envelope, effects: list[Effec
 
     A call that has not come to the wait again since a snapshot finds the answer when it does.
     """
+    envelope.names = wait_id
     wait = state.waits.get(wait_id)
     if wait is not None and wait.answer is None and wait.matches(envelope.event):
         answered_by(envelope, [wait], state, effects)
@@ -242,7 +283,7 @@ def reply(state: RunState, wait_id: str, envelope: Envelope, effects: list[Effec
         return None
     if (known := call.waiting_for.get(wait_id)) is not None and not known.takes(envelope.event):
         return None
-    call.answers = {**call.answers, wait_id: envelope}
+    call.got(wait_id, envelope)
     return call
 
 

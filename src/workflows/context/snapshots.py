@@ -75,14 +75,14 @@ def _checkpointed(run: Run) -> str | None:
 
 
 def _waits_of(state: RunState, returned: Container[str]) -> list[dict[str, Any]]:
-    open_waits = [wait for wait in state.waits if wait.call.exec_id not in returned]
+    open_waits = [wait for wait in state.waits_to_resume if wait.call.exec_id not in returned]
     waits = [(wait.wait_id, wait.event_type.__name__, wait.started_at_ns) for wait in open_waits]
     for call in state.calls.values():
         for wait_id in unreached(state, call) if call.exec_id not in returned else ():
             if wait_id not in call.answers:
                 known = call.waiting_for.get(wait_id)
                 name = known.class_name.rpartition(".")[2] if known is not None else ""
-                waits.append((wait_id, name, call.waiting_since[wait_id]))
+                waits.append((wait_id, name, call.waiting_since[wait_id] or state.now_ns))
     waits += [(wait.wait_id, awaited_by_run(state.spec), wait.started_at_ns) for wait in state.questions if wait.told]
     return [{"id": wait_id, "type": event_type, "started_at": began} for wait_id, event_type, began in waits]
 

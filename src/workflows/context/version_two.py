@@ -119,7 +119,7 @@ class _Translation:
         named = not waiter.waiter_id.startswith(given_up)
         wait_id = waiter.waiter_id if named else _numbered(call, waiter, _required(waiter.waiter_id, given_up))
         if waiter.resolved_event is not None:
-            call.answers = {**call.answers, wait_id: self._envelopes([waiter.resolved_event])[0]}
+            call.got(wait_id, self._envelopes([waiter.resolved_event])[0])
         else:
             call.waiting_since = {**call.waiting_since, wait_id: self._state.now_ns}
             if not waiter.has_requirements:  # else nobody knows which

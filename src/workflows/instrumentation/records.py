@@ -57,8 +57,9 @@ class Envelope(FieldsCompared):
 
     `event_id` is `<sender's exec_id>.<n>` for the n-th event that a call emitted, `x<n>` for one from outside. `scope`
     are the fan-outs it lives in (exec_ids of the calls that returned a list), outermost first; `recoveries` how often
-    each `@catch_error` handler has run in its lineage; `shared`: it ended a wait, and something else took it, too.
-    The engine completes it while it sends the event, nobody else changes it.
+    each `@catch_error` handler has run in its lineage. `names` is the wait that it answers, if its sender named one;
+    `shared`: it ended a wait, and something else took it, too. The engine completes it while it sends the event, nobody
+    else changes it.
     """
 
     event_id: str
@@ -70,6 +71,7 @@ class Envelope(FieldsCompared):
     scope: tuple[str, ...] = ()
     recoveries: Mapping[str, int] | None = None
     shared: bool = False
+    names: str | None = None
 
 
 T = TypeVar("T")
