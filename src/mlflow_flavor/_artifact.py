@@ -157,7 +157,7 @@ def asks_people(workflow: Workflow, code: ModelCode) -> bool:
     if human_events(workflow) or any(step.context_parameter for step in steps):
         return True
     scripts = [code.script, *(code.code.rglob("*.py") if code.code is not None else ())]
-    return any("wait_for_event" in script.read_text(encoding="utf-8") for script in scripts)
+    return any(b"wait_for_event" in script.read_bytes() for script in scripts)
 
 
 def _border_events(workflow: Workflow) -> list[type[Event]]:

@@ -37,7 +37,7 @@ def plain_python(cell: str) -> str:
     """
     if is_python(cell):
         return cell
-    lines = cell.splitlines()
+    lines = cell.split("\n")
     kept: list[str] = []
     while len(kept) < len(lines):
         start = len(kept)

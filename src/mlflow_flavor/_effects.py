@@ -1,20 +1,25 @@
-"""Imports that are there for what they do: a module of the author's own that fills a registry of another one."""
+"""What a module does to others of the author's own: it imports one that fills a registry, or sets something there."""
 
 from __future__ import annotations
 
 import ast
 import logging
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from importlib.util import resolve_name
+from inspect import getattr_static
 from pathlib import Path
 from types import ModuleType
 
 from mlflow_flavor._names import names_in
-from mlflow_flavor._origins import as_user_writes_it, local_places
+from mlflow_flavor._origins import as_user_writes_it, local_places, own_tops
+from mlflow_flavor._statements import Statement, first_name, same_scope
 
-__all__ = ["imports_for_effect", "warn_of_imports_left_out"]
+__all__ = ["imports_for_effect", "put_elsewhere", "warn_of_imports_left_out"]
+
+COLLECTIONS = (dict, list, set, deque)
 
 LEFT_OUT = (
     "%s imports '%s' and makes no use of it, and the model does not have that file: the import is left out. Pass "
@@ -72,7 +77,7 @@ def imports_for_effect(source: str, home: ModuleType, helpers: Sequence[Path]) -
     found = [each for node in body for each in _imports_of_modules(node, package or "")]
     read = names_in(body).read if found else frozenset[str]()
     unused = [each for each in found if each.name not in read]
-    own_unused = [e for e in unused if e.top == own or e.is_brought(helpers) or local_places([e.top])]
+    own_unused = [e for e in unused if e.top == own or e.is_brought(helpers) or own_tops([e.top])]
     lacking = [each for each in own_unused if not each.is_in(helpers)]
     return {each.name for each in own_unused if each not in lacking}, lacking
 
@@ -88,6 +93,62 @@ def warn_of_imports_left_out(home: ModuleType, lacking: Iterable[EffectImport], 
     for each in lacking:
         if each.name not in bound:
             logger.warning(LEFT_OUT, Path(str(home.__file__)).name, each.imported, as_user_writes_it(_place(each.top)))
+
+
+def put_elsewhere(
+    statements: Sequence[Statement], home: ModuleType, helpers: Sequence[Path], workflow: Set[str]
+) -> tuple[set[str], set[tuple[int, str]]]:
+    """What a module's statements set or fill that is of modules which the model brings: `conf.LIMIT = 9`.
+
+    What comes of the workflow itself, its results, say, is no part of it.
+
+    Args:
+        statements: The module's statements.
+        home: The module.
+        helpers: Files and directories that the model will have.
+        workflow: What the module calls the workflow and its class.
+
+    Returns:
+        The names by which the module knows that; and the collections that calls fill, `conf.LIMITS.append(5)`, by line.
+    """
+    brought = {path.resolve().stem for path in helpers}
+    package = (home.__spec__.parent if home.__spec__ is not None else None) or ""
+    imports = (node for s in statements for node in same_scope(s.node))
+    names = {name for node in imports for name, top in _tops(node, package) if top in brought}
+    own = {s for s in statements if not names.isdisjoint(s.touches.union(map(first_name, s.fills)))}
+    using = {s for s in own if not workflow.isdisjoint(_all_needs(s, statements))}
+    filled = {(s.line, place) for s in own - using for place in s.fills if first_name(place) in names}
+    filled = {(line, place) for line, place in filled if issubclass(type(_at(place, home)), COLLECTIONS)}
+    touched = {name for s in own for name in s.touches} - {name for s in using for name in s.touches}
+    return (names & touched) | {first_name(place) for _, place in filled}, filled
+
+
+def _all_needs(statement: Statement, statements: Sequence[Statement]) -> set[str]:
+    """What a statement needs, and what that needs."""
+    needs = set(statement.needs)
+    while more := {name for s in statements if not needs.isdisjoint(s.binds) for name in s.needs} - needs:
+        needs |= more
+    return needs
+
+
+def _tops(node: ast.AST, package: str) -> Iterator[tuple[str, str]]:
+    """What an import binds, and the module or outermost package that this is, or is of."""
+    match node:
+        case ast.Import(names=names):
+            yield from ((a.asname or a.name.partition(".")[0], a.name.partition(".")[0]) for a in names)
+        case ast.ImportFrom(module=module, level=level, names=names) if package or not level:
+            top = resolve_name("." * level + (module or ""), package).partition(".")[0]
+            yield from ((alias.asname or alias.name, top) for alias in names)
+        case _:
+            pass
+
+
+def _at(place: str, home: ModuleType) -> object:
+    """What a module calls so, without running any code; None if that is not to be known."""
+    found: object = home
+    for part in place.split("."):
+        found = getattr_static(found, part, None)
+    return found
 
 
 def _place(top: str) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 from mlflow_flavor._holdings import Holding, left_out
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._model_code import imported_modules, modules_of_model
-from mlflow_flavor._origins import local_places
+from mlflow_flavor._origins import own_tops
 from mlflow_flavor._pairs import AbsentError, DifferenceError, UnknownError, UnsetError
 from mlflow_flavor._sameness import difference, places_of_new_identifiers
 from workflows import Workflow
@@ -101,25 +101,30 @@ def held_elsewhere(sources: Sources, rebuilt: Workflow) -> list[Holding]:
     # Some are imported only when a step runs, and the model has no copies of them yet.
     imported = _with_packages(imported_modules(script))
     tops = {name.partition(".")[0] for name in copies}
-    tops |= local_places({name.partition(".")[0] for name in imported} - tops).keys()
+    tops |= own_tops({name.partition(".")[0] for name in imported} - tops)
     loaded = [(name, module) for name, module in sys.modules.copy().items() if name.partition(".")[0] in tops]
     authors = {name: module for name, module in loaded if module is not home and is_a(module, ModuleType)}
-    found = left_out(script, home.__name__ if home is not None else "", authors, copies)
+    found = left_out(script, home, authors, copies)
     if any(each.module != sources.home.__name__ for each in found):  # which a helper may import when it is called
-        imported |= _with_packages(name for copy in copies.items() for name in _imported_by(*copy))
+        todo = [*copies.items(), *((name, authors[name]) for name in imported & authors.keys() - copies.keys())]
+        while todo:
+            new = _with_packages(_imported_by(*todo.pop())) - imported
+            imported |= new
+            todo += [(name, authors[name]) for name in new & authors.keys() - copies.keys()]
     return [each for each in found if each.module == sources.home.__name__ or each.module not in imported]
 
 
 def _imported_by(name: str, copy: ModuleType) -> Iterator[str]:
     """What a module of the model's imports anywhere, by the names that the author's modules have."""
-    file = Path(str(copy.__file__))
+    file = Path(str(getattr(copy, "__file__", "")))
     if file.suffix == ".py" and file.is_file():
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
         yield from imported_modules(ast.parse(file.read_bytes()), package)
 
 
 def _with_packages(names: Iterable[str]) -> set[str]:
-    return {each for name in names for each in (name, name.rpartition(".")[0])}
+    parts = [name.split(".") for name in names]
+    return {".".join(each[: length + 1]) for each in parts for length in range(len(each))}
 
 
 class NewIdentifiers(Container[str]):

@@ -1,7 +1,7 @@
 """What modules of the author's own hold of others' functions and classes, a registry by a decorator, say.
 
 Nobody asks how it came there: what the author's modules hold is compared with what the model's copies of them hold, as
-far as the model's script can see it. The garbage collector tells what an object holds, so that no code is run.
+far as the model's script leads to it.
 """
 
 from __future__ import annotations
@@ -9,46 +9,25 @@ from __future__ import annotations
 # pyright: reportUnknownArgumentType=false
 # What is held may be anything.
 import ast
-import functools
-import marshal
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from gc import get_referents, is_tracked
-from types import (
-    AsyncGeneratorType,
-    CellType,
-    CodeType,
-    CoroutineType,
-    FrameType,
-    FunctionType,
-    GeneratorType,
-    MappingProxyType,
-    MethodType,
-    ModuleType,
-)
-from typing import Any, NamedTuple
-from weakref import ReferenceType
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple, cast
 
 from mlflow_flavor._kinds import is_a
-from mlflow_flavor._origins import local_places
-from mlflow_flavor._reading import SUBCLASSES, read_by
-from mlflow_flavor._seen import seen_by
+from mlflow_flavor._model_imports import MODULE_PREFIX
+from mlflow_flavor._origins import own_tops
+from mlflow_flavor._parts import Kind, may_hold
+from mlflow_flavor._reading import SUBCLASSES, asks_for_subclasses, read_by
+from mlflow_flavor._seen import defined_by, seen_by
 
 __all__ = ["Holding", "left_out"]
 
-# What is in them is there by whoever put it there, and by no doing of theirs.
-COLLECTIONS = (
-    *(dict, list, tuple, set, frozenset, deque, MappingProxyType, ReferenceType),
-    *(type, FunctionType, MethodType, CellType, functools.partial, staticmethod, classmethod, property),
-)
-# They lead to all that a process has.
-CLOSED = (ModuleType, CodeType, FrameType, GeneratorType, CoroutineType, AsyncGeneratorType)
-# What `isinstance` has once found out about other classes.
-ASKED_ABOUT = "_abc_impl"
-MUCH = 1000
 MAX_DEPTH = 8
 """In objects of libraries: a tool that holds a function is one, and so is a server that has a list of them."""
+LOCAL = "<locals>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +39,21 @@ class Holding:
         module: The module that it, or what it is part of or made of, is at the top of.
         name: What that is called there.
         sure: It was put there by whoever owns what holds it, and is no part of something else.
+        inner: What holds it is of that module too.
+        made: It is a function or a class that the function of that name has made, and no variable of its module is it.
     """
 
     place: str
     module: str
     name: str
     sure: bool
+    inner: bool = False
+    made: bool = False
+
+    @property
+    def title(self) -> str:
+        """What a person would call it."""
+        return f"what {self.name}() made" if self.made else self.name
 
 
 class Reached(NamedTuple):
@@ -77,152 +65,163 @@ class Reached(NamedTuple):
 
 
 def left_out(
-    script: ast.Module, home: str, authors: Mapping[str, ModuleType], model: Mapping[str, ModuleType]
+    script: ast.Module, home: ModuleType | None, authors: Mapping[str, ModuleType], model: Mapping[str, ModuleType]
 ) -> list[Holding]:
-    """What the author's modules hold, and the model's copies do not, as far as a script sees it.
+    """What the author's modules hold, and the model's copies do not, as far as a script leads to it.
 
-    That is, of the module `home`, and of those that the model does not import. A script sees what it imports and uses,
-    but for decorators, and what the functions among that read: a list of commands for the author's own program is no
-    part of an agent, nor is what counts calls or is told of them.
+    That is, of the module `home`, and of those that the model does not import. A script leads to what it imports and
+    uses, to what decorators have made of its functions and classes, and to what the functions among that read. A
+    decorator itself is not used: a list of commands for the author's own program is no part of an agent.
 
     Args:
         script: What was written from `home`.
-        home: The module's name; empty if the script is none of its source, but imports it.
+        home: The module; None if the script is none of its source, but imports it.
         authors: The other modules of the author's, by name.
         model: The model's copies of them, as far as they are there; that with no name is the script.
     """
-    here: dict[str, Holding] = {}
+    here: dict[tuple[str, bool], Holding] = {}
     others: dict[tuple[str, str], Holding] = {}
-    for found in _held(seen_by(script, authors), authors, {home}):
-        if found.module != home:
-            if found.module not in model:
-                others.setdefault((found.module, found.name), found)
-        elif found.name not in here or found.sure:
-            here[found.name] = found
-    if here:
-        copies = {name: module for name, module in model.items() if name}
+    for found in Walk(home, authors, lambda module, name: _is_of(home, module, name)).held(script):
+        if home is not None and _is_of(home, found.module, found.name):
+            if found.sure or (found.name, found.inner) not in here:
+                here[found.name, found.inner] = replace(found, module=home.__name__)
+        elif found.module not in model and not found.module.startswith(MODULE_PREFIX):
+            others.setdefault((found.module, found.name), found)
+    brought = {name.partition(".")[0] for name in model}
+    if here and home is not None:
         own = model[""].__name__
-        names = {home, own, f"{own}.{home}"}
-        for found in _held(seen_by(script, copies), copies, names):
+        names = {own, f"{own}.{home.__name__}"}
+        # What is installed from where it is written, the author's module and the script both import.
+        shared = {name: module for name, module in authors.items() if name.partition(".")[0] not in brought}
+        others_of_script = {**shared, **{name: module for name, module in model.items() if name}}
+        for found in Walk(model[""], others_of_script, lambda module, _: module in names).held(script):
             if found.module in names:
-                here.pop(found.name, None)
-    brought = {name.partition(".")[0] for name in model}  # also what is installed from where it is written
-    local = {"__main__", *brought, *local_places(module.partition(".")[0] for module, _ in others)}
+                here.pop((found.name, found.inner), None)
+    local = {"__main__", *brought, *own_tops(module.partition(".")[0] for module, _ in others)}
     return [*here.values(), *(each for each in others.values() if each.module.partition(".")[0] in local)]
 
 
-def _held(
-    roots: Iterable[tuple[str, object]], modules: Mapping[str, ModuleType], homes: Container[str]
-) -> Iterator[Holding]:
-    """What some variables lead to, by what these modules have: of the homes, and what is certain of any others."""
-    own = {module.__name__: module for module in modules.values()}
-    importable = {**modules, **own}  # a model's copy imports another one by the author's name
-    todo = deque(Reached(place, 0, [value]) for place, value in roots)
-    seen: set[int] = set()
-    kinds: dict[type, Kind] = {}
-    while todo:
-        place, depth, values = todo.popleft()
-        for value in filter(is_tracked, values):
-            if id(value) in seen:
-                continue
-            seen.add(id(value))
-            kind = kinds.get(type(value)) or kinds.setdefault(type(value), Kind.of(type(value), own))
-            named: Any = value if kind.is_named else type(value)
-            name, _, below = named.__qualname__.partition(".")
-            is_itself = not below and not depth
-            if named.__module__ in homes:
-                yield Holding(place, named.__module__, name, sure=kind.is_named and is_itself)
-                continue
-            if is_itself or (is_a(value, FunctionType) and not below):  # a library's tool is made of a function
-                yield Holding(place, str(named.__module__), name, sure=True)
-            if kind.is_transparent and not depth:
-                todo.appendleft(Reached(place, 0, kind.parts(value, own)))  # what is sure comes first
-                if is_a(value, FunctionType) and value.__globals__.get("__name__") in own:
-                    todo.extend(Reached(read, 0, [variable]) for read, variable in read_by(value, importable))
-            elif depth < MAX_DEPTH:
-                todo.append(Reached(place, depth + 1, kind.parts(value, own)))
+def _is_of(home: ModuleType | None, module: str, name: str) -> bool:
+    """Whether a name is that of the author's module, or of a script of it: who has run one has what it registered."""
+    if home is None:
+        return False
+    return module == home.__name__ or (module.startswith(MODULE_PREFIX) and "." not in module and name in vars(home))
 
 
-class Kind(NamedTuple):
-    """What is to be known of a type.
+class Walk:
+    """A way through all that a script leads to.
 
-    Attributes:
-        is_named: Its objects are functions or classes.
-        is_transparent: It is no library's: what its objects hold, the author has put there.
-        parts: What an object of it holds.
+    Args:
+        home: The module of the script, or the author's that it was written from.
+        modules: The other modules, by the names by which the script imports them.
+        is_of_home: Whether what has this module and this name is of the script's.
     """
 
-    is_named: bool
-    is_transparent: bool
-    parts: Callable[[Any, Container[str]], Iterable[object]]
+    def __init__(
+        self, home: ModuleType | None, modules: Mapping[str, ModuleType], is_of_home: Callable[[str, str], bool]
+    ) -> None:
+        self._home = home
+        self._variables: dict[str, object] = vars(home) if home is not None else {}
+        self._modules = modules
+        self._own = {module.__name__: module for module in modules.values()}
+        self._importable = {**modules, **self._own}  # a model's copy imports another one by the author's name
+        self._is_of_home = is_of_home
+        self._names = _names_of_functions(self._variables)
+        self._todo: deque[Reached] = deque()
+        self._seen: set[int] = set()
+        self._kinds: dict[type, Kind] = {}
+        self._classes: list[type] = []
+        self._inner: set[str] = set()  # places of the script's module
+        self._has_subclasses = False
 
-    @classmethod
-    def of(cls, kind: type, own: Container[str]) -> Kind:
-        """The same of a type; `own` are the author's modules."""
-        parts = next((found for base, found in PARTS.items() if issubclass(kind, base)), _of_object)
-        is_transparent = issubclass(kind, COLLECTIONS) or kind.__module__ in own
-        if kind.__module__ in own and parts is _of_object:
-            parts = _of_own_object
-        return cls(issubclass(kind, (FunctionType, type)), is_transparent, parts)
+    def held(self, script: ast.Module) -> Iterator[Holding]:
+        """What variables hold of the script's module, and what is certain of the other modules."""
+        self._todo.extend(Reached(place, 0, [value]) for place, value in seen_by(script, self._modules))
+        if any(isinstance(node, ast.Attribute) and node.attr == SUBCLASSES for node in ast.walk(script)):
+            self._ask_for_subclasses()
+        yield from self._found()
+        for name in sorted(defined_by(script) & self._variables.keys()):
+            place = f"{self._variables['__name__']}.{name}"
+            self._inner.add(place)
+            self._go_into(place, 0, self._variables[name])
+        yield from self._found()
+
+    def _found(self) -> Iterator[Holding]:
+        while self._todo:
+            place, depth, values = self._todo.popleft()
+            for value in filter(may_hold, values):
+                if id(value) not in self._seen:
+                    self._seen.add(id(value))
+                    yield from self._of(place, depth, value)
+
+    def _of(self, place: str, depth: int, value: Any) -> Iterator[Holding]:
+        """The value, if it is of one of the modules; what it leads to is gone into next."""
+        is_named = self._kind(value).is_named
+        named = cast("Any", value if is_named else type(value))
+        module = str(named.__module__)
+        name, _, below = named.__qualname__.partition(".")
+        if self._is_of_home(module, name):
+            known = name if self._variables.get(name) is value else self._names.get(id(value)) or name
+            made = is_named and known == name and below.startswith(LOCAL) and self._is_function(name)
+            sure = not depth and is_named and (not below or made or known != name)
+            yield Holding(place, module, known, sure, inner=place in self._inner, made=made)
+            if is_a(value, type):
+                self._note(value)
+            if not is_a(value, FunctionType):  # it may have been decorated by one of another module
+                return
+        elif not below and (not depth or is_a(value, FunctionType)):  # a library's tool is made of a function
+            yield Holding(place, module, name, sure=True)
+        self._go_into(place, depth, value)
+
+    def _go_into(self, place: str, depth: int, value: Any) -> None:
+        kind = self._kind(value)
+        if kind.is_transparent and not depth:
+            self._todo.appendleft(Reached(place, 0, kind.parts(value, self)))  # what is sure comes first
+        elif depth < MAX_DEPTH:
+            self._todo.append(Reached(place, depth + 1, kind.parts(value, self)))
+        if is_a(value, FunctionType) and value.__globals__.get("__name__") in self._own:
+            self._todo.extend(Reached(read, 0, [variable]) for read, variable in read_by(value, self._importable))
+            if asks_for_subclasses(value.__code__):
+                self._ask_for_subclasses()
+        elif is_a(value, type) and value.__module__ in self:
+            self._note(value)
+
+    def _is_function(self, name: str) -> bool:
+        return name in self._variables and not is_a(self._variables[name], type)
+
+    def _note(self, cls: type) -> None:
+        self._classes.append(cls)
+        if self._has_subclasses:
+            self._todo.append(self._subclasses_of(cls))
+
+    def _ask_for_subclasses(self) -> None:
+        """From now on every class has its subclasses: nobody knows of which ones somebody asks."""
+        if not self._has_subclasses:
+            self._has_subclasses = True
+            self._todo.extend(map(self._subclasses_of, self._classes))
+
+    def _subclasses_of(self, cls: type) -> Reached:
+        place = f"{cls.__module__}.{cls.__qualname__}.{SUBCLASSES}()"
+        if cls.__module__ not in self._own:
+            self._inner.add(place)
+        # Not `Page[int]`, which pydantic makes.
+        found = (each for each in type.__subclasses__(cls) if each.__name__.isidentifier())
+        return Reached(place, 0, found)
+
+    def __contains__(self, module: object) -> bool:
+        """Whether a module is one of the author's, or of the script's."""
+        return module in self._own or (self._home is not None and module == self._home.__name__)
+
+    def _kind(self, value: object) -> Kind:
+        return self._kinds.get(type(value)) or self._kinds.setdefault(type(value), Kind.of(type(value), self))
 
 
-def _of_function(function: FunctionType, _: Container[str]) -> Iterable[object]:
-    """What it was made with, but not the variables of its module."""
-    return function.__closure__, function.__defaults__, function.__kwdefaults__, vars(function)
-
-
-def _of_class(cls: type, own: Container[str]) -> Iterable[object]:
-    if cls.__module__ not in own:
-        return ()
-    parts = [value for name, value in vars(cls).items() if name != ASKED_ABOUT]
-    functions = [part for each in parts if is_a(part := getattr(each, "__func__", each), FunctionType)]
-    if any(SUBCLASSES in function.__code__.co_names for function in functions):  # `cls.__subclasses__()`
-        parts += type.__subclasses__(cls)
-    return parts
-
-
-def _of_dict(value: dict[Any, Any], _: Container[str]) -> Iterable[object]:
-    """Its values and keys, but for what is counted: calls, by function."""
-    items = list(dict[Any, Any].items(value)) if not _is_data(value) else []
-    return [*(item for _, item in items), *(key for key, item in items if type(item) not in (int, float))]
-
-
-def _of_list(value: list[Any], _: Container[str]) -> Iterable[object]:
-    return list(value) if not _is_data(value) else ()
-
-
-def _is_data(value: Any) -> bool:
-    """Whether it is much, and plain data: of a million texts nobody need look at each."""
-    if len(value) < MUCH:
-        return False
-    try:
-        return bool(marshal.dumps(value))
-    except ValueError:  # an object is in it
-        return False
-
-
-def _of_reference(reference: ReferenceType[Any], _: Container[str]) -> Iterable[object]:
-    return (ReferenceType[Any].__call__(reference),)
-
-
-def _of_object(value: object, _: Container[str]) -> Iterable[object]:
-    return [part for part in get_referents(value) if part is not type(value)]
-
-
-def _of_own_object(value: object, own: Container[str]) -> Iterable[object]:
-    """What it holds, and its class, whose methods may read more."""
-    return get_referents(value)
-
-
-def _of_nothing(value: object, own: Container[str]) -> Iterable[object]:
-    return ()
-
-
-PARTS = {
-    **dict.fromkeys(CLOSED, _of_nothing),
-    FunctionType: _of_function,
-    type: _of_class,
-    dict: _of_dict,
-    list: _of_list,
-    ReferenceType: _of_reference,
-}
+def _names_of_functions(variables: Mapping[str, object]) -> dict[int, str]:
+    """The first name of each function, also of one that `functools.partial` has given arguments."""
+    found: dict[int, str] = {}
+    for name, value in reversed(list(variables.items())):
+        while is_a(value, partial):
+            value = value.func
+        if is_a(value, FunctionType):
+            found[id(value)] = name
+    return found

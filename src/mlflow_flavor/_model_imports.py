@@ -10,6 +10,8 @@ import functools
 import importlib
 import importlib.resources
 import importlib.util
+import io
+import pickle
 import pkgutil
 import re
 import sys
@@ -45,9 +47,9 @@ class ScriptImport:
     """`__import__` as a model's script and helpers have it.
 
     A name that the model's `code/` directory provides is that model's own module, also where `importlib` and `pkgutil`
-    are given it as a string; `mlflow` is a view of MLflow whose `models.set_model` fills this script's slot and whose
-    `load_prompt` says what it loads; `mlflow_flavor` is one of ours whose `config` is this model's, also while its
-    steps run; everything else is Python's business.
+    are given it as a string, and where `pickle` reads it; `mlflow` is a view of MLflow whose `models.set_model` fills
+    this script's slot and whose `load_prompt` says what it loads; `mlflow_flavor` is one of ours whose `config` is this
+    model's, also while its steps run; everything else is Python's business.
     """
 
     def __init__(
@@ -97,7 +99,23 @@ class ScriptImport:
     def _views_of_importlib(self) -> dict[str, ModuleView]:
         found = {m.__name__: ModuleView(m, self._by_own_name(m, names)) for m, names in BY_NAME.items()}
         vars(found["importlib"]).update(util=found["importlib.util"], resources=found["importlib.resources"])
-        return found
+        return {**found, "pickle": ModuleView(pickle, self._unpickling())}
+
+    def _unpickling(self) -> dict[str, object]:
+        """What reads pickles: they name the classes of helpers as these were called where they were written."""
+        own_name = self._own_name
+
+        class Unpickler(pickle.Unpickler):
+            def find_class(self, module_name: str, global_name: str, /) -> Any:
+                return super().find_class(str(own_name(module_name)), global_name)
+
+        def load(file: Any, **options: Any) -> Any:
+            return Unpickler(file, **options).load()
+
+        def loads(data: Any, /, **options: Any) -> Any:
+            return Unpickler(io.BytesIO(data), **options).load()
+
+        return {"Unpickler": Unpickler, "load": load, "loads": loads}
 
     def _by_own_name(self, module: ModuleType, names: Sequence[str]) -> dict[str, object]:
         return {name: self._renaming(getattr(module, name)) for name in names if hasattr(module, name)}

@@ -6,31 +6,47 @@ import json
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib.metadata import distributions, packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-__all__ = ["OWN_PACKAGES", "as_user_writes_it", "is_local", "is_of_library", "local_places"]
+__all__ = ["OWN_PACKAGES", "as_user_writes_it", "is_local", "is_of_library", "local_places", "own_tops"]
 
 OWN_PACKAGES = frozenset({"workflows", "workflows_otel", "mlflow_flavor"})
 
 
 def local_places(names: Iterable[str]) -> dict[str, Path]:
     """Those of some modules (top-level names) that are of no distribution, with the file or folder that they are."""
+    return {name: at for name, at, editable in _written_here(names) if not editable}
+
+
+def own_tops(names: Iterable[str]) -> set[str]:
+    """Those of some modules (top-level names) that their author works on: local ones, and editable installs."""
+    return {name for name, _, _ in _written_here(names)}
+
+
+def _written_here(names: Iterable[str]) -> Iterator[tuple[str, Path, bool]]:
+    """The same, with the file or folder that each is, and whether a distribution has it (`pip install -e`)."""
     places = [Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib", "platstdlib")]
     tops = sorted(set(names) - sys.stdlib_module_names - OWN_PACKAGES)
     found = {name: place for name in tops if (place := _place_of(name)) is not None}
     outside = {name: at for name, at in found.items() if not any(at.is_relative_to(place) for place in places)}
     if not outside:
-        return {}
-    owned, editable = packages_distributions(), list(_editable_places())
-    return {
-        name: at
-        for name, at in outside.items()
-        if name not in owned and not any(at.is_relative_to(place) for place in editable)
-    }
+        return
+    owned, editable = _installed(tuple(sys.path))
+    for name, at in outside.items():
+        is_editable = any(at.is_relative_to(place) for place in editable)
+        if is_editable or name not in owned:
+            yield name, at, is_editable
+
+
+@cache
+def _installed(path: tuple[str, ...]) -> tuple[frozenset[str], list[Path]]:
+    """What is installed where Python looks for modules: names of those, and places of what is installed editable."""
+    return frozenset(packages_distributions()), list(_editable_places())
 
 
 def is_of_library(cls: type) -> bool:

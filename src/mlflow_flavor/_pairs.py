@@ -33,7 +33,9 @@ __all__ = [
 Attributes = Mapping[str, object]
 
 # What the engine keeps with a resource, and pydantic with a function, until and after their annotations can be read.
-READ_ANNOTATIONS = frozenset({"_localns", "_needs", "ns_resolver"})
+READ_ANNOTATIONS = frozenset(
+    {"_localns", "_needs", "ns_resolver", "__pydantic_validator__", "__return_pydantic_validator__"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from mlflow_flavor._kinds import is_a
 
-__all__ = ["SUBCLASSES", "read_by"]
+__all__ = ["SUBCLASSES", "asks_for_subclasses", "read_by"]
 
 IMPORT = dis.opmap["IMPORT_NAME"]
 SUBCLASSES = "__subclasses__"
@@ -29,19 +29,27 @@ def read_by(function: FunctionType, modules: Mapping[str, ModuleType]) -> Iterat
     while todo:
         code = todo.pop()
         names = {part for name in code.co_names for part in name.split(".")}
-        yield from ((f"{known.get('__name__')}.{name}", known[name]) for name in names & known.keys())
-        if SUBCLASSES in names:
-            bases = [(name, known[name]) for name in names & known.keys() if is_a(known[name], type)]
-            yield from ((f"{known.get('__name__')}.{name}.{SUBCLASSES}()", type.__subclasses__(c)) for name, c in bases)
+        yield from ((f"{known.get('__name__')}.{name}", known[name]) for name in _values(names, known))
         had = [modules[name] for name in _imported_by(code, package) if name in modules]
         had += [value for name in names if is_a(value := known.get(name), ModuleType)]
         for module in had:  # which grows: a package has its modules
             variables = vars(module)
             if modules.get(module.__name__) is module:
-                yield from ((f"{module.__name__}.{name}", variables[name]) for name in names & variables.keys())
+                yield from ((f"{module.__name__}.{name}", variables[name]) for name in _values(names, variables))
                 inner = (variables[name] for name in names & variables.keys())
                 had += [each for each in inner if is_a(each, ModuleType) and each not in had]
         todo.extend(inner for inner in code.co_consts if isinstance(inner, CodeType))
+
+
+def _values(names: set[str], variables: Mapping[str, Any]) -> Iterator[str]:
+    """Those of some names that are variables, and no modules: of such a one, code reads more than itself."""
+    return (name for name in names & variables.keys() if not is_a(variables[name], ModuleType))
+
+
+def asks_for_subclasses(code: CodeType) -> bool:
+    """Whether code, or that of a function in it, asks some class for its subclasses."""
+    inner = (each for each in code.co_consts if isinstance(each, CodeType))
+    return SUBCLASSES in code.co_names or any(map(asks_for_subclasses, inner))
 
 
 def _imported_by(code: CodeType, package: str) -> Iterator[str]:

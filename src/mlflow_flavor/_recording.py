@@ -8,12 +8,12 @@ import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from itertools import count
 from operator import itemgetter
 from typing import Any, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic_core import to_json, to_jsonable_python
 
 from mlflow_flavor._recorded_errors import Raised, error_data, error_of, error_text
@@ -31,6 +31,7 @@ MAX_RECORDING_BYTES = 16 * 1024 * 1024
 OF_THE_CALL = frozenset({"id", "created", "created_at", "request_id", "system_fingerprint"})
 
 _to_plain = JsonSerializer()
+_any: TypeAdapter[Any] = TypeAdapter(Any)
 
 RunPath = tuple[tuple[str, int], ...]
 """Where a run is below the one that is reproduced: workflow, and number among its parent's runs of that workflow."""
@@ -134,6 +135,8 @@ class Recording:
 class Playback:
     """The recorded answers of a trace: the n-th time that a run asks something has the n-th answer it got then.
 
+    Where a child run has none for it, another of its kind has: several were under way, and started in another order.
+
     Attributes:
         given: How many answers were given in place of calls.
         missing: Names of calls that had to be made, because nothing was recorded for them.
@@ -164,12 +167,12 @@ class Playback:
         if not self._gives:
             return None
         with self._lock:
-            answers = self._answers.get((path, request))
-            if not answers:
+            answer = self._taken(path, request)
+            if answer is None:
                 self.missing.append(request.name)
-                return None
-            self.given += 1
-            return answers.popleft()
+            else:
+                self.given += 1
+            return answer
 
     def note_made(self, name: str) -> None:
         """Note a call that is made because its arguments cannot be looked up."""
@@ -195,14 +198,21 @@ class Playback:
         with self._lock:
             self._asked[request.name] += 1
             where = f"{request.name}#{self._asked[request.name]}"
-            answers = self._answers.get((path, request))
-            then = answers.popleft() if answers else None
+            then = self._taken(path, request)
         if then is None:
             return
         before = _content(error_text(then.value) if then.raised else then.value)
         now = _content(_serialized(answer))
         if before != now:
             self.changed.append((where, before, now))
+
+    def _taken(self, path: RunPath, request: Request) -> Answer | None:
+        kind = [workflow for workflow, _ in path]
+        alike = (each for each, asked in self._answers if asked == request and [name for name, _ in each] == kind)
+        for each in (path, *alike):
+            if answers := self._answers.get((each, request)):
+                return answers.popleft()
+        return None
 
 
 def _serialized(answer: object) -> object:
@@ -215,9 +225,11 @@ def _serialized(answer: object) -> object:
 
 
 def _content(value: object) -> object:
-    """A plain answer without class names and without what is of the call alone."""
+    """A plain answer without class names and without what is of the call alone; sets in one order."""
     if isinstance(value, dict):
         fields = cast("dict[str, object]", value)
+        if fields.get("__is_value") in ("set", "frozenset"):
+            return sorted(map(_content, cast("list[object]", fields["value"])), key=_as_text)
         if fields.get("__is_pydantic") is True and isinstance(fields["value"], dict):
             inner = cast("dict[str, object]", fields["value"])
             return {name: _content(item) for name, item in inner.items() if name not in OF_THE_CALL}
@@ -243,8 +255,23 @@ def _in_order(value: object) -> object:
             return sorted(map(_as_text, cast("AbstractSet[object]", value)))
         case Iterator():
             return _class_name(cast("object", value))
+        case _ if isinstance(value, BaseModel) or is_dataclass(value):
+            fields = _any.dump_python(value, warnings=False)
+            return _in_order(fields) if _holds_set(fields) else value  # what holds none has the digest it always had
         case _:
             return value
+
+
+def _holds_set(value: object) -> bool:
+    match value:
+        case AbstractSet():
+            return True
+        case dict():
+            return any(map(_holds_set, cast("dict[object, object]", value).values()))
+        case list() | tuple():
+            return any(map(_holds_set, cast("list[object]", value)))
+        case _:
+            return False
 
 
 def _class_name(value: object) -> str:

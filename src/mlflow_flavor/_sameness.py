@@ -33,7 +33,7 @@ from types import (
     MethodType,
     ModuleType,
 )
-from typing import Any, ParamSpec, TypeVar, cast, get_args, get_origin
+from typing import Any, ForwardRef, ParamSpec, TypeVar, cast, get_args, get_origin
 from uuid import UUID
 from weakref import ReferenceType
 
@@ -71,10 +71,10 @@ EMPTY = (
 # Where pools, queues and pydantic's adapters keep what they were made with.
 MADE_WITH = ("_max_workers", "_maxsize", "_type", "_config")
 # What Python and its libraries write into a class beside what its author did.
-WRITTEN_BY_PYTHON = frozenset(
-    {"__doc__", "__module__", "__qualname__", "__firstlineno__", "_abc_impl", "_value2member_map_"}
-)
+WRITTEN_BY_PYTHON = frozenset({"__module__", "__qualname__", "__firstlineno__", "_abc_impl", "_value2member_map_"})
 WRITTEN_BY_ENUM = frozenset({"__objclass__", "_sort_order_", "_inverted_"})
+# What a function says of itself beside its code: of these a model is told what it is for, and how to call it.
+SAID = ("__name__", "__doc__", "__annotations__")
 STEP = "_step_config"
 IDENTIFIER = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 WITHOUT_REFERENCES = 2  # the last format of `marshal` in which a value's bytes do not depend on who else holds it
@@ -154,6 +154,7 @@ def _parts_of_kind(pair: Pair) -> Iterator[Pair]:
             expect(pair, is_one_class(one, other))
             named = Pair.of(one.__qualname__, one, other)
             yield from attributes_of_both(named, _members(one), _members(other))
+            yield from _fields_of_both(named, one, other)
             yield from rows_of_both(named, one.__bases__, other.__bases__)
         case ModuleType():
             expect(pair, plain_name(one.__name__) == plain_name(other.__name__))
@@ -213,8 +214,8 @@ def _parts_of_object(pair: Pair) -> Iterator[Pair]:
         case ContextVar():
             expect(pair, one.name == other.name)
             yield pair.at("", _default(one), _default(other))
-        case TypeVar() | ParamSpec():
-            expect(pair, getattr(one, "__name__", "") == getattr(other, "__name__", ""))
+        case TypeVar() | ParamSpec() | ForwardRef():  # which has more once somebody has looked it up
+            expect(pair, _name(one) == _name(other))
         case _ if type(one) in EMPTY:
             return
         case _ if get_origin(one) is not None:
@@ -249,6 +250,10 @@ def _default(variable: ContextVar[Any]) -> object:
         return None
 
 
+def _name(one: TypeVar | ParamSpec | ForwardRef) -> str:
+    return one.__forward_arg__ if isinstance(one, ForwardRef) else one.__name__
+
+
 def _is_same_data(one: Any, other: Any) -> bool:
     """Whether both are plain data and alike: of a million numbers, there need not be a million pairs."""
     try:
@@ -270,13 +275,22 @@ def _members_of_set(pair: Pair, one: Collection[object], other: Collection[objec
 
 def _members(cls: type) -> dict[str, object]:
     """What the author of a class wrote into it: functions, plain settings, and all that has no name of Python's own."""
-    return {name: member for name, member in vars(cls).items() if not _is_written_by_python(name, member)}
+    return {name: member for name, member in vars(cls).items() if not _is_written_by_python(cls, name, member)}
 
 
-def _is_written_by_python(name: str, member: object) -> bool:
+def _is_written_by_python(cls: type, name: str, member: object) -> bool:
     if name in WRITTEN_BY_PYTHON or name.startswith("__pydantic_"):
         return True
+    if name == "__doc__":  # of a dataclass without one it is its signature, which has the names of modules
+        return str(member).startswith(f"{cls.__name__}(")
     return name.startswith("__") and not isinstance(member, (FunctionType, *PLAIN))
+
+
+def _fields_of_both(pair: Pair, one: type, other: type) -> Iterator[Pair]:
+    """The fields of two pydantic models, as far as these can say them: not before what they name is there."""
+    models = [cls for cls in (one, other) if issubclass(cls, BaseModel) and cls.__pydantic_complete__]
+    if len(models) == 2:
+        yield from attributes_of_both(pair, *(cls.model_fields for cls in models))
 
 
 def _of_function(pair: Pair, one: FunctionType, other: FunctionType) -> Iterator[Pair]:
@@ -284,6 +298,8 @@ def _of_function(pair: Pair, one: FunctionType, other: FunctionType) -> Iterator
     inside = pair if is_of_source(other) else replace(pair, held=True, private=True)
     given = (one.__defaults__, one.__kwdefaults__, one.__closure__)
     yield from rows_of_both(inside, given, (other.__defaults__, other.__kwdefaults__, other.__closure__))
+    for name in SAID:
+        yield inside.at(f".{name}", getattr(one, name), getattr(other, name))
     own, theirs = vars(one), vars(other)
     for name in dict.fromkeys((*own, *theirs)):
         # A step whose annotations name something that is defined later is compiled when it is first used.

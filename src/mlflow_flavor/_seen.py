@@ -1,4 +1,4 @@
-"""Which variables of other modules a script sees: those that it imports and uses, but for decorators."""
+"""Which variables a script sees: what it defines, and of other modules what it imports and uses, but for decorators."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import ast
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 
-__all__ = ["seen_by"]
+from mlflow_flavor._kinds import is_a
+from mlflow_flavor._statements import same_scope
+
+__all__ = ["defined_by", "seen_by"]
 
 
 def seen_by(script: ast.Module, modules: Mapping[str, ModuleType]) -> Iterator[tuple[str, object]]:
@@ -28,6 +31,12 @@ def seen_by(script: ast.Module, modules: Mapping[str, ModuleType]) -> Iterator[t
         first, dot, rest = chain.partition(".")
         if first in imported:
             yield from _variable(f"{imported[first]}{dot}{rest}", modules)
+
+
+def defined_by(script: ast.Module) -> set[str]:
+    """The functions and classes of a script: what they are was made by their decorators too."""
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return {node.name for node in same_scope(script) if isinstance(node, definitions)}
 
 
 def _outside_decorators(script: ast.Module) -> Iterator[ast.AST]:
@@ -52,5 +61,7 @@ def _variable(place: str, modules: Mapping[str, ModuleType]) -> Iterator[tuple[s
     for length in range(len(parts) - 1, 0, -1):
         module = modules.get(".".join(parts[:length]))
         if module is not None and parts[length] in vars(module):
-            yield ".".join(parts[: length + 1]), vars(module)[parts[length]]
+            value = vars(module)[parts[length]]
+            if not is_a(value, ModuleType):
+                yield ".".join(parts[: length + 1]), value
             return

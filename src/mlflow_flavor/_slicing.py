@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from mlflow_flavor._statements import (
     Statement,
+    first_name,
     imported_names,
     logging_call,
     root_name,
@@ -46,7 +47,9 @@ class ModuleSlice:
     running: int | None
 
 
-def slice_module(source: str, names: Iterable[str], until_line: int | None = None) -> ModuleSlice:
+def slice_module(
+    source: str, names: Iterable[str], until_line: int | None = None, filled: Set[tuple[int, str]] = frozenset()
+) -> ModuleSlice:
     """What `names` need of a module, in the module's order.
 
     A statement belongs to it if it binds a needed name, sets an attribute or an item of one, or is a function or class
@@ -59,11 +62,12 @@ def slice_module(source: str, names: Iterable[str], until_line: int | None = Non
         source: The module's source.
         names: The names to begin with.
         until_line: Where the module is, if it is still being run.
+        filled: Collections that calls of their methods fill, by line: `a.b` in `a.b.append(1)`.
 
     Raises:
         SyntaxError: If it is not valid Python.
     """
-    statements = _registered(statements_of(source, until_line))
+    statements = _registered(statements_of(source, until_line), filled)
     needed = set(names)
     chosen: set[int] = set()
     while True:
@@ -111,14 +115,15 @@ def _outermost(statements: list[Statement]) -> list[Statement]:
     return [s for s in statements if s.node not in inner]
 
 
-def _registered(statements: list[Statement]) -> list[Statement]:
+def _registered(statements: Sequence[Statement], filled: Set[tuple[int, str]]) -> list[Statement]:
     """The statements, where those of functions and classes add to what their decorators and base classes fill."""
     made = {name for s in statements for name in s.binds - imported_names(s.node)}
-    fills = {name: filled & made for s in statements for name, filled in _fills(s)}
+    fills = {name: changed & made for s in statements for name, changed in _fills(s)}
     letting_go = frozenset(name for s in statements for name in _methods_that_keep_nothing(s, statements, made))
     return [
-        replace(s, touches=s.touches | (s.environment & made) | _given_to(s.node, fills, made, letting_go))
+        replace(s, touches=s.touches.union(s.environment & made, own, _given_to(s.node, fills, made, letting_go)))
         for s in statements
+        for own in [{first_name(place) for place in s.fills if (s.line, place) in filled}]
     ]
 
 

@@ -6,6 +6,7 @@ import ast
 import inspect
 import os
 import sys
+import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
@@ -15,13 +16,13 @@ from typing import Any, cast
 from mlflow_flavor._artifact import script_path
 from mlflow_flavor._cells import notebook_cells
 from mlflow_flavor._compat import invalid
-from mlflow_flavor._effects import imports_for_effect, warn_of_imports_left_out
+from mlflow_flavor._effects import imports_for_effect, put_elsewhere, warn_of_imports_left_out
 from mlflow_flavor._fidelity import Sources
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._origins import as_user_writes_it, local_places
 from mlflow_flavor._part_names import PartNames, names_of_part, set_by_steps_alone
 from mlflow_flavor._slicing import ModuleSlice, names_that_give, slice_module
-from mlflow_flavor._statements import first_name
+from mlflow_flavor._statements import first_name, statements_of
 from mlflow_flavor._written import WRITTEN, ModelSource, needed_arguments, refused
 from mlflow_flavor.notebook import MARKER, script_of_cells, sets_model
 from workflows import Workflow
@@ -143,10 +144,16 @@ def _from_module(
     file = getattr(home, "__file__", None)
     if file is None or not Path(file).is_file() or Path(file).suffix != ".py":
         raise refused(original, f"{home.__name__} is no file")
-    text, line = Path(file).read_text(encoding="utf-8"), _running_line(home)
+    line = _running_line(home)
+    with tokenize.open(file) as opened:  # in the encoding that it says it has
+        text = opened.read()
     for_effect, lacking = imports_for_effect(text, home, helpers)
-    others = for_effect | (names_that_give(text, more, line) if more else set[str]())
-    parts = {each: slice_module(text, [first_name(each), *others], line) for each in expressions}
+    cls = original if isinstance(original, type) else type(original)
+    acts, filled = put_elsewhere(
+        statements_of(text, line), home, helpers, {cls.__name__, *(first_name(each) for each in expressions)}
+    )
+    others = for_effect | (more & acts) | (names_that_give(text, more - acts, line) if more else set[str]())
+    parts = {each: slice_module(text, [first_name(each), *others], line, filled) for each in expressions}
     sound = [
         expression
         for expression, part in parts.items()
@@ -177,7 +184,7 @@ def _from_module(
     # Who imports the agent, to train it or to log it, adds nothing to what it is.
     again = partial(_from_module, original, home, expressions, helpers) if root in part.made else None
     brought = {path.resolve().stem for path in helpers}
-    return ModelSource(_script(part.text, expression), WRITTEN, original, made, EFFECTS_LEFT_OUT, again, brought)
+    return ModelSource(_script(part.text, expression), WRITTEN, original, made, EFFECTS_LEFT_OUT, again, brought, acts)
 
 
 def _script(text: str, expression: str) -> bytes:

@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from mlflow_flavor._names import names_in
 
@@ -25,6 +26,16 @@ NEW_SCOPE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 LOGGING = ("log_model", "start_run")
 SAVING = ("mlflow_flavor.save_model", "save_model")
 ENVIRONMENT = "environ"
+FILLING = frozenset(  # methods of lists, dicts, sets and deques
+    {
+        *("append", "appendleft", "extend", "extendleft", "insert", "sort", "reverse", "rotate"),
+        *("add", "update", "setdefault", "move_to_end", "subtract"),
+        *("difference_update", "intersection_update", "symmetric_difference_update"),
+        *("clear", "discard", "pop", "popitem", "popleft", "remove"),
+    }
+)
+NEWLINE = re.compile(r"\r\n|\r|\n")  # where Python's parser counts a line: `str.splitlines` knows six more places
+COMMENT = re.compile(r"#(?!!|.*?coding[:=][ \t]*[-\w.])")  # none that is for the first two lines of a file (PEP 263)
 BLOCKS = (ast.With, ast.AsyncWith, ast.If, ast.Try, ast.TryStar, ast.For, ast.AsyncFor, ast.While, ast.Match)
 
 
@@ -34,6 +45,7 @@ class Statement:
 
     Attributes:
         environment: The names by which it sets variables of the process: `os` in `os.environ["A"] = "b"`.
+        fills: What it fills or empties by a method, if that is a list, a dict or a set: `a.b` in `a.b.append(1)`.
         running: It is a block, or the head of one, in which the module still is.
     """
 
@@ -44,15 +56,18 @@ class Statement:
     needs: frozenset[str]
     touches: frozenset[str]
     environment: frozenset[str] = frozenset()
+    fills: frozenset[str] = frozenset()
     running: bool = False
 
 
-def statements_of(source: str, line: int | None = None) -> list[Statement]:
+@lru_cache(maxsize=1)  # one module is asked for many parts of it
+def statements_of(source: str, line: int | None = None) -> tuple[Statement, ...]:
     """The top-level statements of a module, in its order.
 
     What stands under `if __name__ == "__main__":` counts as if it stood outside, and so does what stands in a `with`,
     `if` or `try` in which the module still is: each statement there that began before `line` has run once. So does what
     stands in a `with` that starts an MLflow run or logs a model; its head is a statement too, with all that it needs.
+    The module's docstring binds `__doc__`.
 
     Args:
         source: The module's source.
@@ -61,7 +76,7 @@ def statements_of(source: str, line: int | None = None) -> list[Statement]:
     Raises:
         SyntaxError: If it is not valid Python.
     """
-    lines = source.splitlines()
+    lines = NEWLINE.split(source)
     body = ast.parse(source).body
     starts = [_first_line(node, lines) for node in body]
     found: list[Statement] = []
@@ -70,8 +85,11 @@ def statements_of(source: str, line: int | None = None) -> list[Statement]:
             number + 1 == len(body) or body[number + 1].lineno != node.end_lineno
         )
         text = "\n".join(lines[starts[number] - 1 : node.end_lineno]) if alone else ast.unparse(node)
-        found += _opened(node, text, lines, line)
-    return found if line is None else _that_have_run(found, line)
+        if number == 0 and isinstance(node, ast.Expr) and ast.get_docstring(ast.Module([node], [])) is not None:
+            found.append(replace(_statement(node, text), binds=frozenset({"__doc__"})))
+        else:
+            found += _opened(node, text, lines, line)
+    return tuple(found if line is None else _that_have_run(found, line))
 
 
 def _that_have_run(statements: list[Statement], line: int) -> list[Statement]:
@@ -134,7 +152,7 @@ def _first_line(node: ast.stmt, lines: list[str]) -> int:
     """The statement's first line, its decorators and the comment above it included."""
     decorators: list[ast.expr] = getattr(node, "decorator_list", [])
     first = min([node.lineno, *(d.lineno for d in decorators)])
-    while first > 1 and lines[first - 2].startswith("#") and not lines[first - 2].startswith("#!"):
+    while first > 1 and COMMENT.match(lines[first - 2]):
         first -= 1
     return first
 
@@ -148,6 +166,7 @@ def is_main_guard(node: ast.stmt) -> bool:
 def _statement(node: ast.stmt, text: str) -> Statement:
     inner = list(same_scope(node))
     targets = [n for n in inner if isinstance(n, ast.Attribute | ast.Subscript) and isinstance(n.ctx, ast.Store)]
+    targets += [n.args[0] for n in inner if isinstance(n, ast.Call) and _sets_attribute(n)]
     environment = [n for n in targets if _is_environment(n)]
     names = names_in([node])
     return Statement(
@@ -158,6 +177,7 @@ def _statement(node: ast.stmt, text: str) -> Statement:
         names.read | names.declared,  # `total += 1` reads what is declared as well
         frozenset(_roots(n for n in targets if n not in environment)) | _owners(node),
         frozenset(_roots(environment)),
+        frozenset(owner for n in inner for owner in _filled(n)),
     )
 
 
@@ -165,7 +185,22 @@ def _roots(nodes: Iterable[ast.expr]) -> Iterator[str]:
     return (root for node in nodes if (root := root_name(node)) is not None)
 
 
-def _is_environment(target: ast.Attribute | ast.Subscript) -> bool:
+def _sets_attribute(call: ast.Call) -> bool:
+    """Whether it is `setattr(a.b, name, value)`, which is `a.b.name = value`."""
+    named = bool(call.args) and all(isinstance(n, ast.Name | ast.Attribute | ast.Load) for n in ast.walk(call.args[0]))
+    return named and ast.unparse(call.func) == "setattr"
+
+
+def _filled(node: ast.AST) -> Iterator[str]:
+    """What a line that only calls a method puts something into, if it is a collection."""
+    match node:
+        case ast.Expr(value=ast.Call(func=ast.Attribute(value=owner, attr=method))) if method in FILLING:
+            yield ast.unparse(owner)
+        case _:
+            pass
+
+
+def _is_environment(target: ast.expr) -> bool:
     """Whether it is `os.environ`, or a variable there."""
     owner = target.value if isinstance(target, ast.Subscript) else target
     return ast.unparse(owner).rpartition(".")[2] == ENVIRONMENT

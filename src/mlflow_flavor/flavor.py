@@ -39,6 +39,7 @@ from mlflow_flavor._compat_models import (
     save_example,
 )
 from mlflow_flavor._compat_models import log_model as log_saved_model
+from mlflow_flavor._completing import workflow_of
 from mlflow_flavor._environment import (
     CONDA_FILE,
     PYTHON_FILE,
@@ -134,7 +135,7 @@ def save_model(
             return code.run(config)
 
         with tracing_context(enabled=False):
-            built = source.built(run)
+            built = workflow_of(source, run)
             asks = asks_people(built, code)
             _describe_inputs(model, built, target, asks, signature, input_example, run_input_example)
         warn_of_local_modules(code)

@@ -124,7 +124,7 @@ def _parse(source: str, where: str) -> ast.Module:
         compile(source, where, "exec", dont_inherit=True)  # finds more than parsing: an `await` outside of a function
         return ast.parse(source)
     except SyntaxError as error:
-        line = source.splitlines()[(error.lineno or 1) - 1 : error.lineno or 1]
+        line = source.split("\n")[(error.lineno or 1) - 1 : error.lineno or 1]
         raise invalid(f"{where}: line {error.lineno} is no plain Python ({error.msg}): {' '.join(line)}") from error
 
 

@@ -21,8 +21,8 @@ from mlflow_flavor import _daemon
 from mlflow_flavor._comparison import (
     Difference,
     different_calls,
+    different_code,
     different_environment,
-    different_run,
     different_source,
 )
 from mlflow_flavor._compat import attached_text, invalid, is_in_progress
@@ -32,7 +32,11 @@ from mlflow_flavor._loading import StoredModel, config_digest
 from mlflow_flavor._open_questions import OpenQuestions
 from mlflow_flavor._recording import RECORDING_SPAN, ROOT_RUN, ChildRuns, Playback, RunPath
 from mlflow_flavor._rows import plain_result
+from mlflow_flavor._run_comparison import RunComparison
+from mlflow_flavor._run_parts import Part
 from mlflow_flavor._serializer import ModelSerializer
+from mlflow_flavor._traced_run import traced_run
+from mlflow_flavor._watched_run import WatchedRun
 from mlflow_flavor.autolog import handler as drawer
 from mlflow_flavor.recorded import played_back
 from workflows import Workflow
@@ -41,6 +45,7 @@ from workflows.events import StartEvent
 from workflows.instrumentation import add_handler
 from workflows.instrumentation import attributes as names
 from workflows.instrumentation.recorder import RunRecorder
+from workflows.instrumentation.records import RunStarted
 
 __all__ = ["Difference", "IncompleteInputError", "Reproduction", "reproduce"]
 
@@ -78,9 +83,11 @@ class Reproduction:
         replayed: How many calls got the answer that was recorded, and were not made.
         made: Names of `recorded` functions that were called although recorded answers were asked for: the first run
             did not ask them that.
-        not_compared: Steps (`name#n`), and the run, that gave the same as far as the trace shows it, which is not all:
-            it has only part of a long text or list, only the size of bytes, vectors and arrays, only the class of other
-            objects, and nothing of what is masked. Whether they gave the same is not known.
+        not_compared: What did the same as far as it can be seen, which is not all: steps (`name#n`), what is below them
+            (`name#n/Child.run#1`), and the run. Of those the trace has only part of a long text, list or stream, only
+            the size of bytes, vectors and arrays, only the class of other objects, only the last of several errors that
+            were raised from one another, and nothing of what is masked; or the second run stopped in them to ask a
+            person, where the first one went on. Whether they did the same is not known.
     """
 
     trace_id: str
@@ -96,12 +103,13 @@ class Reproduction:
 def reproduce(trace_id: str, *, input: Mapping[str, Any] | None = None, recorded: bool = False) -> Reproduction:
     """Run the model version that made a trace once more, on the same input, and compare step by step.
 
-    A step that gives something else for the same input, in the same code, shows that a model's answer (or the world)
-    changed; steps that come after it are compared only as far as their inputs are the same. Where the trace holds the
-    answers of `mlflow_flavor.recorded` functions, they are compared one by one; or they are given again.
+    Calls of a step are compared with those that took the same then, whichever started first. One that gives something
+    else for the same input, in the same code, shows that a model's answer (or the world) changed; of one that was given
+    something else, only that is told. Where the trace holds the answers of `mlflow_flavor.recorded` functions, they are
+    compared one by one; or they are given again.
 
-    Steps whose answers the trace shows only in part, where that part is the same, are in `not_compared`, and a warning
-    names them.
+    What did the same as far as the trace shows it, which is not all, is in `not_compared`, and a warning names it: two
+    runs did the same only if `differences` and `not_compared` are both empty.
 
     A run that waits for a person ends there, and is compared up to there. One that went on in other traces, because it
     was open for long, is compared whole.
@@ -127,33 +135,33 @@ def reproduce(trace_id: str, *, input: Mapping[str, Any] | None = None, recorded
     workflow = stored.load(None)
     start = _start_event(then, workflow, input)
     playback = _playback_of(then, workflow, gives=recorded)
-    recorder = RunRecorder()
-    add_handler(recorder, workflow=workflow)
     again = _daemon.call(lambda: _again(workflow, start, playback))
-    compared = different_run(then.segments, recorder, drawer.settings.content, config_digest(stored.config))
-    _warn_of_parts(trace_id, compared.seen_in_part)
+    compared = RunComparison.of(traced_run(then.segments), again.parts)
+    _warn_of_parts(trace_id, compared.in_part)
+    code = different_code(then.trace, then.root, again.started, config_digest(stored.config))
     source = different_source(stored.directory, stored.facts.get("source_sha256"), stored.code.sha256)
     environment = different_environment(stored.directory / "requirements.txt")
     return Reproduction(
         trace_id,
         again.result,
         again.error,
-        [*source, *compared.code, *environment, *different_calls(playback), *compared.steps],
-        new_trace_id=drawer.trace_id(again.run_id),
+        [*source, *code, *environment, *different_calls(playback), *compared.differences],
+        new_trace_id=drawer.trace_id(again.started.run_id),
         replayed=playback.given,
         made=tuple(playback.missing),
-        not_compared=tuple(compared.seen_in_part),
+        not_compared=tuple(compared.in_part),
     )
 
 
 def _warn_of_parts(trace_id: str, where: Sequence[str]) -> None:
     if where:
         logger.warning(
-            "Trace %s shows only part of what %s gave, and that part is the same: the rest is not compared. Mark what "
-            "gives such values with mlflow_flavor.recorded, and call mlflow_flavor.autolog(record_calls=True) where "
-            "the runs are traced: recorded answers are compared whole.",
-            trace_id,
+            "As far as it is shown, %s did the same as in trace %s, but not all of it can be compared: it was cut or "
+            "masked, is no data, or came after a question that nobody answered this time. Mark what gives such values "
+            "with mlflow_flavor.recorded, and call mlflow_flavor.autolog(record_calls=True) where the runs are traced: "
+            "recorded answers are compared whole.",
             ", ".join(where[:NAMED]) + (f" and {len(where) - NAMED} more" if len(where) > NAMED else ""),
+            trace_id,
         )
 
 
@@ -305,23 +313,28 @@ def _recordings_of(trace: Trace, root: Span) -> Iterable[tuple[RunPath, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """How the second run ended."""
+    """The second run: how it began, what a trace would show of it, and how it ended."""
 
-    run_id: str
-    result: Any
-    error: Exception | None
+    started: RunStarted
+    parts: Part
+    result: Any = None
+    error: Exception | None = None
 
 
 async def _again(workflow: Workflow, start: StartEvent, playback: Playback) -> Again:
     """The second run, up to its end or to where it waits for a person."""
-    questions = OpenQuestions()
+    questions, beginning = OpenQuestions(), RunRecorder()
     add_handler(questions, workflow=workflow)
+    remove = add_handler(beginning, workflow=workflow)
     handler = workflow.run(start_event=start)
-    with played_back(handler.run_id, playback):
+    remove()  # the start of the run has been told, and nothing else that matters
+    (started,) = beginning.of(RunStarted)
+    watched = WatchedRun(started, drawer.settings.content)
+    with played_back(handler.run_id, playback), watched.watching():
         try:
             if await questions.stopping(handler):
                 await handler.suspend()
-                return Again(handler.run_id, None, None)
-            return Again(handler.run_id, plain_result(await handler.stop_event_result()), None)
+                return Again(started, watched.root)
+            return Again(started, watched.root, plain_result(await handler.stop_event_result()))
         except Exception as error:  # noqa: BLE001  # whatever fails the run is part of what is compared
-            return Again(handler.run_id, None, error)
+            return Again(started, watched.root, error=error)

@@ -24,6 +24,7 @@ import logging
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from pydantic import BaseModel, Field
 
 class Mode(enum.Enum):
     FAST = 1
@@ -42,6 +43,9 @@ class Words(list):
 
 class Name(str):
     unit = "lb"
+
+class Order(BaseModel):
+    euros: int = Field(1, description="how many")
 
 client = Client()
 words, name = Words(["a"]), Name("b")
@@ -81,7 +85,7 @@ class Agent(Base):
         return StopEvent(result=[helper(self.say()), self.model, client.tools])
 
     def uses(self):
-        return words, name, prices, user, KEY, keys
+        return words, name, prices, user, KEY, keys, Order
 
 agent = Agent()
 """
@@ -91,10 +95,11 @@ USUAL = (
     HEAD
     + """
 import asyncio, collections, contextvars, datetime, enum, functools, itertools, logging, random, re, threading
-import types, weakref
-from typing import Annotated, ClassVar
+import types, typing, weakref
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, List, Optional
 from openai import AsyncOpenAI
-from pydantic import BaseModel, PrivateAttr
+from pydantic import BaseModel, Field, PrivateAttr, validate_call
 from workflows import Context
 from workflows.events import Event
 from workflows.resource import Resource
@@ -126,6 +131,20 @@ class Weather(Plugin):
 class Options(BaseModel):
     words: list[str] = ["a"]
     _seen: dict[str, int] = PrivateAttr(default_factory=dict)
+
+@dataclass
+class Undocumented:
+    mode: Rights = Rights.READ
+    make: object = field(default=lambda: 1)
+
+class Lazy(BaseModel):
+    other: Optional["Options"] = None
+    later: Annotated["Later", Field(description="what comes")] = None
+
+@validate_call
+def find(options: Options, others: Optional["Options"] = None, more: List["Options"] = ()) -> "Undocumented":
+    'Finds it.'
+    return Undocumented()
 
 class Memory:
     __slots__ = ("size",)
@@ -171,6 +190,7 @@ class Agent(Workflow):
     async def answer(self, ev: StartEvent, memory: Annotated[Memory, Resource(make_memory)]) -> "Later":
         self.llm.chat.completions, self.cached.client, ~self.rights, Rights(0), self.rights | Rights.WRITE
         await self.child.run()
+        find(Options()), typing.get_type_hints(find), Lazy.model_rebuild(), Lazy.model_json_schema()
         return Later()
 
     @step
@@ -227,6 +247,13 @@ def save(workflow: object, tmp_path: Path) -> str:
         (f"agent.ids[0] = '{'2' * 32}'", "its ids is not what its source makes"),
         ("agent.other = f'id {uuid.uuid4()}'", "its other is not what its source makes"),
         ("agent.text = agent.text.replace(': 2', ': 3')", "its text is not what its source makes"),
+        ("helper.__doc__ = 'Says it loud.'", "its shout.__doc__ is not what its source makes"),
+        ("helper.__name__ = 'shout'", "its shout.__name__ is not what its source makes"),
+        ("helper.__annotations__['text'] = str", "its shout.__annotations__ is not what its source makes"),
+        ("Agent.uses.__doc__ = 'Uses them.'", "Agent.uses.__doc__ is not what its source makes"),
+        ("Order.__doc__ = 'An order.'", "Order.__doc__ is not what its source makes"),
+        ("Order.model_fields['euros'].description = 'price'", "Order.euros.description is not what its source makes"),
+        ("Order.model_fields['euros'].default = 2", "Order.euros.default is not what its source makes"),
     ],
 )
 def test_what_was_changed_since_is_refused(module: Import, tmp_path: Path, change: str, reason: str):

@@ -15,7 +15,7 @@ import mlflow_flavor
 from tests.mlflow_flavor.fresh import Interpreter
 
 SCRIPT = """
-import importlib, importlib.resources, importlib.util, json, pkgutil, weakref
+import importlib, importlib.resources, importlib.util, io, json, pickle, pkgutil, weakref
 import mlflow_flavor
 from importlib import import_module, resources
 from workflows import Workflow, step
@@ -77,13 +77,17 @@ BY_NAME = [
     "importlib.resources.files('words').joinpath('prompt.txt').read_text()",
     "pkgutil.get_data('words', 'prompt.txt').decode()",
     "pkgutil.resolve_name('helper:WORD')",
+    "pickle.loads(NAME)",
+    "pickle.load(io.BytesIO(NAME))",
+    "type('Own', (pickle.Unpickler,), {})(io.BytesIO(NAME)).load()",
 ]
+NAME = "NAME = b'chelper\\nWORD\\n.'  # a pickle of what the author calls helper.WORD"
 
 
 @pytest.mark.usefixtures("others")
 @pytest.mark.parametrize("expression", BY_NAME)
 async def test_a_helper_that_is_asked_for_by_its_name_is_the_models_own(save: Save, expression: str):
-    loaded = mlflow_flavor.load_model(save(f"[WORD, {expression}]", before=f"WORD = {expression}"))
+    loaded = mlflow_flavor.load_model(save(f"[WORD, {expression}]", before=f"{NAME}\nWORD = {expression}"))
     assert await loaded.run() == ["own", "own"]
     assert {"helper", "words"}.isdisjoint(sys.modules)
 

@@ -41,6 +41,13 @@ async def test_a_notebooks_marked_cells_are_a_model(notebook: Callable[..., Path
     assert await mlflow_flavor.load_model(str(tmp_path / "model")).run(text="hi") == "hi"
 
 
+async def test_the_texts_of_a_cell_are_as_they_are(notebook: Callable[..., Path], tmp_path: Path):
+    path = notebook(DEFINE.replace("ev.text", "ascii('a\u2028b' '\x85')"), CREATE)
+    script = mlflow_flavor.script_from_notebook(path, tmp_path / "agent.py")
+    mlflow_flavor.save_model(script, tmp_path / "model", pip_requirements=["mlflow"])
+    assert await mlflow_flavor.load_model(str(tmp_path / "model")).run() == ascii("a\u2028b\x85")
+
+
 @pytest.mark.parametrize(
     ("cells", "message"),
     [

@@ -126,6 +126,7 @@ async def test_a_model_that_answers_otherwise_is_told_apart_from_the_code(traced
         ("call", "Client.complete#1"),
         ("call", "Client.complete#2"),
         ("output", "draft#1"),
+        ("input", "polish#1"),
         ("result", "Assistant.run"),
     ]
     assert found[0] == Difference("call", "Client.complete#1", {"text": "hi: yes"}, {"text": "hi: no"})
@@ -296,8 +297,14 @@ async def test_arguments_of_any_kind_reach_a_recorded_function_as_they_are(autol
 
 
 ASKED = """
+from pydantic import BaseModel
 from mlflow_flavor import _recording
-print(_recording.Request.of("ask", ({"tags": {"red", "green", "blue"}},), {}).digest)
+
+class Query(BaseModel):
+    tags: set[str]
+
+tags = {"red", "green", "blue"}
+print(_recording.Request.of("ask", ({"tags": tags}, Query(tags=tags)), {}).digest)
 """
 
 

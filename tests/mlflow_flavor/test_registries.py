@@ -369,7 +369,7 @@ def test_a_class_of_which_a_run_puts_something_into_another_module_is_not_in_the
     module: Import, toolbox: str, tmp_path: Path
 ):
     source = f"from toolbox_ import CARDS, call\n\nclass Judged:\n    pass\n{AGENT.format(use='call')}"
-    model = saved(module, toolbox, tmp_path, f"{source}\nCARDS.append(Judged())\n")
+    model = saved(module, toolbox, tmp_path, f"{source}\ndef run():\n    CARDS.append(Judged())\n\nrun()\n")
     assert "Judged" not in (model / "workflow.py").read_text()
 
 

@@ -72,8 +72,10 @@ async def test_the_same_again_differs_in_nothing(weather: str):
 async def test_a_step_that_made_something_else_of_the_same_input_is_named(weather: str):
     trace_id = await traced(weather)
     os.environ["SKY"] = "grey"
+    then, now = {"Sky": {"text": "blue"}}, {"Sky": {"text": "grey"}}
     assert mlflow_flavor.reproduce(trace_id).differences == [
-        Difference("output", "look#1", {"Sky": {"text": "blue"}}, {"Sky": {"text": "grey"}}),
+        Difference("output", "look#1", then, now),
+        Difference("input", "tell#1", then, now),
         Difference("result", "Weather.run", "It is blue.", "It is grey."),
     ]
 
@@ -83,7 +85,7 @@ async def test_a_run_that_fails_this_time_says_so(weather: str):
     os.environ["SKY"] = "hail"
     again = mlflow_flavor.reproduce(trace_id)
     assert isinstance(again.error, OSError)
-    assert again.differences[-1] == Difference("result", "Weather.run", "It is blue.", "OSError")
+    assert again.differences[-1] == Difference("result", "Weather.run", "It is blue.", "OSError: no roof")
 
 
 async def test_a_cut_input_is_refused_unless_another_is_given(weather: str):
@@ -201,7 +203,14 @@ async def test_another_question_than_was_asked_is_told(asked: list[str], monkeyp
 
 
 async def test_a_run_that_went_on_after_the_answer_is_compared_up_to_the_question(asked: list[str]):
-    assert mlflow_flavor.reproduce(asked[2]).differences == []
+    again = mlflow_flavor.reproduce(asked[2])
+    assert (again.differences, again.not_compared) == ([], ("ask#1", "Asking.run"))
+
+
+async def test_another_question_of_a_run_that_went_on_is_told(asked: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SIGN", "!")
+    (found,) = mlflow_flavor.reproduce(asked[2]).differences
+    assert (found.kind, found.where) == ("output", "ask#1")
 
 
 @needs_links

@@ -1,0 +1,227 @@
+"""Runs a written script, completed by what belongs to it elsewhere, and compares what it makes with what was given.
+
+A module of the author's own may hold functions of the workflow's module, and that one may set something in others: the
+script has the statements that do so, as far as there can be such a script.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from mlflow.exceptions import MlflowException
+
+from mlflow_flavor._fidelity import Change, change, held_elsewhere
+from mlflow_flavor._holdings import Holding
+from mlflow_flavor._written import ModelSource, needed_arguments, reason_of, refused
+from workflows import Workflow
+
+__all__ = ["workflow_of"]
+
+MAX_FAILURES = 12
+"""So often is a script run in vain; each run does again what its modules do when they are imported."""
+
+NAMED = 5  # of what one place holds, in a warning
+LAMBDA = "<lambda>"
+NOT_IMPORTED = (
+    "%s holds %s of %s, and in the model it will not, unless a run puts it there: the model does not import that. If "
+    "the agent needs it there, let the agent's module import that one as a whole, with its file in code_paths"
+)
+NOT_OF_PROGRAM = (
+    "%s holds %s of the program that logs the agent, and in the model it will not, unless a run puts it there. If the "
+    "agent needs it there, move it to a module that the agent's module imports; in a notebook, to a marked cell"
+)
+NOT_HELD = (
+    "%s holds %s, and in the model it will not, unless a run puts it there. If the agent needs that there, let a "
+    "decorator do it, or an assignment of its name, as `tool = register(tool)`"
+)
+NO_NAME = (
+    "%s holds %s, and in the model it will not, unless a run puts it there. If the agent needs that there, make it a "
+    "function that has a name, and let a decorator do it, or an assignment of that name, as `tool = register(tool)`"
+)
+NOT_POSSIBLE = (
+    "%s holds %s, and in the model it will not, unless a run puts it there: the source of that cannot be written to a "
+    "script (%s)"
+)
+NOT_SET = (
+    "%s sets something by `%s`, and the model will not: the statements that do so cannot be written to a script (%s)"
+)
+
+logger = logging.getLogger("workflows.mlflow")
+
+
+def workflow_of(source: ModelSource, run: Callable[[bytes], Workflow]) -> Workflow:
+    """The workflow that a script makes; of a written one, only if it is what its author holds.
+
+    Args:
+        source: The script.
+        run: Runs a script, in the model's place for it; that which it runs last is the model's.
+
+    Raises:
+        MlflowException: With what differs; or if a written script fails, with its error.
+        Exception: What a file of the caller's raises.
+    """
+    if source.original is None or source.sources is None:
+        return run(source.text)
+    completion = Completion(source, run)
+    made = completion.made()
+    found = _change(made, run)
+    if found is not None:
+        raise refused(source.original, found.reason, *_ways_out(source.original, found))
+    _warn(made, completion.reasons)
+    return made.workflow
+
+
+def _change(made: Made, run: Callable[[bytes], Workflow]) -> Change | None:
+    source = made.source
+    assert source.original is not None, "a script of the caller's is not compared with anything"
+    assert source.sources is not None, "what is written is written from a module"
+    return change(source.original, source.sources, made.workflow, lambda: run(source.text))
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A script that was run.
+
+    Attributes:
+        source: The script.
+        names: What it has for what is elsewhere: names of its module.
+        workflow: What it made.
+        missing: What the author's modules hold, and the model's copies of them did not.
+    """
+
+    source: ModelSource
+    names: frozenset[str]
+    workflow: Workflow
+    missing: Sequence[Holding]
+
+
+class Completion:
+    """Looks for the script with the most names of what is elsewhere.
+
+    Attributes:
+        reasons: Why it cannot have some, by name.
+    """
+
+    def __init__(self, source: ModelSource, run: Callable[[bytes], Workflow]) -> None:
+        self.reasons: dict[str, str] = {}
+        self._source = source
+        self._run = run
+        self._best: Made | None = None
+        self._last: frozenset[str] | None = None
+        self._failures = 0
+
+    def made(self) -> Made:
+        """The script that has them, which is run last.
+
+        Raises:
+            MlflowException: If not even the script without any can be run.
+        """
+        found = self._best = self.made_with(frozenset())
+        asked = set[str]()
+        while new := self._wanted(found) - asked:
+            asked |= new
+            possible = self._most(sorted(new), found.names, self._why_not_written)
+            self._most(sorted(possible), found.names, self._why_not_run)
+            found = self._best
+        in_vain = found.names & {self._source.name_of(held) for held in found.missing}  # a run has put them there
+        return self.made_with(found.names - in_vain) if in_vain or found.names != self._last else found
+
+    def made_with(self, names: frozenset[str]) -> Made:
+        """The script that has these names.
+
+        Raises:
+            MlflowException: If there is none, or it cannot be run.
+        """
+        source = self._written(names)
+        self._last = names
+        workflow = source.made(self._run)
+        missing = held_elsewhere(source.sources, workflow) if source.sources is not None else []
+        return Made(source, names, workflow, missing)
+
+    def _wanted(self, found: Made) -> set[str]:
+        named = {self._source.name_of(held) for held in found.missing}
+        return {*self._source.acts, *named} - {""} if self._source.more is not None else set()
+
+    def _most(
+        self, names: Sequence[str], given: frozenset[str], why_not: Callable[[frozenset[str]], str | None]
+    ) -> frozenset[str]:
+        """As many of some names as can be beside those given: half of them, and then of the others, if not all can."""
+        reason = why_not(given.union(names)) if names else None
+        if reason is None:
+            return frozenset(names)
+        if len(names) == 1:
+            self.reasons[names[0]] = reason
+            return frozenset()
+        half = len(names) // 2
+        first = self._most(names[:half], given, why_not)
+        return first | self._most(names[half:], given | first, why_not)
+
+    def _why_not_written(self, names: frozenset[str]) -> str | None:
+        try:
+            self._written(names)
+        except MlflowException as error:
+            return reason_of(error)
+        return None
+
+    def _why_not_run(self, names: frozenset[str]) -> str | None:
+        if self._failures == MAX_FAILURES:
+            return "it was not tried after many others that cannot be"
+        reason = self._failure_of(names)
+        self._failures += reason is not None
+        return reason
+
+    def _failure_of(self, names: frozenset[str]) -> str | None:
+        try:
+            made = self.made_with(names)
+        except MlflowException as error:
+            return reason_of(error)
+        if names & self._source.acts and (found := _change(made, self._run)) is not None:
+            return found.reason
+        self._best = made
+        return None
+
+    def _written(self, names: frozenset[str]) -> ModelSource:
+        return self._source.more(names) if self._source.more is not None and names else self._source
+
+
+def _warn(made: Made, reasons: Mapping[str, str]) -> None:
+    """Say what the model will not hold: in which place, and of which module."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for held in made.missing:
+        if held.sure:
+            why = LAMBDA if held.name == LAMBDA else reasons.get(made.source.name_of(held), "")
+            groups.setdefault((held.place, held.module, why), []).append(held.title)
+    for (place, module, why), names in groups.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        _warn_of(made.source, place, module, f"{', '.join(names[:NAMED])}{more}", why)
+    for name in sorted(made.source.acts & reasons.keys()):
+        logger.warning(NOT_SET, made.source.file, name, reasons[name])
+
+
+def _warn_of(source: ModelSource, place: str, module: str, names: str, why: str) -> None:
+    home = source.sources.home.__name__ if source.sources is not None else ""
+    if source.more is not None and module == home:
+        if why == LAMBDA:
+            logger.warning(NO_NAME, place, names)
+        elif why:
+            logger.warning(NOT_POSSIBLE, place, names, why)
+        else:
+            logger.warning(NOT_HELD, place, names)
+    elif module in ("__main__", home):
+        logger.warning(NOT_OF_PROGRAM, place, names)
+    else:
+        logger.warning(NOT_IMPORTED, place, names, module)
+
+
+def _ways_out(original: type[Workflow] | Workflow, found: Change) -> Iterator[str]:
+    """What may be logged of a workflow that has changed."""
+    if not found.unknown:
+        yield "log it before it is run or changed"
+    if found.unset:
+        yield "set that to None before, if the agent makes it again when it needs it"
+    if found.absent:
+        yield "delete that before, if the agent makes it again when it needs it"
+    if found.of_instance and not isinstance(original, type) and not needed_arguments(type(original)):
+        yield f"log the class {type(original).__name__}"
