@@ -300,7 +300,12 @@ class Context(Generic[StateT]):
     ) -> EventT:
         """Pause the step until an event of this class comes whose attributes equal `requirements`.
 
-        `waiter_event` is streamed once, to ask for it. The step really waits, and its worker is free meanwhile.
+        `waiter_event` is streamed once, to ask for it. The step really waits, and its worker is free meanwhile. It may
+        be cancelled: an answer that it has got by then is for the next waits of the step.
+
+        Where a run goes on from a snapshot, what was answered before is answered again at once, and `timeout` goes on;
+        time in `asyncio.timeout` around a wait passes anew. Give waits of one class a `waiter_id` each where one of
+        them may be given up: by that they are told apart when the body runs again.
 
         Raises:
             asyncio.TimeoutError: If none came within `timeout` seconds (None: wait for ever).
