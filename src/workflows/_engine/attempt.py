@@ -54,6 +54,8 @@ class Attempt(AwaitingAttempt):
         "_context",
         "_just_over",
         "_out_of_order",
+        "_over_ns",
+        "_place",
         "_unread",
         "_waits_by_name",
         "_waits_over",
@@ -96,7 +98,9 @@ class Attempt(AwaitingAttempt):
         self._collects: dict[str, int] | None = None
         self._waits_over = 0
         self._just_over: asyncio.Task[Any] | None = None
-        self._unread: set[str] | None = None
+        self._unread: dict[str, tuple[str, int]] | None = None
+        self._place = "", 0
+        self._over_ns = 0
         self._answers: dict[str, Answer] | None = None
 
     @property
@@ -168,6 +172,7 @@ class Attempt(AwaitingAttempt):
         number = used.get(name, 0)
         if not named:
             used[name] = number + 1
+            self._place = name, number
             return f"{name}.{number}"
         taken = self._out_of_order = self._out_of_order or set()
         while (name, number) in taken:
@@ -180,15 +185,15 @@ class Attempt(AwaitingAttempt):
             used[name] = number + 1
         else:
             taken.add((name, place))
+        self._place = name, place
         return self._apart(f"{name}.{place}" if place else name)
 
     def _apart(self, wait_id: str) -> str:
         """Another id where another call waits under this one; the one that it had before, if it waited before."""
-        call, other = self.call, f"{wait_id}/{self.exec_id}"
+        call, state, other = self.call, self.run.state, f"{wait_id}/{self.exec_id}"
         for before in (other, wait_id):
-            if before in call.waiting_since or before in call.answers or call.has_given_up(before):
+            if before in call.waiting_since or before in call.answers:
                 return before
-        state = self.run.state
         open_wait = state.waits.get(wait_id)
         taken = open_wait is not None and open_wait.call is not call
         if state.asleep is not None:
@@ -222,7 +227,7 @@ class Attempt(AwaitingAttempt):
         was_open = wait_id in self.call.waiting_since  # at the snapshot: it is older than whatever ends now
         is_known = wait_id in self.call.answers and not was_open
         over_before = 0 if was_open else self._waits_over - (self._just_over not in (None, task))
-        now = self.run.clock.now_ns()
+        now, place = self.run.clock.now_ns(), self._place
         background = task is not self.task or self._body_made() is not None
         self.run.mailbox.put(
             WaitBegan(
@@ -235,6 +240,7 @@ class Attempt(AwaitingAttempt):
                 asked,
                 subclasses,
                 background,
+                place,
             )
         )
         if background:
@@ -247,12 +253,13 @@ class Attempt(AwaitingAttempt):
         except asyncio.CancelledError:
             self._answers.pop(wait_id, None)
             if not self.stopped and self.run.attempts.get(self.exec_id) is self:
-                self._give_up(wait_id, now, overtaken=self._waits_over > over_before)
+                self._give_up(wait_id, place, now, overtaken=self._waits_over > over_before)
             raise
         finally:
             self._let_clock_go(True)
         if self._unread is not None:
-            self._unread.discard(wait_id)
+            self._unread.pop(wait_id, None)
+        self._over_ns = self.run.clock.now_ns()
         if not is_known:
             self._waits_over += 1
             if at_once:  # so what other tasks await from this turn on, they do beside it
@@ -283,16 +290,18 @@ class Attempt(AwaitingAttempt):
     def _no_longer_just_over(self) -> None:
         self._just_over = None
 
-    def _give_up(self, wait_id: str, began_ns: int, *, overtaken: bool) -> None:
+    def _give_up(self, wait_id: str, place: tuple[str, int], began_ns: int, *, overtaken: bool) -> None:
         if self._unread is not None:
-            self._unread.discard(wait_id)
+            self._unread.pop(wait_id, None)
         now = self.run.clock.now_ns()
-        self.run.mailbox.put(WaitAbandoned(now, self.exec_id, wait_id, overtaken, now - began_ns))
+        self.run.mailbox.put(
+            WaitAbandoned(now, self.exec_id, wait_id, place, overtaken, now - max(began_ns, self._over_ns))
+        )
 
     def give_up_unread(self) -> None:
         """The body is over, and did not get some answers: tasks of it that it cancels, say, hear of that only later."""
-        for wait_id in sorted(self._unread or ()):
-            self._give_up(wait_id, self.run.clock.now_ns(), overtaken=True)
+        for wait_id, place in list((self._unread or {}).items()):
+            self._give_up(wait_id, place, self.run.clock.now_ns(), overtaken=True)
 
     def heard(self, awaited: AwaitedRun, only_waits: bool) -> None:
         """A run that it awaits only waits from now on, or does something again; called in the thread of that run."""
@@ -388,8 +397,8 @@ class Attempt(AwaitingAttempt):
         if answer is None:
             return
         if wait.answer is not None:
-            self._unread = self._unread or set()
-            self._unread.add(wait.wait_id)
+            self._unread = self._unread or {}
+            self._unread[wait.wait_id] = wait.place
         if not answer.done():  # else its task is cancelled, and will say so
             answer.set_result(wait)
             if self.body is not None:

@@ -73,10 +73,9 @@ class Call:
             it asks and begins anew.
         waiting_for: What they take, as far as the snapshot has it.
         kept: What ended waits that it gave up before it got it, or has not come to: for its next waits.
-        spent: Open waits that it will give up again.
         overtaken: The last wait of each name that it gave up since another one was over, as it will in a replay.
         let_go: The last wait of each name that it gave up for another reason, a timeout around it, say.
-        open_ns: How long the longest of these was open.
+        open_ns: How long the longest of these was open, or since another one was over.
         latest: The number of the last wait of each name that was answered before the snapshot, once that was asked for.
         emitted: How many events it has emitted so far, over all attempts.
         open_waits: Waits of it that are not over.
@@ -106,7 +105,6 @@ class Call:
         "recoveries",
         "replay",
         "scope",
-        "spent",
         "step",
         "to_resume",
         "waiting_for",
@@ -138,7 +136,6 @@ class Call:
         self.waiting_since: Mapping[str, int] = _NOTHING
         self.waiting_for: Mapping[str, Awaited] = _NOTHING
         self.kept: Sequence[Envelope] = ()
-        self.spent: Sequence[Wait] = ()
         self.overtaken: Mapping[str, int] = _NOTHING
         self.let_go: Mapping[str, int] = _NOTHING
         self.latest: Mapping[str, int] | None = None
@@ -163,18 +160,17 @@ class Call:
         self.kept = in_order(self.kept, answer)
         return None
 
-    def gave_up(self, wait_id: str, overtaken: bool, open_ns: int) -> None:
+    def gave_up(self, place: tuple[str, int], overtaken: bool, open_ns: int) -> None:
         """It gave a wait up: since another one was over, or for another reason."""
-        name, number = place_of(wait_id)
+        name, number = place
         if overtaken:
             self.overtaken = {**self.overtaken, name: max(number, self.overtaken.get(name, 0))}
         else:
             self.let_go = {**self.let_go, name: max(number, self.let_go.get(name, 0))}
-            self.open_ns = max(open_ns, self.open_ns)
+        self.open_ns = max(open_ns, self.open_ns)
 
-    def has_given_up(self, wait_id: str) -> bool:
+    def has_given_up(self, name: str, number: int) -> bool:
         """Whether it gave this wait up; of those of one name it gave up, all before the last that have no answer."""
-        name, number = place_of(wait_id)
         return number <= max(self.overtaken.get(name, -1), self.let_go.get(name, -1))
 
 
@@ -232,7 +228,9 @@ class Wait:
     answer: Envelope | None = None
     timed_out: bool = False
     number: int = 0
+    place: tuple[str, int] = ("", 0)  # its name in its call, and how many of that name were before it
     spent: bool = False  # its step gave it up before the snapshot, so that no event is for it
+    held: bool = False  # its timer tells when that should have happened
 
     @property
     def awaited(self) -> Awaited:
@@ -336,10 +334,11 @@ class OpenWaits:
         after: The number of the last wait before all of them.
     """
 
-    __slots__ = ("_began", "_by_class", "by_id")
+    __slots__ = ("_began", "_by_call", "_by_class", "by_id")
 
     def __init__(self, after: int = 0) -> None:
         self.by_id: dict[str, Wait] = {}
+        self._by_call: dict[str, dict[str, Wait]] = {}
         # by class, name of the first requirement ("": none) and its value
         self._by_class: dict[type[Event], dict[str, dict[object, dict[str, Wait]]]] = {}
         self._began = after
@@ -358,11 +357,16 @@ class OpenWaits:
         """The open wait with this id."""
         return self.by_id.get(wait_id)
 
+    def of(self, call: Call) -> list[Wait]:
+        """Those of one call."""
+        return list(self._by_call.get(call.exec_id, {}).values())
+
     def add(self, wait: Wait) -> None:
         """A wait began."""
         self._began += 1
         wait.number = self._began
         self.by_id[wait.wait_id] = wait
+        self._by_call.setdefault(wait.call.exec_id, {})[wait.wait_id] = wait
         name, value = _first_requirement(wait)
         by_value = self._by_class.setdefault(wait.event_type, {}).setdefault(name, {})
         by_value.setdefault(value, {})[wait.wait_id] = wait
@@ -370,6 +374,10 @@ class OpenWaits:
     def remove(self, wait: Wait) -> None:
         """A wait is over."""
         del self.by_id[wait.wait_id]
+        of_call = self._by_call[wait.call.exec_id]
+        del of_call[wait.wait_id]
+        if not of_call:
+            del self._by_call[wait.call.exec_id]
         name, value = _first_requirement(wait)
         by_value = self._by_class[wait.event_type][name]
         listed = by_value.get(value, {})

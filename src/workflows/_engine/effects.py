@@ -23,6 +23,7 @@ __all__ = [
     "HandOver",
     "PublishEvent",
     "ReleaseFanIn",
+    "RestartWait",
     "ResumeCall",
     "ScheduleRetry",
     "StartCall",
@@ -123,6 +124,15 @@ class StartWait:
 
 
 @dataclass(slots=True)
+class RestartWait:
+    """A wait was thought to be given up and is not: come back after `due_in` seconds, and show what it asks (`ask`)."""
+
+    wait: Wait
+    due_in: float | None
+    ask: bool
+
+
+@dataclass(slots=True)
 class ResumeCall:
     """Wake a waiting call, which holds a worker again: give it its answer, or its timeout."""
 
@@ -200,6 +210,7 @@ Effect = (
     | BufferEvent
     | ReleaseFanIn
     | StartWait
+    | RestartWait
     | ResumeCall
     | EndWait
     | DeliverLater

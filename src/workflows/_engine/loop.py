@@ -24,6 +24,7 @@ from workflows._engine.effects import (
     HandOver,
     PublishEvent,
     ReleaseFanIn,
+    RestartWait,
     ResumeCall,
     ScheduleRetry,
     StartCall,
@@ -302,6 +303,8 @@ class Run(LiveRun):
                     tell_released(self, effect)
             case StartWait():
                 self._start_wait(effect)
+            case RestartWait():
+                self._ask_and_time(effect)
             case EndWait():
                 self._end_wait(effect)
             case ResumeCall():
@@ -364,9 +367,12 @@ class Run(LiveRun):
             self.timers.set(f"retry {exec_id}", retry.delay, lambda: RetryDue(self.clock.now_ns(), exec_id))
 
     def _start_wait(self, effect: StartWait) -> None:
-        wait = effect.wait
         if self.dispatcher.handlers:
             tell_wait_started(self, effect)
+        self._ask_and_time(effect)
+
+    def _ask_and_time(self, effect: StartWait | RestartWait) -> None:
+        wait = effect.wait
         if wait.asked is not None and effect.ask:
             self.publish(wait.asked, self.attempts.get(wait.call.exec_id))
         if effect.due_in is not None:

@@ -40,13 +40,15 @@ def ended_by(state: RunState, event: Event) -> list[Wait]:
     return list(ended.values())
 
 
-def is_spent(state: RunState, call: Call, wait_id: str, background: bool) -> bool:
-    """Whether a step will give this wait up as it did before: what comes now is for what it asks after that.
+def is_spent(state: RunState, wait: Wait, background: bool) -> bool:
+    """Whether in a replay a step will give a wait up as it did before: what comes now is for what it asks after that.
 
     It did so when another wait of it was over, which it may be again: at once, or there is none this time. Or it did so
     for another reason, and went on: it got an answer to a later one of that name, or none of that name was open.
     """
-    name, number = place_of(wait_id)
+    call, (name, number) = wait.call, wait.place
+    if not call.replay:
+        return False
     if number <= call.overtaken.get(name, -1):
         return background
     if number > call.let_go.get(name, -1):
@@ -64,12 +66,12 @@ def take_place(state: RunState, wait: Wait) -> Awaited | None:
     its id is not new, since the step gave it up before, it can be another one of that name alone.
     """
     call = wait.call
-    name = place_of(wait.wait_id)[0] if call.has_given_up(wait.wait_id) else None
+    name = wait.place[0] if call.has_given_up(*wait.place) else None
     for wait_id in unreached(state, call):
         answer, known = call.answers.get(wait_id), call.waiting_for.get(wait_id)
         is_same = wait.matches(answer.event) if answer is not None else known is not None and wait.takes_as(known)
         its_name = place_of(wait_id)[0]
-        if answer is not None and answer.names is not None and its_name != place_of(wait.wait_id)[0]:
+        if answer is not None and answer.names is not None and its_name != wait.place[0]:
             continue
         if is_same and name in (None, its_name):
             call.waiting_since = without(call.waiting_since, wait_id)

@@ -109,7 +109,7 @@ class EventsCollected:
 class WaitBegan:
     """A running call waits for an event that matches; `timeout` is in seconds.
 
-    `background`: in a task of its own, so the call may do something else meanwhile.
+    `background`: in a task of its own, so the call may do something else meanwhile. `place`: as that of the wait.
     """
 
     at_ns: int
@@ -121,6 +121,7 @@ class WaitBegan:
     asked: Event | None
     match_subclasses: bool = False
     background: bool = False
+    place: tuple[str, int] = ("", 0)
 
 
 @dataclass(slots=True)
@@ -174,12 +175,14 @@ class RunTakenUp:
 class WaitAbandoned:
     """A call gave a wait up: what it awaited it in was cancelled, or timed out.
 
-    `overtaken`: another wait of the call was over meanwhile. `open_ns`: how long the attempt has waited.
+    `overtaken`: another wait of the call was over meanwhile. `open_ns`: how long the attempt has waited
+    for it, or since the other was over.
     """
 
     at_ns: int
     exec_id: str
     wait_id: str
+    place: tuple[str, int]
     overtaken: bool
     open_ns: int
 

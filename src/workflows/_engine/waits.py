@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import deque
 
 from workflows._engine.asking import call_wait_over
-from workflows._engine.calls import NO_WAITS, Call, CallPhase, OpenWaits, Wait, place_of
-from workflows._engine.effects import DeliverLater, Effect, EndWait, ResumeCall, StartWait, TellSent
+from workflows._engine.calls import NO_WAITS, Call, CallPhase, OpenWaits, Wait
+from workflows._engine.effects import DeliverLater, Effect, EndWait, RestartWait, ResumeCall, StartWait, TellSent
 from workflows._engine.resumed_waits import give_up, is_spent, take_place, unreached, without
 from workflows._engine.routing import give_back_worker, take_worker
 from workflows._engine.state import RunState
@@ -55,12 +55,12 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
         tick.asked,
         tick.match_subclasses,
     )
+    wait.place = tick.place
     if wait.wait_id in call.answers and _is_replayed(state, wait, effects):
         return
     known = call.waiting_for.get(wait.wait_id)
     if since is None:
-        wait.spent = is_spent(state, call, wait.wait_id, tick.background)
-        call.spent = [*call.spent, wait] if wait.spent else call.spent
+        wait.spent = wait.held = is_spent(state, wait, tick.background)
         known = None if wait.spent else take_place(state, wait)
     if state.waits is NO_WAITS:
         numbers = (awaited.number for each in state.calls.values() for awaited in each.waiting_for.values())
@@ -72,8 +72,9 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
     if not tick.background:
         _only_waits(state, call, effects)
     left = None if wait.timeout is None else wait.timeout - (tick.at_ns - wait.started_at_ns) / 1e9
-    if wait.spent and left is None:
-        left = call.open_ns / 1e9 + SPENT_SECONDS
+    if wait.spent:
+        longest = call.open_ns / 1e9 + SPENT_SECONDS
+        left = longest if left is None else min(left, longest)
     effects.append(StartWait(wait, left, ask=not since and not wait.spent))
     _take_kept(state, wait, effects)
 
@@ -116,18 +117,14 @@ def call_only_waits(state: RunState, tick: CallOnlyWaits, effects: list[Effect])
     call = state.calls.get(tick.exec_id)
     if call is not None and call.open_waits:
         _only_waits(state, call, effects)
-        spent = [wait for wait in call.spent if place_of(wait.wait_id)[0] in call.overtaken]
-        for wait in spent:  # now nothing overtakes them
-            wait.spent = False
-        if spent:
-            call.spent = [wait for wait in call.spent if wait.spent]
-        if spent or call.kept:
+        if call.kept:
             _offer_kept(state, call, effects)
 
 
 def _offer_kept(state: RunState, call: Call, effects: list[Effect]) -> None:
-    for wait in [wait for wait in state.waits if wait.call is call] if call.open_waits else ():
-        _take_kept(state, wait, effects)
+    for wait in state.waits.of(call):
+        if wait.answer is None:
+            _take_kept(state, wait, effects)
 
 
 def _only_waits(state: RunState, call: Call, effects: list[Effect]) -> None:
@@ -163,13 +160,19 @@ def call_works(state: RunState, tick: CallWorks, effects: list[Effect]) -> None:
 
 def time_out(state: RunState, wait: Wait, effects: list[Effect]) -> None:
     """The time of a wait is over; one that its step should have given up by now, as it did before, is another one."""
-    if not wait.spent or wait.timeout is not None:
+    left = None if wait.timeout is None else wait.timeout - (state.now_ns - wait.started_at_ns) / 1e9
+    if not wait.held or (left is not None and left <= 0):
         wait.timed_out = True
         end_wait(state, wait, effects)
         return
-    wait.spent, wait.call.let_go = False, {}
-    take_place(state, wait)
-    _take_kept(state, wait, effects)
+    wait.held = False
+    if wait.spent:
+        wait.spent, wait.call.let_go, wait.call.overtaken = False, {}, {}
+        effects.append(RestartWait(wait, None, ask=True))
+        take_place(state, wait)
+        _take_kept(state, wait, effects)
+    if left is not None and wait.answer is None:
+        effects.append(RestartWait(wait, left, ask=False))
 
 
 def _pause(state: RunState, call: Call, effects: list[Effect]) -> None:
@@ -215,7 +218,7 @@ def cancel_waits(state: RunState, effects: list[Effect], call: Call | None = Non
     if call is None:
         waits, state.waits = list(state.waits.by_id.values()), NO_WAITS  # all at once: there may be thousands
     else:
-        waits = [wait for wait in state.waits.by_id.values() if wait.call is call]
+        waits = state.waits.of(call)
         for wait in waits:
             state.waits.remove(wait)
     for wait in waits:
@@ -233,7 +236,7 @@ def abandon_wait(state: RunState, tick: WaitAbandoned, effects: list[Effect]) ->
     call = state.calls.get(tick.exec_id)
     if call is None:
         return
-    call.gave_up(tick.wait_id, tick.overtaken, tick.open_ns)
+    call.gave_up(tick.place, tick.overtaken, tick.open_ns)
     wait = state.waits.get(tick.wait_id)
     if wait is not None and wait.call is call:
         state.waits.remove(wait)
