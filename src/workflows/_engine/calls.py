@@ -176,7 +176,10 @@ class Call:
 
 def in_order(kept: Sequence[Envelope], envelope: Envelope) -> tuple[Envelope, ...]:
     """Kept events and one more, as they came."""
-    at = next((n for n, other in enumerate(kept) if _came(other) > _came(envelope)), len(kept))
+    came = _came(envelope)
+    if not kept or _came(kept[-1]) <= came:  # nearly always
+        return *kept, envelope
+    at = next(n for n, other in enumerate(kept) if _came(other) > came)
     return *kept[:at], envelope, *kept[at:]
 
 
