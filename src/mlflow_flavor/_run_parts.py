@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+from mlflow_flavor._likeness import without_addresses
 from mlflow_flavor._model_imports import MODULE_PREFIX
 
 __all__ = ["Attempt", "Part", "Streamed", "error_text", "without_times"]
@@ -34,6 +35,11 @@ class Streamed:
     fields: object
     first: int
     merged: int
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is a row of text deltas; of other events, JSON is shown."""
+        return isinstance(self.text, str) and (self.merged > 1 or not isinstance(self.fields, dict))
 
 
 @dataclass(slots=True)
@@ -67,6 +73,18 @@ class Attempt:
             streamed=[*self.streamed[: shown - shown // 2], *self.streamed[last:]],
             dropped=len(self.streamed) - shown,
         )
+
+    def events(self) -> list[Streamed]:
+        """The events that are no text deltas."""
+        return [each for each in self.streamed if not each.is_text]
+
+    def texts(self) -> dict[str, list[str]]:
+        """The rows of text deltas by their class; where other events come between them says nothing."""
+        found: dict[str, list[str]] = {}
+        for each in self.streamed:
+            if each.is_text:
+                found.setdefault(each.name, []).append(str(each.text))
+        return found
 
     def listed(self) -> list[object]:
         """What it streamed, as it is shown."""
@@ -131,8 +149,8 @@ class Part:
 
 
 def error_text(described: str) -> str:
-    """An error's class and message; the module of a loaded model has another name in each load."""
-    return _MODEL_MODULE.sub("", described)
+    """An error's class and message; a loaded model's module has another name in each load, an object another place."""
+    return without_addresses(_MODEL_MODULE.sub("", described))
 
 
 def without_times(shown: object) -> object:

@@ -182,10 +182,9 @@ class FirstRun:
         Raises:
             MlflowException: If there is no such trace, its run has not ended, or the run began in another one.
         """
-        found = cls._stored(trace_id, silent=True)
-        if found is None or not found._has_end():
-            mlflow.flush_trace_async_logging()  # of a run that has just ended, the trace is on its way
-            found = cls._stored(trace_id)
+        # Of a run that has just ended, the trace is on its way: spans in several pieces, then the model that it is of.
+        mlflow.flush_trace_async_logging()
+        found = cls._stored(trace_id)
         if found is not None:
             return found
         if is_in_progress(trace_id):
@@ -196,9 +195,9 @@ class FirstRun:
         raise invalid(f"There is no trace '{trace_id}' in {mlflow.get_tracking_uri()}.")
 
     @classmethod
-    def _stored(cls, trace_id: str, *, silent: bool = False) -> FirstRun | None:
+    def _stored(cls, trace_id: str) -> FirstRun | None:
         """The run as it is stored; None if it is not stored up to the end of that trace."""
-        trace = mlflow.get_trace(trace_id, silent=silent)
+        trace = mlflow.get_trace(trace_id)
         root = _root_of(trace) if trace is not None else None
         if trace is None or (root is None and trace.info.state == TraceState.IN_PROGRESS):
             return None
@@ -214,10 +213,6 @@ class FirstRun:
         )
         later = [(t, span) for t in found if isinstance(t, Trace) and (span := _root_of(t)) is not None]
         return cls([(trace, root), *later])
-
-    def _has_end(self) -> bool:
-        """Whether this is all of the run: no later trace of it can be on its way."""
-        return self.segments[-1][1].attributes.get(names.RUN_OUTCOME) != "suspended"
 
     @property
     def trace(self) -> Trace:

@@ -53,6 +53,31 @@ def test_a_run_that_has_just_ended_is_repeated_whole(
     assert done.stdout.splitlines()[-1:] == ["0 1 [] 2"], done.stderr
 
 
+SLOW_STORE = """
+import time
+from mlflow.tracing.client import TracingClient
+
+start_trace = TracingClient.start_trace
+
+def slow(*args):
+    time.sleep(2)  # the spans are stored by now
+    return start_trace(*args)
+
+TracingClient.start_trace = slow
+"""
+
+
+@pytest.mark.server
+def test_a_run_is_repeated_though_its_spans_are_stored_before_its_model(
+    interpreter: Interpreter, experiment: str, tmp_path: Path
+):
+    environment = {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "MLFLOW_EXPERIMENT_ID": experiment}
+    script = LONG.replace("sleep(10)", "sleep(0)")
+    program = SLOW_STORE + PROGRAM.replace("again = ", "import time\ntime.sleep(1)\nagain = ")
+    done = interpreter.run(program, tmp_path, environment={**environment, "SCRIPT": script, "OPEN_SECONDS": "60"})
+    assert done.stdout.splitlines()[-1:] == ["0 1 [] 2"], done.stderr
+
+
 @pytest.mark.usefixtures("autolog")
 async def test_a_run_that_has_not_ended_is_refused_as_such():
     handler = Hang(timeout=None).run(question="why")

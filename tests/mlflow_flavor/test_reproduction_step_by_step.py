@@ -12,6 +12,7 @@ import pytest
 
 import mlflow_flavor
 from mlflow_flavor import Difference, Reproduction
+from mlflow_flavor._likeness import are_alike
 from tests.mlflow_flavor.fresh import Interpreter
 from workflows.errors import WorkflowTimeoutError
 
@@ -19,6 +20,7 @@ Again = Callable[..., Awaitable[Reproduction]]
 
 SCRIPT = """
 import asyncio, os
+from uuid import uuid4
 import mlflow
 from pydantic import BaseModel
 from mlflow_flavor import recorded, set_model
@@ -52,6 +54,11 @@ class Mid(Event):
 class Token(Event):
     delta: str
 
+It, Is = Token(delta="It "), Token(delta="is")
+
+class Guess(Event):
+    pass
+
 def rows() -> list[int]:
     return [0, 8] if run() == 1 else [8, 0]  # a set made of them has the order that they have here
 
@@ -68,8 +75,15 @@ class Judge(Workflow):
     async def judge(self, ev: StartEvent) -> StopEvent:
         if ev.how == "failing child":
             raise ApiError(f"HTTP {run()}")
+        if ev.how == "guess":
+            return StopEvent(result=str(uuid4()))
         found = points(Sheet(number=ev.n, rows=set(rows())))["points"]
         return StopEvent(result=f"{found} points" if ev.how == "children" else f"{found} points of {run()}")
+
+async def told(ctx: Context, n: int, times: int = 1) -> None:
+    await network(n)
+    for _ in range(times):
+        ctx.write_event_to_stream(Mid(it=n))
 
 async def judged(n: int, how: str) -> str:
     await network(n)
@@ -81,6 +95,10 @@ def streamed(what):
         case "long stream": return [Mid(it=run() if n == 490 else n) for n in range(500)]
         case "middle of a long stream": return [Mid(it=run() if n == 250 else n) for n in range(500)]
         case "length of a long stream": return [Mid(it="tick") for n in range(500 + run())]
+        case "pieces between others":
+            return [It, Mid(it=1), Is] if run() == 1 else [It, Is, Mid(it=1)]
+        case "other order of pieces":
+            return [It, Mid(it=1), Is] if run() == 1 else [Is, Mid(it=1), It]
         case "pieces of a text": return [Token(delta=t) for t in (["It ", "is"] if run() == 1 else ["It is"])]
         case "secret in a stream": return [Mid(it={"api_key": str(run())})]
         case "set in a stream": return [Mid(it=set(rows()))]
@@ -94,11 +112,13 @@ def given(what):
         case "list": return rows()
         case "other set": return {0, 8, run()}
         case "large set": return {f"{n:0100}" for n in range(run(), 1000)}
+        case "address": return [f"<Pool object at {0x7f00 + run():#x}>", "at 0x1f"]
+        case "other number at": return f"at 0x{run()}"
         case "dict": return {name: 0 for name in sorted("ab", reverse=run() == 1)}
 
 class Agent(Workflow):
     @step(retry_policy=retry_policy(wait=wait_fixed(0), stop=stop_after_attempt(2)))
-    async def look(self, ctx: Context, ev: StartEvent) -> Mid | Url | None:
+    async def look(self, ctx: Context, ev: StartEvent) -> Mid | Url | Guess | None:
         for event in streamed(ev.what):
             ctx.write_event_to_stream(event)
         match ev.what:
@@ -110,6 +130,18 @@ class Agent(Workflow):
                 raise ApiError(f"HTTP {400 + run()}")
             case "same message":
                 raise ApiError("HTTP 401")
+            case "address in a message":  # as requests' ConnectionError has it
+                raise ApiError(f"<Pool object at {0x7f00 + run():#x}>: no route to host")
+            case "address and another message":
+                raise ApiError(f"<Pool object at {0x7f00 + run():#x}>: HTTP {400 + run()}")
+            case "parallel streams":
+                await asyncio.gather(*(told(ctx, n) for n in range(4)))
+            case "long parallel streams":
+                await asyncio.gather(*(told(ctx, n, times=200) for n in range(4)))
+            case "guesses":
+                for _ in range(40):
+                    ctx.send_event(Guess())
+                await asyncio.sleep(1)
             case "chain":
                 raise ApiError("no answer") from OSError(run())
             case "secret message":
@@ -130,6 +162,10 @@ class Agent(Workflow):
             case "other input of a child":
                 await Judge().run(n=0, how="children", text=str(run()))
         return Mid(it=given(ev.what))
+
+    @step(num_workers=4)
+    async def guess(self, ev: Guess) -> None:
+        await asyncio.gather(*(Judge().run(n=0, how="guess") for _ in range(2)))
 
     @step(num_workers=4)
     async def fetch(self, ev: Url) -> Page:
@@ -211,13 +247,47 @@ async def test_in_another_process_the_same_is_no_difference(
 
 
 SETS = ("set", "sets", "set in a stream", "dict")
-SAME = ("pages", "children", "same message", "pieces of a text", "child that nobody traces", *SETS)
+STREAMS = ("pieces of a text", "pieces between others", "parallel streams")
+SAME = ("pages", "children", "same message", "child that nobody traces", *SETS, *STREAMS)
 
 
 @pytest.mark.parametrize("what", SAME)
 async def test_another_order_of_what_has_none_is_no_difference(again: Again, what: str):
     found = await again(what)
     assert (found.differences, found.not_compared) == ([], ())
+
+
+@pytest.mark.parametrize("what", ["address", "address in a message"])
+async def test_where_an_object_was_in_memory_is_no_difference(again: Again, what: str):
+    found = await again(what)
+    assert (found.differences, found.not_compared) == ([], ())
+
+
+async def test_a_number_that_is_no_address_is_told(again: Again):
+    found = await again("other number at")
+    then, now = ({"Mid": {"it": f"at 0x{n}"}} for n in (1, 2))
+    assert found.differences[0] == Difference("output", "look#1", then, now)
+
+
+async def test_another_message_with_an_address_is_told(again: Again):
+    found = await again("address and another message")
+    then, now = (f"ApiError: <Pool object>: HTTP {400 + n}" for n in (1, 2))
+    assert found.differences[-1] == Difference("result", "Agent.run", then, now)
+
+
+async def test_many_calls_that_took_the_same_are_not_compared_each_with_each(
+    again: Again, monkeypatch: pytest.MonkeyPatch
+):
+    compared: list[None] = []
+
+    def counted(then: object, now: object) -> bool | None:
+        compared.append(None)
+        return are_alike(then, now)
+
+    monkeypatch.setattr("mlflow_flavor._run_comparison.are_alike", counted)
+    found = await again("guesses")
+    assert "guess#1/Judge.run#2/judge#1" in [each.where for each in found.differences]
+    assert len(compared) < 1000  # 200 parts; each with each, it is many times that
 
 
 async def test_a_call_is_compared_with_the_one_that_took_the_same_whichever_starts_first(again: Again):
@@ -291,6 +361,16 @@ async def test_of_a_long_stream_its_ends_and_its_length_are_compared(again: Agai
         found = await again(what)
         assert [(each.kind, each.where) for each in found.differences] == [("output", "look#1")]
     found = await again("middle of a long stream")
+    assert (found.differences, found.not_compared) == ([], ("look#1",))
+
+
+async def test_pieces_of_a_text_in_another_order_are_told(again: Again):
+    (found,) = (await again("other order of pieces")).differences
+    assert (found.kind, found.where) == ("output", "look#1")
+
+
+async def test_a_long_stream_in_another_order_is_compared_as_far_as_it_is_shown(again: Again):
+    found = await again("long parallel streams")
     assert (found.differences, found.not_compared) == ([], ("look#1",))
 
 
