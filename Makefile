@@ -18,7 +18,7 @@ MAKE_VENV = $(PYTHON) -m venv --clear $(VENV) && $(BIN)/python -m pip install --
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 endif
 
-.PHONY: demo demo-ui test quick mlflow-editions check compat bench bench-instructions bench-telemetry bench-mlflow docs attributes constraints clean
+.PHONY: demo demo-ui test quick mlflow-editions check compat bench bench-footprint bench-instructions bench-telemetry bench-mlflow docs attributes constraints clean
 
 demo: $(VENV)/.installed $(VENV)/.model  ## one real agent run, seen end to end
 	@$(BIN)/python -m demo $(DEMO)
@@ -52,6 +52,9 @@ compat: $(VENV)/.installed  ## user code on us and on the peer (in its own venv)
 
 bench: $(VENV)/.installed  ## us, the peer (in its own venv) and the machine's limit, side by side
 	@$(BIN)/python bench/compare.py $(BENCH)
+
+bench-footprint: $(VENV)/.installed  ## turns of the event loop, snapshots, memory and the import
+	@$(BIN)/python bench/footprint.py $(BENCH)
 
 bench-instructions: $(VENV)/.installed  ## the same, counted instead of timed: a busy machine changes nothing; needs valgrind
 	@$(BIN)/python bench/instructions.py $(BENCH)
