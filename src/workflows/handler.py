@@ -124,14 +124,18 @@ class WorkflowHandler(Awaitable[Any]):
                 that it had.
 
         Raises:
-            WorkflowRuntimeError: While iterating, if events that it should give are no longer kept; it says with which
-                `start` there are some. The last `Workflow(stream_buffer=)` are kept, and what an attached reader has
-                not read.
+            WorkflowRuntimeError: If `types` holds what is no class. While iterating, if events that it should give are
+                no longer kept; it says with which `start` there are some. The last `Workflow(stream_buffer=)` are kept,
+                and what an attached reader has not read.
         """
+        wanted = (types,) if isinstance(types, type) else tuple(types)
+        for each in wanted:
+            if not isinstance(each, type):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers are not all typed
+                raise WorkflowRuntimeError(f"stream_events(types=) takes event classes, got {each!r}.")
         return self._run.stream.cursor(
             internal=expose_internal,
             children=include_children,
-            types=(types,) if isinstance(types, type) else tuple(types),
+            types=wanted,
             start=start,
         )
 

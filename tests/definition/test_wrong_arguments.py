@@ -81,6 +81,15 @@ def test_a_context_is_made_for_a_workflow() -> None:
         Context(5)  # type: ignore[arg-type]
 
 
+async def test_a_reader_takes_classes() -> None:
+    handler = Echo().run()
+
+    with pytest.raises(WorkflowRuntimeError, match=r"stream_events\(types=\) takes event classes, got 'A'"):
+        handler.stream_events(types=["A"])  # type: ignore[list-item]
+
+    assert [type(event) async for event in handler.stream_events(types=[A, StopEvent])] == [StopEvent]
+
+
 async def _stream(ctx: Any) -> None:
     ctx.write_event_to_stream("text")
 
