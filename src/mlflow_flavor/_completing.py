@@ -7,12 +7,13 @@ script has the statements that do so, as far as there can be such a script.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from mlflow.exceptions import MlflowException
 
-from mlflow_flavor._fidelity import Change, change, held_elsewhere
+from mlflow_flavor._fidelity import Change, change, held_elsewhere, modules_used
 from mlflow_flavor._holdings import Holding
 from mlflow_flavor._written import ModelSource, needed_arguments, reason_of, refused
 from workflows import Workflow
@@ -23,7 +24,7 @@ MAX_FAILURES = 12
 """So often is a script run in vain; each run does again what its modules do when they are imported."""
 
 NAMED = 5  # of what one place holds, in a warning
-LAMBDA = "<lambda>"
+LAMBDA = NAMELESS = "<lambda>"
 NOT_IMPORTED = (
     "%s holds %s of %s, and in the model it will not, unless a run puts it there: the model does not import that. If "
     "the agent needs it there, let the agent's module import that one as a whole, with its file in code_paths"
@@ -34,11 +35,12 @@ NOT_OF_PROGRAM = (
 )
 NOT_HELD = (
     "%s holds %s, and in the model it will not, unless a run puts it there. If the agent needs that there, let a "
-    "decorator do it, or an assignment of its name, as `tool = register(tool)`"
+    "decorator do it, or an assignment of its name, as `tool = register(tool)`; or log the path of the file, which is "
+    "run as it is"
 )
 NO_NAME = (
-    "%s holds %s, and in the model it will not, unless a run puts it there. If the agent needs that there, make it a "
-    "function that has a name, and let a decorator do it, or an assignment of that name, as `tool = register(tool)`"
+    "%s holds %s, and in the model it will not, unless a run puts it there. If the agent needs that there, give it a "
+    "name in an assignment, as `tool = register(Tool())`; or log the path of the file, which is run as it is"
 )
 NOT_POSSIBLE = (
     "%s holds %s, and in the model it will not, unless a run puts it there: the source of that cannot be written to a "
@@ -96,6 +98,21 @@ class Made:
     workflow: Workflow
     missing: Sequence[Holding]
 
+    @property
+    def number_missing(self) -> Counter[str]:
+        """How much of each name is missing."""
+        found: Counter[str] = Counter()
+        for held in self.missing:
+            found[self.source.name_of(held)] += held.number
+        return found
+
+    @property
+    def acts(self) -> Set[str]:
+        """Names by which the author's module sets something in modules that the script leads to without that."""
+        acts = self.source.acts
+        used = modules_used(self.workflow) if acts else set[str]()
+        return {name for name, module in acts.items() if module in used}
+
 
 class Completion:
     """Looks for the script with the most names of what is elsewhere.
@@ -108,6 +125,7 @@ class Completion:
         self.reasons: dict[str, str] = {}
         self._source = source
         self._run = run
+        self._acts: Set[str] = frozenset()
         self._best: Made | None = None
         self._last: frozenset[str] | None = None
         self._failures = 0
@@ -118,14 +136,16 @@ class Completion:
         Raises:
             MlflowException: If not even the script without any can be run.
         """
-        found = self._best = self.made_with(frozenset())
+        first = found = self._best = self.made_with(frozenset())
+        self._acts = first.acts
         asked = set[str]()
         while new := self._wanted(found) - asked:
             asked |= new
             possible = self._most(sorted(new), found.names, self._why_not_written)
             self._most(sorted(possible), found.names, self._why_not_run)
             found = self._best
-        in_vain = found.names & {self._source.name_of(held) for held in found.missing}  # a run has put them there
+        before, after = first.number_missing, found.number_missing
+        in_vain = {name for name in found.names if 0 < before[name] <= after[name]}  # a run has put them there
         return self.made_with(found.names - in_vain) if in_vain or found.names != self._last else found
 
     def made_with(self, names: frozenset[str]) -> Made:
@@ -141,8 +161,7 @@ class Completion:
         return Made(source, names, workflow, missing)
 
     def _wanted(self, found: Made) -> set[str]:
-        named = {self._source.name_of(held) for held in found.missing}
-        return {*self._source.acts, *named} - {""} if self._source.more is not None else set()
+        return {*self._acts, *found.number_missing} - {""} if self._source.more is not None else set()
 
     def _most(
         self, names: Sequence[str], given: frozenset[str], why_not: Callable[[frozenset[str]], str | None]
@@ -177,7 +196,7 @@ class Completion:
             made = self.made_with(names)
         except MlflowException as error:
             return reason_of(error)
-        if names & self._source.acts and (found := _change(made, self._run)) is not None:
+        if names & self._acts and (found := _change(made, self._run)) is not None:
             return found.reason
         self._best = made
         return None
@@ -191,19 +210,19 @@ def _warn(made: Made, reasons: Mapping[str, str]) -> None:
     groups: dict[tuple[str, str, str], list[str]] = {}
     for held in made.missing:
         if held.sure:
-            why = LAMBDA if held.name == LAMBDA else reasons.get(made.source.name_of(held), "")
+            why = NAMELESS if held.made or held.name == LAMBDA else reasons.get(made.source.name_of(held), "")
             groups.setdefault((held.place, held.module, why), []).append(held.title)
     for (place, module, why), names in groups.items():
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         _warn_of(made.source, place, module, f"{', '.join(names[:NAMED])}{more}", why)
-    for name in sorted(made.source.acts & reasons.keys()):
+    for name in sorted(made.source.acts.keys() & reasons.keys()):
         logger.warning(NOT_SET, made.source.file, name, reasons[name])
 
 
 def _warn_of(source: ModelSource, place: str, module: str, names: str, why: str) -> None:
     home = source.sources.home.__name__ if source.sources is not None else ""
     if source.more is not None and module == home:
-        if why == LAMBDA:
+        if why == NAMELESS:
             logger.warning(NO_NAME, place, names)
         elif why:
             logger.warning(NOT_POSSIBLE, place, names, why)

@@ -97,7 +97,7 @@ def warn_of_imports_left_out(home: ModuleType, lacking: Iterable[EffectImport], 
 
 def put_elsewhere(
     statements: Sequence[Statement], home: ModuleType, helpers: Sequence[Path], workflow: Set[str]
-) -> tuple[set[str], set[tuple[int, str]]]:
+) -> tuple[dict[str, str], set[tuple[int, str]]]:
     """What a module's statements set or fill that is of modules which the model brings: `conf.LIMIT = 9`.
 
     What comes of the workflow itself, its results, say, is no part of it.
@@ -109,18 +109,21 @@ def put_elsewhere(
         workflow: What the module calls the workflow and its class.
 
     Returns:
-        The names by which the module knows that; and the collections that calls fill, `conf.LIMITS.append(5)`, by line.
+        The names by which the module knows that, and the module that each is or is of; and the collections that calls
+        fill, `conf.LIMITS.append(5)`, by line.
     """
     brought = {path.resolve().stem for path in helpers}
     package = (home.__spec__.parent if home.__spec__ is not None else None) or ""
     imports = (node for s in statements for node in same_scope(s.node))
-    names = {name for node in imports for name, top in _tops(node, package) if top in brought}
-    own = {s for s in statements if not names.isdisjoint(s.touches.union(map(first_name, s.fills)))}
+    found = (pair for node in imports for pair in _imported(node, package))
+    names = {name: module for name, module in found if module.partition(".")[0] in brought}
+    own = {s for s in statements if not names.keys().isdisjoint(s.touches.union(map(first_name, s.fills)))}
     using = {s for s in own if not workflow.isdisjoint(_all_needs(s, statements))}
     filled = {(s.line, place) for s in own - using for place in s.fills if first_name(place) in names}
     filled = {(line, place) for line, place in filled if issubclass(type(_at(place, home)), COLLECTIONS)}
     touched = {name for s in own for name in s.touches} - {name for s in using for name in s.touches}
-    return (names & touched) | {first_name(place) for _, place in filled}, filled
+    touched.update(first_name(place) for _, place in filled)
+    return {name: module for name, module in names.items() if name in touched}, filled
 
 
 def _all_needs(statement: Statement, statements: Sequence[Statement]) -> set[str]:
@@ -131,14 +134,18 @@ def _all_needs(statement: Statement, statements: Sequence[Statement]) -> set[str
     return needs
 
 
-def _tops(node: ast.AST, package: str) -> Iterator[tuple[str, str]]:
-    """What an import binds, and the module or outermost package that this is, or is of."""
+def _imported(node: ast.AST, package: str) -> Iterator[tuple[str, str]]:
+    """What an import binds, and the module that this is, or is of."""
     match node:
         case ast.Import(names=names):
-            yield from ((a.asname or a.name.partition(".")[0], a.name.partition(".")[0]) for a in names)
+            for alias in names:
+                top = alias.name.partition(".")[0]
+                yield (alias.asname, alias.name) if alias.asname else (top, top)
         case ast.ImportFrom(module=module, level=level, names=names) if package or not level:
-            top = resolve_name("." * level + (module or ""), package).partition(".")[0]
-            yield from ((alias.asname or alias.name, top) for alias in names)
+            parent = resolve_name("." * level + (module or ""), package)
+            for alias in names:
+                found = f"{parent}.{alias.name}"
+                yield alias.asname or alias.name, found if found in sys.modules else parent
         case _:
             pass
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from mlflow_flavor._sameness import difference, places_of_new_identifiers
 from workflows import Workflow
 from workflows.representation import get_workflow_representation
 
-__all__ = ["Change", "Sources", "change", "held_elsewhere"]
+__all__ = ["Change", "Sources", "change", "held_elsewhere", "modules_used"]
 
 INSTANCE = "its"
 MADE_WHEN_NEEDED = ": make it when it is first needed, in a function with @functools.cache that is called for it"
@@ -97,21 +97,38 @@ def held_elsewhere(sources: Sources, rebuilt: Workflow) -> list[Holding]:
     """What modules of the author's hold of others of theirs, and the model's copies of them do not."""
     home = None if sources.helper else sources.home
     copies = modules_of_model(rebuilt)
-    script = ast.parse(Path(str(copies[""].__file__)).read_bytes())
-    # Some are imported only when a step runs, and the model has no copies of them yet.
-    imported = _with_packages(imported_modules(script))
+    authors = {name: module for name, module in _of_author(copies).items() if module is not home}
+    found = left_out(_script(copies), home, authors, copies)
+    own = sources.home.__name__
+    used = modules_used(rebuilt) if any(each.module != own for each in found) else set[str]()
+    return [each for each in found if each.module == own or each.module not in used]
+
+
+def modules_used(rebuilt: Workflow) -> set[str]:
+    """The modules that a model's script and the author's that it leads to import, also when they are called."""
+    copies = modules_of_model(rebuilt)
+    authors = _of_author(copies)
+    used = set[str]()
+    todo = list(copies.items())
+    while todo:
+        new = _with_packages(_imported_by(*todo.pop())) - used
+        used |= new
+        todo += [(name, authors[name]) for name in new & authors.keys() - copies.keys()]
+    return used
+
+
+def _of_author(copies: Mapping[str, ModuleType]) -> dict[str, ModuleType]:
+    """The author's modules, of the packages of which the model has some, or its script imports one."""
+    imported = _with_packages(imported_modules(_script(copies)))
     tops = {name.partition(".")[0] for name in copies}
+    # Some are imported only when a step runs, and the model has no copies of them yet.
     tops |= own_tops({name.partition(".")[0] for name in imported} - tops)
     loaded = [(name, module) for name, module in sys.modules.copy().items() if name.partition(".")[0] in tops]
-    authors = {name: module for name, module in loaded if module is not home and is_a(module, ModuleType)}
-    found = left_out(script, home, authors, copies)
-    if any(each.module != sources.home.__name__ for each in found):  # which a helper may import when it is called
-        todo = [*copies.items(), *((name, authors[name]) for name in imported & authors.keys() - copies.keys())]
-        while todo:
-            new = _with_packages(_imported_by(*todo.pop())) - imported
-            imported |= new
-            todo += [(name, authors[name]) for name in new & authors.keys() - copies.keys()]
-    return [each for each in found if each.module == sources.home.__name__ or each.module not in imported]
+    return {name: module for name, module in loaded if is_a(module, ModuleType)}
+
+
+def _script(copies: Mapping[str, ModuleType]) -> ast.Module:
+    return ast.parse(Path(str(copies[""].__file__)).read_bytes())
 
 
 def _imported_by(name: str, copy: ModuleType) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 # pyright: reportUnknownArgumentType=false
 # What is held may be anything.
 import ast
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,6 +22,8 @@ from mlflow_flavor._origins import own_tops
 from mlflow_flavor._parts import Kind, may_hold
 from mlflow_flavor._reading import SUBCLASSES, asks_for_subclasses, read_by
 from mlflow_flavor._seen import defined_by, seen_by
+from workflows import Workflow
+from workflows.events import Event
 
 __all__ = ["Holding", "left_out"]
 
@@ -40,7 +42,8 @@ class Holding:
         name: What that is called there.
         sure: It was put there by whoever owns what holds it, and is no part of something else.
         inner: What holds it is of that module too.
-        made: It is a function or a class that the function of that name has made, and no variable of its module is it.
+        made: It is what the function or class of that name has made, and no variable of its module is it.
+        number: So many of that name are held there.
     """
 
     place: str
@@ -49,11 +52,16 @@ class Holding:
     sure: bool
     inner: bool = False
     made: bool = False
+    number: int = 1
 
     @property
     def title(self) -> str:
         """What a person would call it."""
         return f"what {self.name}() made" if self.made else self.name
+
+
+Place = tuple[str, str, bool]
+"""A name, where what has it is held, and whether that is in the module of the name."""
 
 
 class Reached(NamedTuple):
@@ -79,26 +87,40 @@ def left_out(
         authors: The other modules of the author's, by name.
         model: The model's copies of them, as far as they are there; that with no name is the script.
     """
-    here: dict[tuple[str, bool], Holding] = {}
+    here: dict[Place, Holding] = {}
+    counted: Counter[tuple[Place, str]] = Counter()
     others: dict[tuple[str, str], Holding] = {}
     for found in Walk(home, authors, lambda module, name: _is_of(home, module, name)).held(script):
         if home is not None and _is_of(home, found.module, found.name):
-            if found.sure or (found.name, found.inner) not in here:
-                here[found.name, found.inner] = replace(found, module=home.__name__)
+            place = _place(found, home.__name__ if found.inner else "")
+            counted[place, found.module] += 1
+            if found.sure or place not in here:
+                here[place] = replace(found, module=home.__name__)
         elif found.module not in model and not found.module.startswith(MODULE_PREFIX):
             others.setdefault((found.module, found.name), found)
     brought = {name.partition(".")[0] for name in model}
+    made: Counter[Place] = Counter()
     if here and home is not None:
         own = model[""].__name__
         names = {own, f"{own}.{home.__name__}"}
         # What is installed from where it is written, the author's module and the script both import.
         shared = {name: module for name, module in authors.items() if name.partition(".")[0] not in brought}
         others_of_script = {**shared, **{name: module for name, module in model.items() if name}}
-        for found in Walk(model[""], others_of_script, lambda module, _: module in names).held(script):
-            if found.module in names:
-                here.pop((found.name, found.inner), None)
+        walk = Walk(model[""], others_of_script, lambda module, _: module in names)
+        made = Counter(_place(found, own) for found in walk.held(script) if found.module in names)
+    wanted: Counter[Place] = Counter()
+    for (place, _), number in counted.items():
+        wanted[place] = max(wanted[place], number)  # a script that was run has put as many there once more
+    missing = [
+        replace(held, number=number) for place, held in here.items() if (number := wanted[place] - made[place]) > 0
+    ]
     local = {"__main__", *brought, *own_tops(module.partition(".")[0] for module, _ in others)}
-    return [*here.values(), *(each for each in others.values() if each.module.partition(".")[0] in local)]
+    return [*missing, *(each for each in others.values() if each.module.partition(".")[0] in local)]
+
+
+def _place(found: Holding, root: str) -> Place:
+    """Where what is held by a name is, as seen from the module that a script is of, or from the script."""
+    return found.name, found.place.removeprefix(f"{root}."), found.inner
 
 
 def _is_of(home: ModuleType | None, module: str, name: str) -> bool:
@@ -126,9 +148,11 @@ class Walk:
         self._own = {module.__name__: module for module in modules.values()}
         self._importable = {**modules, **self._own}  # a model's copy imports another one by the author's name
         self._is_of_home = is_of_home
-        self._names = _names_of_functions(self._variables)
+        self._names = dict(_names_of(self._variables, is_of_home))
         self._todo: deque[Reached] = deque()
         self._seen: set[int] = set()
+        self._known: dict[int, Holding] = {}  # what is of the script's module, which may be held in many places
+        self._told: set[tuple[str, int]] = set()
         self._kinds: dict[type, Kind] = {}
         self._classes: list[type] = []
         self._inner: set[str] = set()  # places of the script's module
@@ -153,18 +177,25 @@ class Walk:
                 if id(value) not in self._seen:
                     self._seen.add(id(value))
                     yield from self._of(place, depth, value)
+                if id(value) in self._known and (place, id(value)) not in self._told:
+                    self._told.add((place, id(value)))
+                    found, inner = self._known[id(value)], place in self._inner
+                    # What the script's own module holds of objects is compared with what the author's does.
+                    sure = found.sure and not depth and not (inner and self._is_object(value))
+                    yield replace(found, place=place, sure=sure, inner=inner)
 
     def _of(self, place: str, depth: int, value: Any) -> Iterator[Holding]:
-        """The value, if it is of one of the modules; what it leads to is gone into next."""
-        is_named = self._kind(value).is_named
-        named = cast("Any", value if is_named else type(value))
+        """The value, if it is of another module; what it leads to is gone into next."""
+        is_object = self._is_object(value)
+        named = cast("Any", type(value) if is_object else value)
         module = str(named.__module__)
         name, _, below = named.__qualname__.partition(".")
         if self._is_of_home(module, name):
             known = name if self._variables.get(name) is value else self._names.get(id(value)) or name
-            made = is_named and known == name and below.startswith(LOCAL) and self._is_function(name)
-            sure = not depth and is_named and (not below or made or known != name)
-            yield Holding(place, module, known, sure, inner=place in self._inner, made=made)
+            made = known == name and (is_object or (below.startswith(LOCAL) and self._is_function(name)))
+            sure = made or known != name or not below.startswith(LOCAL)
+            sure = sure and not (is_a(value, Workflow) or is_a(value, Event))  # which come of runs
+            self._known[id(value)] = Holding(place, module, known, sure, made=made)
             if is_a(value, type):
                 self._note(value)
             if not is_a(value, FunctionType):  # it may have been decorated by one of another module
@@ -172,6 +203,9 @@ class Walk:
         elif not below and (not depth or is_a(value, FunctionType)):  # a library's tool is made of a function
             yield Holding(place, module, name, sure=True)
         self._go_into(place, depth, value)
+
+    def _is_object(self, value: object) -> bool:
+        return not self._kind(value).is_named
 
     def _go_into(self, place: str, depth: int, value: Any) -> None:
         kind = self._kind(value)
@@ -216,12 +250,10 @@ class Walk:
         return self._kinds.get(type(value)) or self._kinds.setdefault(type(value), Kind.of(type(value), self))
 
 
-def _names_of_functions(variables: Mapping[str, object]) -> dict[int, str]:
-    """The first name of each function, also of one that `functools.partial` has given arguments."""
-    found: dict[int, str] = {}
+def _names_of(variables: Mapping[str, object], is_of_home: Callable[[str, str], bool]) -> Iterator[tuple[int, str]]:
+    """The first name of each function, also of one that `functools.partial` has given arguments, and of own objects."""
     for name, value in reversed(list(variables.items())):
         while is_a(value, partial):
             value = value.func
-        if is_a(value, FunctionType):
-            found[id(value)] = name
-    return found
+        if is_a(value, FunctionType) or is_of_home(type(value).__module__, type(value).__qualname__.partition(".")[0]):
+            yield id(value), name

@@ -43,7 +43,7 @@ def read_by(function: FunctionType, modules: Mapping[str, ModuleType]) -> Iterat
 
 def _values(names: set[str], variables: Mapping[str, Any]) -> Iterator[str]:
     """Those of some names that are variables, and no modules: of such a one, code reads more than itself."""
-    return (name for name in names & variables.keys() if not is_a(variables[name], ModuleType))
+    return (name for name in sorted(names & variables.keys()) if not is_a(variables[name], ModuleType))
 
 
 def asks_for_subclasses(code: CodeType) -> bool:

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
+from mlflow_flavor._names import names_in
 from mlflow_flavor._statements import (
     Statement,
     first_name,
@@ -16,7 +17,7 @@ from mlflow_flavor._statements import (
     statements_of,
 )
 
-__all__ = ["ModuleSlice", "names_that_give", "slice_module"]
+__all__ = ["ModuleSlice", "names_that_give", "over", "slice_module"]
 
 LAMBDA = "<lambda>"
 PARSERS = frozenset({"ArgumentParser", "OptionParser"})
@@ -103,6 +104,20 @@ def names_that_give(source: str, names: Set[str], until_line: int | None = None)
     imported = frozenset[str]().union(*(imported_names(s.node) for s in statements))
     using = [s for s in statements if not names.isdisjoint(s.needs) or (LAMBDA in names and _has_lambda(s.node))]
     return {*names, *(name for s in using for name in (s.touches | s.binds) & imported)}
+
+
+def over(source: str) -> set[str]:
+    """What a module's `with` statements bind that nothing uses after them: `f` in `with open("prompt.txt") as f:`."""
+    body = ast.parse(source).body
+    found = set[str]()
+    for node in body:
+        inner = list(same_scope(node))
+        managers = [each for each in inner if isinstance(each, ast.With | ast.AsyncWith)]
+        if bound := names_in([ast.With(each.items, [ast.Pass()], lineno=0) for each in managers]).bound:
+            others = names_in(each for each in body if each is not node)
+            kept = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and part not in inner}
+            found |= bound - others.read - others.bound - kept
+    return found
 
 
 def _has_lambda(node: ast.stmt) -> bool:

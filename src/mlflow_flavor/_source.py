@@ -21,7 +21,7 @@ from mlflow_flavor._fidelity import Sources
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._origins import as_user_writes_it, local_places
 from mlflow_flavor._part_names import PartNames, names_of_part, set_by_steps_alone
-from mlflow_flavor._slicing import ModuleSlice, names_that_give, slice_module
+from mlflow_flavor._slicing import ModuleSlice, names_that_give, over, slice_module
 from mlflow_flavor._statements import first_name, statements_of
 from mlflow_flavor._written import WRITTEN, ModelSource, needed_arguments, refused
 from mlflow_flavor.notebook import MARKER, script_of_cells, sets_model
@@ -152,7 +152,8 @@ def _from_module(
     acts, filled = put_elsewhere(
         statements_of(text, line), home, helpers, {cls.__name__, *(first_name(each) for each in expressions)}
     )
-    others = for_effect | (more & acts) | (names_that_give(text, more - acts, line) if more else set[str]())
+    given = names_that_give(text, more - acts.keys(), line) if more else set[str]()
+    others = for_effect | (more & acts.keys()) | given
     parts = {each: slice_module(text, [first_name(each), *others], line, filled) for each in expressions}
     sound = [
         expression
@@ -221,7 +222,8 @@ def _package_of(module: ModuleType) -> Path | None:
 
 def _beside(expression: str, part: ModuleSlice) -> frozenset[str]:
     """What a script makes beside the workflow."""
-    return part.made if "[" in expression else part.made - {first_name(expression)}
+    beside = part.made if "[" in expression else part.made - {first_name(expression)}
+    return beside - over(part.text)
 
 
 def _refuse_secrets(original: object, part: ModuleSlice) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from traceback import extract_tb
 
@@ -34,7 +34,7 @@ class ModelSource:
         left_out: What the script may miss, in words that follow an error.
         more: Writes it with more names of its module, and what they need; None where the author said what is in it.
         brought: Modules of the author's own that the model will have, the outermost packages of such ones.
-        acts: Names of its module by which statements set or fill something in those.
+        acts: Names of its module by which statements set or fill something in those, and the module that each is of.
     """
 
     text: bytes
@@ -44,7 +44,7 @@ class ModelSource:
     left_out: str = ""
     more: Callable[[Set[str]], ModelSource] | None = None
     brought: Set[str] = frozenset()
-    acts: Set[str] = frozenset()
+    acts: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def file(self) -> str:

@@ -100,4 +100,4 @@ async def test_a_function_without_a_name_is_told_to_have_one(
 ):
     run = tools_in_model(module, registry, "tool(lambda: 3)")
     assert await run() == 0
-    assert "make it a function that has a name, and let a decorator do it" in caplog.text
+    assert "give it a name in an assignment, as `tool = register(Tool())`" in caplog.text
