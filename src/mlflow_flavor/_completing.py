@@ -24,7 +24,6 @@ MAX_FAILURES = 12
 """So often is a script run in vain; each run does again what its modules do when they are imported."""
 
 NAMED = 5  # of what one place holds, in a warning
-LAMBDA = NAMELESS = "<lambda>"
 NOT_IMPORTED = (
     "%s holds %s of %s, and in the model it will not, unless a run puts it there: the model does not import that. If "
     "the agent needs it there, let the agent's module import that one as a whole, with its file in code_paths"
@@ -35,12 +34,8 @@ NOT_OF_PROGRAM = (
 )
 NOT_HELD = (
     "%s holds %s, and in the model it will not, unless a run puts it there. If the agent needs that there, let a "
-    "decorator do it, or an assignment of its name, as `tool = register(tool)`; or log the path of the file, which is "
-    "run as it is"
-)
-NO_NAME = (
-    "%s holds %s, and in the model it will not, unless a run puts it there. If the agent needs that there, give it a "
-    "name in an assignment, as `tool = register(Tool())`; or log the path of the file, which is run as it is"
+    "decorator do it or a line at the top of the file, outside of functions and of `if __name__ == '__main__'`; or log "
+    "the path of the file, which is run as it is"
 )
 NOT_POSSIBLE = (
     "%s holds %s, and in the model it will not, unless a run puts it there: the source of that cannot be written to a "
@@ -107,11 +102,32 @@ class Made:
         return found
 
     @property
+    def missing_names(self) -> Set[str]:
+        """What the author's module calls the missing, as far as it has a name there."""
+        return self.number_missing.keys() - {""} if self.source.more is not None else set()
+
+    @property
     def acts(self) -> Set[str]:
         """Names by which the author's module sets something in modules that the script leads to without that."""
         acts = self.source.acts
         used = modules_used(self.workflow) if acts else set[str]()
         return {name for name, module in acts.items() if module in used}
+
+    @property
+    def calls(self) -> Set[str]:
+        """Calls in the author's module that may hand over what is missing."""
+        missing = self.missing_names
+        return {call for call, needs in self.source.calls.items() if not missing.isdisjoint(needs)}
+
+    def in_vain(self, before: Mapping[str, int]) -> Set[str]:
+        """What the script has of the missing to no avail: a run has put that there, or other calls.
+
+        Args:
+            before: How much of each name was missing without that.
+        """
+        after, calls = self.number_missing, self.source.calls
+        helped = {name for name, number in before.items() if after[name] < number}
+        return {n for n in self.names if (helped.isdisjoint(calls[n]) if n in calls else n in before.keys() - helped)}
 
 
 class Completion:
@@ -125,7 +141,6 @@ class Completion:
         self.reasons: dict[str, str] = {}
         self._source = source
         self._run = run
-        self._acts: Set[str] = frozenset()
         self._best: Made | None = None
         self._last: frozenset[str] | None = None
         self._failures = 0
@@ -136,16 +151,17 @@ class Completion:
         Raises:
             MlflowException: If not even the script without any can be run.
         """
-        first = found = self._best = self.made_with(frozenset())
-        self._acts = first.acts
+        found = self._best = self.made_with(frozenset())
+        missing = found.number_missing
         asked = set[str]()
-        while new := self._wanted(found) - asked:
+        # A call is only made again for what nothing else puts there.
+        while new := ((found.missing_names | found.acts) - asked or found.calls - asked):
             asked |= new
             possible = self._most(sorted(new), found.names, self._why_not_written)
             self._most(sorted(possible), found.names, self._why_not_run)
             found = self._best
-        before, after = first.number_missing, found.number_missing
-        in_vain = {name for name in found.names if 0 < before[name] <= after[name]}  # a run has put them there
+            missing |= found.number_missing
+        in_vain = found.in_vain(missing)
         return self.made_with(found.names - in_vain) if in_vain or found.names != self._last else found
 
     def made_with(self, names: frozenset[str]) -> Made:
@@ -159,9 +175,6 @@ class Completion:
         workflow = source.made(self._run)
         missing = held_elsewhere(source.sources, workflow) if source.sources is not None else []
         return Made(source, names, workflow, missing)
-
-    def _wanted(self, found: Made) -> set[str]:
-        return {*self._acts, *found.number_missing} - {""} if self._source.more is not None else set()
 
     def _most(
         self, names: Sequence[str], given: frozenset[str], why_not: Callable[[frozenset[str]], str | None]
@@ -196,7 +209,10 @@ class Completion:
             made = self.made_with(names)
         except MlflowException as error:
             return reason_of(error)
-        if names & self._acts and (found := _change(made, self._run)) is not None:
+        if (
+            names & (self._source.acts.keys() | self._source.calls.keys())
+            and (found := _change(made, self._run)) is not None
+        ):
             return found.reason
         self._best = made
         return None
@@ -210,7 +226,7 @@ def _warn(made: Made, reasons: Mapping[str, str]) -> None:
     groups: dict[tuple[str, str, str], list[str]] = {}
     for held in made.missing:
         if held.sure:
-            why = NAMELESS if held.made or held.name == LAMBDA else reasons.get(made.source.name_of(held), "")
+            why = _why(made.source, made.source.name_of(held), reasons)
             groups.setdefault((held.place, held.module, why), []).append(held.title)
     for (place, module, why), names in groups.items():
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
@@ -219,12 +235,16 @@ def _warn(made: Made, reasons: Mapping[str, str]) -> None:
         logger.warning(NOT_SET, made.source.file, name, reasons[name])
 
 
+def _why(source: ModelSource, name: str, reasons: Mapping[str, str]) -> str:
+    """Why the script has nothing that puts something of a name there, as far as it might have."""
+    calls = (call for call, needs in source.calls.items() if name in needs)
+    return next((reasons[each] for each in (name, *calls) if each in reasons), "")
+
+
 def _warn_of(source: ModelSource, place: str, module: str, names: str, why: str) -> None:
     home = source.sources.home.__name__ if source.sources is not None else ""
     if source.more is not None and module == home:
-        if why == NAMELESS:
-            logger.warning(NO_NAME, place, names)
-        elif why:
+        if why:
             logger.warning(NOT_POSSIBLE, place, names, why)
         else:
             logger.warning(NOT_HELD, place, names)

@@ -6,7 +6,7 @@ import ast
 import logging
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib.util import resolve_name
 from inspect import getattr_static
@@ -15,11 +15,12 @@ from types import ModuleType
 
 from mlflow_flavor._names import names_in
 from mlflow_flavor._origins import as_user_writes_it, local_places, own_tops
-from mlflow_flavor._statements import Statement, first_name, same_scope
+from mlflow_flavor._statements import LAMBDA, Position, Statement, first_name, has_lambda, root_name, same_scope
 
-__all__ = ["imports_for_effect", "put_elsewhere", "warn_of_imports_left_out"]
+__all__ = ["acts_elsewhere", "imports_for_effect", "warn_of_imports_left_out"]
 
 COLLECTIONS = (dict, list, set, deque)
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 LEFT_OUT = (
     "%s imports '%s' and makes no use of it, and the model does not have that file: the import is left out. Pass "
@@ -95,35 +96,70 @@ def warn_of_imports_left_out(home: ModuleType, lacking: Iterable[EffectImport], 
             logger.warning(LEFT_OUT, Path(str(home.__file__)).name, each.imported, as_user_writes_it(_place(each.top)))
 
 
-def put_elsewhere(
-    statements: Sequence[Statement], home: ModuleType, helpers: Sequence[Path], workflow: Set[str]
-) -> tuple[dict[str, str], set[tuple[int, str]]]:
-    """What a module's statements set or fill that is of modules which the model brings: `conf.LIMIT = 9`.
+@dataclass(frozen=True, slots=True)
+class Acts:
+    """What a module's statements do to modules that the model brings.
 
-    What comes of the workflow itself, its results, say, is no part of it.
+    Attributes:
+        names: By which names they set or fill something, `conf.LIMIT = 9`, and the module that each is or is of.
+        calls: What calls of something there need, `registry.register(Tool())`, by the line that each is in.
+        touched: The names, or the line, that a call stands for, by where it begins.
+    """
+
+    names: Mapping[str, str]
+    calls: Mapping[str, Set[str]]
+    touched: Mapping[Position, Set[str]]
+
+
+def acts_elsewhere(
+    statements: Sequence[Statement], home: ModuleType, helpers: Sequence[Path], workflow: Set[str]
+) -> Acts:
+    """What a module's statements set or fill that is of modules which the model brings, and which they call.
+
+    They may call those as well that are installed from where they are written.
+
+    What comes of the workflow itself, its results, say, is no part of it; nor is a call that only the author's own
+    program makes, under `if __name__ == "__main__":`, for nobody who imports the module does.
 
     Args:
         statements: The module's statements.
         home: The module.
         helpers: Files and directories that the model will have.
         workflow: What the module calls the workflow and its class.
-
-    Returns:
-        The names by which the module knows that, and the module that each is or is of; and the collections that calls
-        fill, `conf.LIMITS.append(5)`, by line.
     """
     brought = {path.resolve().stem for path in helpers}
     package = (home.__spec__.parent if home.__spec__ is not None else None) or ""
     imports = (node for s in statements for node in same_scope(s.node))
-    found = (pair for node in imports for pair in _imported(node, package))
-    names = {name: module for name, module in found if module.partition(".")[0] in brought}
+    imported = {name: module for node in imports for name, module in _imported(node, package)}
+    names = {name: module for name, module in imported.items() if module.partition(".")[0] in brought}
     own = {s for s in statements if not names.keys().isdisjoint(s.touches.union(map(first_name, s.fills)))}
     using = {s for s in own if not workflow.isdisjoint(_all_needs(s, statements))}
-    filled = {(s.line, place) for s in own - using for place in s.fills if first_name(place) in names}
-    filled = {(line, place) for line, place in filled if issubclass(type(_at(place, home)), COLLECTIONS)}
+    filled = {s.position: {first_name(f) for f in s.fills if _is_collection(f, names, home)} for s in own - using}
     touched = {name for s in own for name in s.touches} - {name for s in using for name in s.touches}
-    touched.update(first_name(place) for _, place in filled)
-    return {name: module for name, module in names.items() if name in touched}, filled
+    touched = touched.union(*filled.values())
+    installed = own_tops({module.partition(".")[0] for module in imported.values()} - brought)
+    called = {name for name, module in imported.items() if module.partition(".")[0] in brought | installed}
+    calling = {s: _all_needs(s, statements) for s in statements if not s.guarded and _calls(s.node, called)}
+    calls = {s: needs for s, needs in calling.items() if workflow.isdisjoint(needs)}
+    return Acts(
+        {name: module for name, module in names.items() if name in touched},
+        {_line(s): needs | ({LAMBDA} if has_lambda(s.node) else set()) for s, needs in calls.items()},
+        {s.position: filled.get(s.position, set()) | ({_line(s)} if s in calls else set()) for s in statements},
+    )
+
+
+def _line(statement: Statement) -> str:
+    return "line {}, {}".format(*statement.position)
+
+
+def _calls(node: ast.stmt, names: Container[str]) -> bool:
+    """Whether a statement, which defines nothing, calls something of these names: `registry.register(Tool())`."""
+    calls = (inner.func for inner in same_scope(node) if isinstance(inner, ast.Call))
+    return not isinstance(node, DEFINITIONS) and any((root_name(function) or "") in names for function in calls)
+
+
+def _is_collection(place: str, names: Container[str], home: ModuleType) -> bool:
+    return first_name(place) in names and issubclass(type(_at(place, home)), COLLECTIONS)
 
 
 def _all_needs(statement: Statement, statements: Sequence[Statement]) -> set[str]:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 
 from mlflow_flavor._names import names_in
 from mlflow_flavor._statements import (
+    LAMBDA,
+    Position,
     Statement,
-    first_name,
+    has_lambda,
     imported_names,
     logging_call,
     root_name,
@@ -19,7 +21,6 @@ from mlflow_flavor._statements import (
 
 __all__ = ["ModuleSlice", "names_that_give", "over", "slice_module"]
 
-LAMBDA = "<lambda>"
 PARSERS = frozenset({"ArgumentParser", "OptionParser"})
 
 
@@ -49,7 +50,7 @@ class ModuleSlice:
 
 
 def slice_module(
-    source: str, names: Iterable[str], until_line: int | None = None, filled: Set[tuple[int, str]] = frozenset()
+    source: str, names: Iterable[str], until_line: int | None = None, touched: Mapping[Position, Set[str]] | None = None
 ) -> ModuleSlice:
     """What `names` need of a module, in the module's order.
 
@@ -63,12 +64,12 @@ def slice_module(
         source: The module's source.
         names: The names to begin with.
         until_line: Where the module is, if it is still being run.
-        filled: Collections that calls of their methods fill, by line: `a.b` in `a.b.append(1)`.
+        touched: What statements touch beside what their own words say, by where they begin.
 
     Raises:
         SyntaxError: If it is not valid Python.
     """
-    statements = _registered(statements_of(source, until_line), filled)
+    statements = _registered(statements_of(source, until_line), touched or {})
     needed = set(names)
     chosen: set[int] = set()
     while True:
@@ -102,7 +103,7 @@ def names_that_give(source: str, names: Set[str], until_line: int | None = None)
     """
     statements = statements_of(source, until_line)
     imported = frozenset[str]().union(*(imported_names(s.node) for s in statements))
-    using = [s for s in statements if not names.isdisjoint(s.needs) or (LAMBDA in names and _has_lambda(s.node))]
+    using = [s for s in statements if not names.isdisjoint(s.needs) or (LAMBDA in names and has_lambda(s.node))]
     return {*names, *(name for s in using for name in (s.touches | s.binds) & imported)}
 
 
@@ -120,17 +121,13 @@ def over(source: str) -> set[str]:
     return found
 
 
-def _has_lambda(node: ast.stmt) -> bool:
-    return any(isinstance(inner, ast.Lambda) for inner in same_scope(node))
-
-
 def _outermost(statements: list[Statement]) -> list[Statement]:
     """The statements but for those in a block that is one of them."""
     inner = {node for s in statements for node in ast.walk(s.node) if node is not s.node}
     return [s for s in statements if s.node not in inner]
 
 
-def _registered(statements: Sequence[Statement], filled: Set[tuple[int, str]]) -> list[Statement]:
+def _registered(statements: Sequence[Statement], touched: Mapping[Position, Set[str]]) -> list[Statement]:
     """The statements, where those of functions and classes add to what their decorators and base classes fill."""
     made = {name for s in statements for name in s.binds - imported_names(s.node)}
     fills = {name: changed & made for s in statements for name, changed in _fills(s)}
@@ -138,7 +135,7 @@ def _registered(statements: Sequence[Statement], filled: Set[tuple[int, str]]) -
     return [
         replace(s, touches=s.touches.union(s.environment & made, own, _given_to(s.node, fills, made, letting_go)))
         for s in statements
-        for own in [{first_name(place) for place in s.fills if (s.line, place) in filled}]
+        for own in [touched.get(s.position, ())]
     ]
 
 

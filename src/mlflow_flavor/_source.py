@@ -16,7 +16,7 @@ from typing import Any, cast
 from mlflow_flavor._artifact import script_path
 from mlflow_flavor._cells import notebook_cells
 from mlflow_flavor._compat import invalid
-from mlflow_flavor._effects import imports_for_effect, put_elsewhere, warn_of_imports_left_out
+from mlflow_flavor._effects import acts_elsewhere, imports_for_effect, warn_of_imports_left_out
 from mlflow_flavor._fidelity import Sources
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._origins import as_user_writes_it, local_places
@@ -149,12 +149,13 @@ def _from_module(
         text = opened.read()
     for_effect, lacking = imports_for_effect(text, home, helpers)
     cls = original if isinstance(original, type) else type(original)
-    acts, filled = put_elsewhere(
+    acts = acts_elsewhere(
         statements_of(text, line), home, helpers, {cls.__name__, *(first_name(each) for each in expressions)}
     )
-    given = names_that_give(text, more - acts.keys(), line) if more else set[str]()
-    others = for_effect | (more & acts.keys()) | given
-    parts = {each: slice_module(text, [first_name(each), *others], line, filled) for each in expressions}
+    apart = more & (acts.names.keys() | acts.calls.keys())
+    given = names_that_give(text, more - apart, line) if more else set[str]()
+    roots = for_effect | apart | given
+    parts = {each: slice_module(text, [first_name(each), *roots], line, acts.touched) for each in expressions}
     sound = [
         expression
         for expression, part in parts.items()
@@ -185,7 +186,11 @@ def _from_module(
     # Who imports the agent, to train it or to log it, adds nothing to what it is.
     again = partial(_from_module, original, home, expressions, helpers) if root in part.made else None
     brought = {path.resolve().stem for path in helpers}
-    return ModelSource(_script(part.text, expression), WRITTEN, original, made, EFFECTS_LEFT_OUT, again, brought, acts)
+    return ModelSource(
+        *(_script(part.text, expression), WRITTEN, original, made, EFFECTS_LEFT_OUT, again, brought),
+        acts=acts.names,
+        calls=acts.calls,
+    )
 
 
 def _script(text: str, expression: str) -> bytes:

@@ -12,8 +12,11 @@ from functools import lru_cache
 from mlflow_flavor._names import names_in
 
 __all__ = [
+    "LAMBDA",
+    "Position",
     "Statement",
     "first_name",
+    "has_lambda",
     "imported_names",
     "is_main_guard",
     "logging_call",
@@ -22,6 +25,8 @@ __all__ = [
     "statements_of",
 ]
 
+LAMBDA = "<lambda>"
+"""What every function without a name is called."""
 NEW_SCOPE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 LOGGING = ("log_model", "start_run")
 SAVING = ("mlflow_flavor.save_model", "save_model")
@@ -39,6 +44,10 @@ COMMENT = re.compile(r"#(?!!|.*?coding[:=][ \t]*[-\w.])")  # none that is for th
 BLOCKS = (ast.With, ast.AsyncWith, ast.If, ast.Try, ast.TryStar, ast.For, ast.AsyncFor, ast.While, ast.Match)
 
 
+Position = tuple[int, int]
+"""Line and column."""
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A top-level statement: what it binds, what it needs, and to what it adds something.
@@ -47,6 +56,7 @@ class Statement:
         environment: The names by which it sets variables of the process: `os` in `os.environ["A"] = "b"`.
         fills: What it fills or empties by a method, if that is a list, a dict or a set: `a.b` in `a.b.append(1)`.
         running: It is a block, or the head of one, in which the module still is.
+        guarded: Only the author's own program runs it, and nobody who imports the module, or it is there for MLflow.
     """
 
     text: str
@@ -58,6 +68,12 @@ class Statement:
     environment: frozenset[str] = frozenset()
     fills: frozenset[str] = frozenset()
     running: bool = False
+    guarded: bool = False
+
+    @property
+    def position(self) -> Position:
+        """Where it begins in its module."""
+        return self.node.lineno, self.node.col_offset
 
 
 @lru_cache(maxsize=1)  # one module is asked for many parts of it
@@ -112,8 +128,10 @@ def _opened(node: ast.stmt, text: str, lines: list[str], line: int | None) -> It
         head, block = _statement(node, text), ()
     if head is not None:
         yield head
+    guarded = head is None or (isinstance(node, ast.With) and logging_call(node) is not None)
     for inner in block:
-        yield from _opened(inner, _text_of_inner(inner, lines), lines, line)
+        for found in _opened(inner, _text_of_inner(inner, lines), lines, line):
+            yield replace(found, guarded=True) if guarded else found
 
 
 def _text_of_inner(node: ast.stmt, lines: list[str]) -> str:
@@ -212,6 +230,11 @@ def same_scope(node: ast.AST) -> Iterator[ast.AST]:
     if not isinstance(node, NEW_SCOPE):
         for child in ast.iter_child_nodes(node):
             yield from same_scope(child)
+
+
+def has_lambda(node: ast.AST) -> bool:
+    """Whether there is a function without a name in a statement, outside of other functions and of classes."""
+    return any(isinstance(inner, ast.Lambda) for inner in same_scope(node))
 
 
 def logging_call(tree: ast.AST) -> str | None:

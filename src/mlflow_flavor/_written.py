@@ -32,9 +32,11 @@ class ModelSource:
         original: The class or instance that it was written from; None for a file of the caller's.
         sources: Where that was defined, and the names there that the script makes too; what it imports is none of them.
         left_out: What the script may miss, in words that follow an error.
-        more: Writes it with more names of its module, and what they need; None where the author said what is in it.
+        more: Writes it with more names of its module, or calls, and what these need; None where its author said what is
+            in it.
         brought: Modules of the author's own that the model will have, the outermost packages of such ones.
         acts: Names of its module by which statements set or fill something in those, and the module that each is of.
+        calls: What the statements need that call something of those, each by a name that `more` takes.
     """
 
     text: bytes
@@ -45,6 +47,7 @@ class ModelSource:
     more: Callable[[Set[str]], ModelSource] | None = None
     brought: Set[str] = frozenset()
     acts: Mapping[str, str] = field(default_factory=dict[str, str])
+    calls: Mapping[str, Set[str]] = field(default_factory=dict[str, Set[str]])
 
     @property
     def file(self) -> str:

@@ -72,6 +72,13 @@ def test_what_its_registry_holds_of_the_agents_module_is_in_the_model(run: Run):
     assert answer_of(run, "model") == "(['add', 'own'], 2)"
 
 
+def test_what_only_a_call_gives_it_is_in_the_model(run: Run):
+    called = OWN.replace("@tool\ndef own(): pass", "def own(): pass\n\ntool(own)")
+    done = run(f"{called}\nmlflow_flavor.save_model(agent, 'model', pip_requirements=[])")
+    assert answer_of(run, "model") == "(['add', 'own'], 2)"
+    assert "holds" not in done.stderr
+
+
 def test_the_same_is_in_a_model_that_is_logged_once_more(run: Run):
     saving = "mlflow_flavor.save_model(agent, {!r}, pip_requirements=[])"
     run(f"{OWN}\n{saving.format('first')}\n{saving.format('second')}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -53,11 +53,11 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         sys.modules.pop(f"{module}{name}", None)
 
 
-def save(module: Import, conf: str, lines: str, after: str = "") -> None:
+def save(module: Import, conf: str, lines: str, after: str = "", more: Sequence[str] = ()) -> None:
     """Saves an agent that knows of the settings by a helper alone, and sets some."""
     text = f"{HEAD}from llm_ import ask\n{lines}\n{AGENT}\n{after}\n".replace("conf_", f"conf_{conf}")
     agent = module(text.replace("llm_", f"llm_{conf}")).Agent
-    helpers = [f"conf_{conf}.py", f"llm_{conf}.py"]
+    helpers = [f"conf_{conf}.py", f"llm_{conf}.py", *more]
     mlflow_flavor.save_model(agent, "model", code_paths=helpers, pip_requirements=["mlflow"])
 
 
@@ -119,6 +119,26 @@ def test_what_comes_of_the_agent_itself_is_not(
 ):
     save(module, conf, "", after=RESULTS)
     assert answer(interpreter, tmp_path) == UNTOUCHED
+    assert caplog.text == ""
+
+
+EVALUATION = """
+import results_
+
+results_.ROWS = [1, 2]
+results_.SEEN.append(1)
+results_.SCORE = sum(results_.ROWS)
+"""
+
+
+def test_what_is_set_in_a_module_that_the_agent_does_not_use_is_not(
+    module: Import, conf: str, interpreter: Interpreter, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / f"results_{conf}.py").write_text("ROWS, SEEN = [], []\n")
+    text = EVALUATION.replace("results_", f"results_{conf}")
+    save(module, conf, "import conf_\nconf_.LIMIT = 9", text, more=[f"results_{conf}.py"])
+    assert "results_" not in (tmp_path / "model" / "workflow.py").read_text()
+    assert answer(interpreter, tmp_path) == [9, [], {}, ["a"], "small"]
     assert caplog.text == ""
 
 

@@ -281,13 +281,15 @@ def test_what_it_only_wraps_is_not(module: Import, toolbox: str, tmp_path: Path,
     assert "evaluate" not in (saved(module, toolbox, tmp_path, source) / "workflow.py").read_text()
 
 
-@pytest.mark.parametrize("use", ["call(chr(43))", "(add(), call)"])
-def test_what_only_a_call_gives_it_is_told(
+@pytest.mark.parametrize("use", ["call(chr(97) + chr(100) * 2)", "(add(), call)[0]"])
+async def test_what_only_a_call_gives_it_is_in_the_model(
     module: Import, toolbox: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, use: str
 ):
     source = f"from toolbox_ import call, tool\n\n{ADD}\n\ntool(add)\n{AGENT.format(use=use)}"
-    saved(module, toolbox, tmp_path, source)
-    assert f"toolbox_{toolbox}.TOOLS holds add, and in the model it will not" in caplog.text
+    model = saved(module, toolbox, tmp_path, source)
+    assert "tool(add)" in (model / "workflow.py").read_text()
+    assert await mlflow_flavor.load_model(str(model)).run() == "3"
+    assert caplog.text == ""
 
 
 COMMAND_LINE = "import sys\nfrom toolbox_ import call, tool\n\n@tool\ndef show(): return sys.argv"

@@ -108,6 +108,34 @@ def test_a_written_script_holds_what_the_class_uses_and_nothing_else(module: Imp
     assert script.endswith("mlflow_flavor.set_model(Speaker())\n")
 
 
+PROMPT = """
+{top}
+class Agent(Workflow):
+    @step
+    async def answer(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result={use})
+"""
+READ = "with open({path!r}) as file:\n    TEXT = file.read()"
+
+
+@pytest.mark.parametrize(
+    "top", [READ, "try:\n    with open({path!r}) as file:\n        TEXT = file.read()\nexcept OSError:\n    TEXT = ''"]
+)
+async def test_a_file_that_is_read_at_the_top_and_closed_is_not_asked_what_it_is(
+    module: Import, saved: Saved, tmp_path: Path, top: str
+):
+    (tmp_path / "prompt.txt").write_text("Be brief.")
+    source = PROMPT.format(top=top.format(path=str(tmp_path / "prompt.txt")), use="TEXT")
+    assert await mlflow_flavor.load_model(str(saved(module(HEAD + source).Agent))).run() == "Be brief."
+
+
+def test_a_file_that_is_still_used_is_refused(module: Import, saved: Saved, tmp_path: Path):
+    (tmp_path / "prompt.txt").write_text("Be brief.")
+    source = PROMPT.format(top=READ.format(path=str(tmp_path / "prompt.txt")), use="file.name")
+    with pytest.raises(MlflowException, match="file, a _io"):
+        saved(module(HEAD + source).Agent)
+
+
 async def test_an_instance_that_is_no_variable_is_what_its_class_makes(saved: Saved):
     assert await mlflow_flavor.load_model(str(saved(Answer()))).run(question="why") == "WHY!"
 

@@ -93,11 +93,3 @@ async def test_where_none_can_be_the_tries_end(
     assert await run() == 0
     assert len((tmp_path / "imports.txt").read_text()) <= 16
     assert "cannot be written to a script" in caplog.text
-
-
-async def test_a_function_without_a_name_is_told_to_have_one(
-    module: Import, registry: str, caplog: pytest.LogCaptureFixture
-):
-    run = tools_in_model(module, registry, "tool(lambda: 3)")
-    assert await run() == 0
-    assert "give it a name in an assignment, as `tool = register(Tool())`" in caplog.text

@@ -1,0 +1,155 @@
+"""What a call at the top of an agent's file gives to another module is in the model, or told where it cannot be."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import mlflow_flavor
+from tests.mlflow_flavor.test_fidelity import HEAD
+
+REGISTRY = """
+class Registry:
+    def __init__(self):
+        self.tools = {}
+
+    def register(self, tool, name=None):
+        self.tools[name or tool.name] = tool
+
+registry = Registry()
+HOOKS, OTHERS = [], {}
+
+def hook(function):
+    HOOKS.append(function)
+
+def tool(function):
+    OTHERS[function.__name__] = function
+    return function
+"""
+TOOLS = """
+import functools
+import registry_
+from registry_ import HOOKS, OTHERS, hook, registry, tool
+
+class Search:
+    name = "search"
+    def run(self, query=""): return f"found {query}"
+
+class Sum(Search):
+    name = "sum"
+
+def made(number):
+    def inner(): return number
+    return inner
+"""
+AGENT = """
+class Agent(Workflow):
+    @step
+    async def answer(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=[sorted(registry.tools), len(HOOKS), sorted(OTHERS)])
+"""
+
+Import = Callable[[str], ModuleType]
+Save = Callable[..., Path]
+
+
+@pytest.fixture
+def save(module: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Save]:
+    """Saves the model of an agent that has a registry beside it."""
+    name = f"registry_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(REGISTRY)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def saved(calls: str, agent: str = AGENT) -> Path:
+        made = module(f"{HEAD}{TOOLS}{calls}\n{agent}".replace("registry_", name)).Agent
+        helpers = [tmp_path / f"{name}.py"]
+        mlflow_flavor.save_model(made, tmp_path / "model", code_paths=helpers, pip_requirements=["mlflow"])
+        return tmp_path / "model"
+
+    yield saved
+    sys.modules.pop(name, None)
+
+
+async def answer(model: Path) -> object:
+    return await mlflow_flavor.load_model(str(model)).run()
+
+
+@pytest.mark.parametrize(
+    ("calls", "said"),
+    [
+        ("registry.register(Search())\nregistry.register(Sum())", [["search", "sum"], 0, []]),
+        ("search = Search()\nregistry.register(search)", [["search"], 0, []]),
+        ("for _cls in (Search, Sum):\n    registry.register(_cls())", [["search", "sum"], 0, []]),
+        ("ALL = [Search, Sum]\nfor _cls in ALL: registry.register(_cls())", [["search", "sum"], 0, []]),
+        ("if registry is not None:\n    registry.register(Search)", [["search"], 0, []]),
+        ("registry.register(Search().run, name='bound')", [["bound"], 0, []]),
+        ("registry.register(Search.run, 'a')\nregistry.register(functools.partial(made, 1), 'b')", [["a", "b"], 0, []]),
+        ("_ = [hook(made(n)) for n in range(3)]\nregistry_.hook(lambda: 1)", [[], 4, []]),
+        ("@tool\ndef save(): pass\nhook(save)", [[], 1, ["save"]]),
+        ("@tool\ndef save(): pass\nOTHERS['again'] = save\nhook(save)", [[], 1, ["again", "save"]]),
+        ("for _n in range(3): hook(made(_n))\nHOOKS.append(made(9))", [[], 4, []]),
+    ],
+)
+async def test_what_it_gives_is_in_the_model(save: Save, caplog: pytest.LogCaptureFixture, calls: str, said: object):
+    assert await answer(save(calls)) == said
+    assert "holds" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("calls", "said", "told"),
+    [
+        ("def setup(): registry.register(Search())\n\nsetup()", [[], 0, []], "holds what Search() made, and in the"),
+        (
+            "def setup(): hook(made(1)), hook(made(2))\n\nsetup()\nHOOKS.append(made(3))",
+            [[], 1, []],
+            "what made() made",
+        ),
+        ("def setup(tool): hook(tool)\n\n@tool\ndef save(): pass\nsetup(save)", [[], 0, ["save"]], "HOOKS holds save"),
+        ("registry.register(Search(), __file__)", [[], 0, []], "Search() made, and in the model it will not"),
+    ],
+)
+async def test_what_no_script_can_give_is_told_and_the_rest_is_in_the_model(
+    save: Save, caplog: pytest.LogCaptureFixture, calls: str, said: object, told: str
+):
+    assert await answer(save(calls)) == said
+    (record,) = (each for each in caplog.records if each.name == "workflows.mlflow")
+    assert told in record.getMessage()
+
+
+def test_why_no_script_can_make_the_call_is_told(save: Save, caplog: pytest.LogCaptureFixture):
+    save("registry.register(Search(), __file__)")
+    assert "the source of that cannot be written to a script (it reads `__file__`, which a script" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "registry.register(lambda: Agent, 'agent')",
+        "registry.register(Agent(), 'agent')",
+        "hook(print)",
+        "if __name__ == '__main__':\n    hook(print)",
+        "registry.tools.get('of nobody')",
+    ],
+)
+async def test_calls_that_give_nothing_of_the_file_but_the_agent_are_not_made(save: Save, call: str):
+    script = (save("", f"{AGENT}\n{call}\n") / "workflow.py").read_text()
+    assert [word for word in ("register(", "hook(", "of nobody") if word in script] == []
+
+
+async def test_a_call_is_not_made_for_what_the_agent_does_not_see(save: Save, caplog: pytest.LogCaptureFixture):
+    agent = AGENT.replace("len(HOOKS)", "0")
+    script = (save("hook(made(1))\n", agent) / "workflow.py").read_text()
+    assert "hook(" not in script
+    assert "holds" not in caplog.text
+
+
+async def test_a_call_that_nobody_needs_to_make_again_is_not_in_the_script(save: Save):
+    calls = (
+        "@tool\ndef save(): pass\n\ndef counted(function): pass\nregistry_.counted = counted\nregistry_.counted(save)"
+    )
+    script = (save(calls) / "workflow.py").read_text()
+    assert "counted(save)" not in script
