@@ -34,9 +34,9 @@ context.stored_state context.state_store context.state_store_integration _resour
 _resource_store resource _signature _spec context.own_types _run_resources _step_functions decorators service utils
 context.utils runtime.types.step_function runtime.types.results runtime.types.ticks context.external_context
 
-_engine.ticks _engine.calls _engine.asleep _engine.questions _engine.state _engine.effects _engine.routing
-_engine.fan_in _engine.fan_out _engine.resumed_waits _engine.asking _engine.waits _engine.retries _engine.idle
-_engine.snapshot _engine.reduce
+_engine.ticks _engine.calls _engine.open_waits _engine.wait_names _engine.asleep _engine.questions _engine.state
+_engine.effects _engine.routing _engine.fan_in _engine.fan_out _engine.resumed_waits _engine.asking _engine.waits
+_engine.retries _engine.idle _engine.snapshot _engine.reduce
 
 _engine.clock _engine.gate _engine.mailbox _engine.timers _engine.turnstile _engine.awaited_runs _engine.stream
 _engine.live _engine.child_waits _engine.only_waiting _engine.attempt _engine.internal_events

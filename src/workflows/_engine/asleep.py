@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from workflows._engine.calls import Awaited, Call, OpenWaits, Wait, class_name
+from workflows._engine.calls import Awaited, Call, Wait, class_name
+from workflows._engine.open_waits import OpenWaits
 from workflows.events import Event, InputRequiredEvent
 from workflows.instrumentation.records import Envelope
 

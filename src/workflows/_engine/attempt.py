@@ -9,7 +9,7 @@ from typing import Any
 from weakref import WeakSet
 
 from workflows._engine.awaited_runs import AwaitedRun, AwaitingAttempt
-from workflows._engine.calls import Call, CallPhase, Wait, place_again, wait_name
+from workflows._engine.calls import Call, CallPhase, Wait
 from workflows._engine.live import LiveRun
 from workflows._engine.only_waiting import Answer, Body
 from workflows._engine.ticks import (
@@ -19,6 +19,7 @@ from workflows._engine.ticks import (
     WaitAbandoned,
     WaitBegan,
 )
+from workflows._engine.wait_names import place_again, wait_name
 from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event
 from workflows.instrumentation.history import REFS_KEPT, EventRef

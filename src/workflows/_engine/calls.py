@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, time, timedelta
-from decimal import Decimal
 from enum import Enum
-from operator import attrgetter
-from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any, cast
-from uuid import UUID
-
-from pydantic import BaseModel
 
 from workflows._spec import StepSpec
 from workflows.events import Event
 from workflows.instrumentation.records import Envelope
 
-__all__ = [
-    "NO_WAITS",
-    "Awaited",
-    "Call",
-    "CallPhase",
-    "OpenWaits",
-    "Wait",
-    "class_name",
-    "equal",
-    "in_order",
-    "place_again",
-    "place_of",
-    "wait_name",
-]
-
-# What equals a value of these classes has its hash, so waits are listed by it; any other value is compared with each.
-_LISTED = frozenset({str, int, bool, bytes, type(None)})
-_UNLISTED = object()
-_NUMBER = attrgetter("number")
+__all__ = ["Awaited", "Call", "CallPhase", "Wait", "class_name", "equal", "in_order"]
 
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -265,159 +238,9 @@ def _has(event: Event, requirements: Mapping[str, object]) -> bool:
     return True
 
 
-def wait_name(exec_id: str, event_class: str, requirements: Mapping[str, object]) -> str:
-    """What a wait without a name of its own is called in its call: waits at once may begin in any order in a replay."""
-    if not requirements:
-        return f"{exec_id}.{event_class}"
-    # A digest, since what a user requires may be secret.
-    said = json.dumps(requirements, sort_keys=True, default=_said, skipkeys=True)
-    return f"{exec_id}.{event_class}-{hashlib.blake2b(said.encode(), digest_size=4).hexdigest()}"
-
-
-def _said(value: object) -> object:
-    """What JSON has no word for, the same in each process."""
-    match value:
-        case Enum():
-            return value.value
-        case UUID() | Decimal() | PurePath() | date() | time() | timedelta():
-            return str(value)
-        case bytes():
-            return value.hex()
-        case set() | frozenset():
-            return sorted(map(str, cast("set[object]", value)))
-        case BaseModel():
-            return value.__dict__
-        case _:
-            return type(value).__name__
-
-
-def place_of(wait_id: str) -> tuple[str, int]:
-    """A wait's name in its call, and how many of that name were before it: the first of a named one does not say so."""
-    name, _, number = wait_id.rpartition(".")
-    return (name, int(number)) if number.isdecimal() else (wait_id, 0)
-
-
-def place_again(wait: Wait, name: str, first: int, taken: Container[tuple[str, int]]) -> int:
-    """Which of the waits of one name that a call had before this one is: those at once may begin in another order.
-
-    Args:
-        wait: The wait that begins, without an id.
-        name: The name.
-        first: The number that it has if all begin in the order of before.
-        taken: Those of later numbers that have begun already.
-    """
-    if _is_as_before(wait, f"{name}.{first}" if first else name):
-        return first
-    before = (*wait.call.waiting_since, *wait.call.answers)
-    others = [number for wait_id in before for its_name, number in [place_of(wait_id)] if its_name == name]
-    fits = (n for n in sorted(others) if n > first and (name, n) not in taken and _is_as_before(wait, f"{name}.{n}"))
-    return next(fits, first)
-
-
-def _is_as_before(wait: Wait, wait_id: str) -> bool:
-    answer, known = wait.call.answers.get(wait_id), wait.call.waiting_for.get(wait_id)
-    return wait.matches(answer.event) if answer is not None else known is None or wait.takes_as(known)
-
-
 def equal(value: object, required: object) -> bool:
     """Whether both are equal; what cannot be compared is not."""
     try:
         return bool(value == required)
     except Exception:  # noqa: BLE001  # both are the user's; an array, for one, has no truth value: it is no match
         return False
-
-
-class OpenWaits:
-    """The open waits of a run, `by_id` in the order in which they began.
-
-    An event finds those that may match by its class and by the value of their first requirement: thousands of calls may
-    wait for one class, each for its own id, and looking at all of them would make n answers cost n².
-
-    Args:
-        after: The number of the last wait before all of them.
-    """
-
-    __slots__ = ("_began", "_by_call", "_by_class", "by_id")
-
-    def __init__(self, after: int = 0) -> None:
-        self.by_id: dict[str, Wait] = {}
-        self._by_call: dict[str, dict[str, Wait]] = {}
-        # by class, name of the first requirement ("": none) and its value
-        self._by_class: dict[type[Event], dict[str, dict[object, dict[str, Wait]]]] = {}
-        self._began = after
-
-    def __len__(self) -> int:
-        return len(self.by_id)
-
-    def __iter__(self) -> Iterator[Wait]:
-        """Those that an event may still end."""
-        return iter([wait for wait in self.by_id.values() if wait.answer is None and not wait.spent])
-
-    def __contains__(self, wait_id: object) -> bool:
-        return wait_id in self.by_id
-
-    def get(self, wait_id: str) -> Wait | None:
-        """The open wait with this id."""
-        return self.by_id.get(wait_id)
-
-    def of(self, call: Call) -> list[Wait]:
-        """Those of one call."""
-        return list(self._by_call.get(call.exec_id, {}).values())
-
-    def add(self, wait: Wait) -> None:
-        """A wait began."""
-        self._began += 1
-        wait.number = self._began
-        self.by_id[wait.wait_id] = wait
-        self._by_call.setdefault(wait.call.exec_id, {})[wait.wait_id] = wait
-        name, value = _first_requirement(wait)
-        by_value = self._by_class.setdefault(wait.event_type, {}).setdefault(name, {})
-        by_value.setdefault(value, {})[wait.wait_id] = wait
-
-    def remove(self, wait: Wait) -> None:
-        """A wait is over."""
-        del self.by_id[wait.wait_id]
-        of_call = self._by_call[wait.call.exec_id]
-        del of_call[wait.wait_id]
-        if not of_call:
-            del self._by_call[wait.call.exec_id]
-        name, value = _first_requirement(wait)
-        by_value = self._by_class[wait.event_type][name]
-        listed = by_value.get(value, {})
-        if listed.pop(wait.wait_id, None) is not None and not listed:
-            del by_value[value]
-
-    def matching(self, event: Event) -> list[Wait]:
-        """The waits that an event ends: of each call the oldest that matches."""
-        oldest: dict[str, Wait] = {}
-        candidates = [wait for by_value, value in self._lists(event) for wait in by_value[value].values()]
-        for wait in sorted(candidates, key=_NUMBER):
-            if wait.call.exec_id not in oldest and wait.matches(event):
-                oldest[wait.call.exec_id] = wait
-        return list(oldest.values())
-
-    def forget_answered(self, event: Event) -> None:
-        """No further event shall find the waits that this one has answered; they are open until they are removed."""
-        for by_value, value in list(self._lists(event)):
-            left = {wait_id: wait for wait_id, wait in by_value[value].items() if wait.answer is None}
-            if left:
-                by_value[value] = left
-            else:
-                del by_value[value]
-
-    def _lists(self, event: Event) -> Iterator[tuple[dict[object, dict[str, Wait]], object]]:
-        """Where the waits are that may match: lists by the value of their first requirement, and such a value."""
-        for event_class in type(event).__mro__:
-            for name, by_value in self._by_class.get(event_class, {}).items():
-                value = getattr(event, name, None) if name else _UNLISTED
-                values = {value, _UNLISTED} if type(value) in _LISTED else tuple(by_value)
-                yield from ((by_value, each) for each in values if each in by_value)
-
-
-NO_WAITS = OpenWaits()
-"""What every run begins with, and most end with; a run gets its own with its first wait."""
-
-
-def _first_requirement(wait: Wait) -> tuple[str, object]:
-    name, value = next(iter(wait.requirements.items()), ("", _UNLISTED))
-    return name, value if type(value) in _LISTED else _UNLISTED

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workflows._engine.calls import Awaited, Call, Wait, place_of
+from workflows._engine.calls import Awaited, Call, Wait
 from workflows._engine.effects import Effect, TellSent
 from workflows._engine.state import RunState
+from workflows._engine.wait_names import place_of
 from workflows.events import Event
 from workflows.instrumentation.records import Envelope
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from workflows._engine.asleep import AsleepWaits
-from workflows._engine.calls import NO_WAITS, Call, OpenWaits, Wait
+from workflows._engine.calls import Call, Wait
+from workflows._engine.open_waits import NO_WAITS, OpenWaits
 from workflows._engine.questions import NO_QUESTIONS
 from workflows._spec import StepSpec, WorkflowSpec
 from workflows.events import Event, StopEvent

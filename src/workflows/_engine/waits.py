@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import deque
 
 from workflows._engine.asking import call_wait_over
-from workflows._engine.calls import NO_WAITS, Call, CallPhase, OpenWaits, Wait
+from workflows._engine.calls import Call, CallPhase, Wait
 from workflows._engine.effects import DeliverLater, Effect, EndWait, RestartWait, ResumeCall, StartWait, TellSent
+from workflows._engine.open_waits import NO_WAITS, OpenWaits
 from workflows._engine.resumed_waits import give_up, is_spent, take_place, unreached, without
 from workflows._engine.routing import give_back_worker, take_worker
 from workflows._engine.state import RunState
