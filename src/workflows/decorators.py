@@ -84,7 +84,7 @@ def step(
         retry_policy: When a failed attempt is tried again; None is never.
         skip_graph_checks: Names of graph checks ("reachability", "dead_end") that this step is excused from.
         accept_event_subclasses: Also run for subclasses of the named event classes.
-        timeout: Seconds one attempt may take; `StepTimeoutError` then goes to the retry policy.
+        timeout: Seconds one attempt may take, its resources included; `StepTimeoutError` then goes to the retry policy.
 
     Raises:
         WorkflowValidationError: If an argument or the signature is wrong.

@@ -9,12 +9,16 @@ import pytest
 
 from workflows import Context, Workflow, catch_error, step
 from workflows.errors import WorkflowDeadlockError, WorkflowTimeoutError
-from workflows.events import Event, StartEvent, StepFailedEvent, StopEvent
+from workflows.events import Event, StartEvent, StepFailedEvent, StopEvent, UnhandledEvent
 from workflows.handler import WorkflowHandler
 from workflows.testing import VirtualClockLoop
 
 
 class Work(Event):
+    n: int = 0
+
+
+class Part(Event):
     n: int = 0
 
 
@@ -207,3 +211,32 @@ async def test_what_a_join_has_that_is_gone_is_left_out_of_a_resumed_run(clock: 
     with pytest.raises(WorkflowDeadlockError) as caught:
         await Stuck().run(ctx=Context.from_dict(Stuck(), snapshot))
     assert not caught.value.fan_ins
+
+
+class OfNoList(Workflow):
+    """Gives back what its join takes of a list alone, as one event."""
+
+    @step
+    async def split(self, ev: StartEvent) -> list[Part] | Work:
+        return Work(n=1)
+
+    @step
+    async def look(self, ev: Part) -> Work:
+        return Work(n=2)
+
+    @step
+    async def join(self, evs: list[Work]) -> StopEvent:
+        return StopEvent(result=len(evs))
+
+
+async def test_what_a_join_takes_of_a_list_alone_is_unhandled_where_it_is_of_none(
+    clock: VirtualClockLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(WorkflowDeadlockError, match="1x Work: step 'join' takes it only of a list that a step"):
+        await OfNoList(timeout=None).run()
+    assert "accepts Work, sent by split, but of a list that a step returned (join)" in caplog.text
+    handler = OfNoList(timeout=5).run()
+    events = handler.stream_events(expose_internal=True)
+    assert [ev.event_type async for ev in events if isinstance(ev, UnhandledEvent)] == ["Work"]
+    with pytest.raises(WorkflowTimeoutError, match="1x Work: step 'join' takes it only of a list"):
+        await handler

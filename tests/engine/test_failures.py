@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from typing import Annotated
 
 import pytest
 
@@ -13,6 +14,7 @@ from workflows.errors import StepTimeoutError, WorkflowRuntimeError, WorkflowVal
 from workflows.events import Event, StartEvent, StepFailedEvent, StopEvent, WorkflowFailedEvent
 from workflows.instrumentation import add_handler
 from workflows.instrumentation.records import EventSent, Record, RunEnded, RunStarted, StepEnded, StepStarted
+from workflows.resource import Resource
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.testing import RecordLog, VirtualClockLoop
 
@@ -91,6 +93,25 @@ async def test_a_step_timeout_goes_to_the_retry_policy(clock: VirtualClockLoop, 
 
     assert await Hangs().run() is StepTimeoutError
     assert records.steps()[1:3] == ["3 StepEnded hang#1 retrying", "3 RetryScheduled hang#2 1s"]
+
+
+async def test_a_step_timeout_counts_the_making_of_its_resources(clock: VirtualClockLoop) -> None:
+    made = 0
+
+    async def model() -> int:
+        nonlocal made
+        made += 1
+        await asyncio.sleep(100 if made == 1 else 2)
+        return made
+
+    class Needs(Workflow):
+        @step(timeout=3, retry_policy=retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(2)))
+        async def ask(self, ev: StartEvent, model: Annotated[int, Resource(model)]) -> StopEvent:
+            await asyncio.sleep(0.5)
+            return StopEvent(result=model)
+
+    result = await Needs(timeout=None).run()
+    assert (result, clock.time()) == (2, 6.5)
 
 
 async def test_what_a_given_up_attempt_of_a_plain_function_gives_later_is_dropped(

@@ -14,7 +14,7 @@ from workflows._engine.state import FanOut, Gathered, RunState
 from workflows._spec import StepSpec, taken_as
 from workflows.instrumentation.records import Envelope
 
-__all__ = ["alive", "joined", "open_fan_out"]
+__all__ = ["alive", "joined", "may_join", "open_fan_out"]
 
 
 def open_fan_out(state: RunState, call: Call, elements: int) -> None:
@@ -34,12 +34,17 @@ def alive(state: RunState, scope: tuple[str, ...], change: int, effects: list[Ef
         _close(state, fan_out, effects)
 
 
+def may_join(state: RunState, step: StepSpec, envelope: Envelope) -> bool:
+    """Whether a step can take an event: one that takes a list takes what comes of a list's elements alone."""
+    return step.join in ("one", "each") or (bool(envelope.scope) and envelope.scope[-1] in state.fan_outs)
+
+
 def joined(state: RunState, step: StepSpec, envelope: Envelope, effects: list[Effect]) -> Call | None:
     """Keep an event for a step that joins several; the call that this completes, if it does."""
     if step.join == "each":
         return _joined_each(state, step, envelope, effects)
-    fan_out = state.fan_outs.get(envelope.scope[-1]) if envelope.scope else None
-    if fan_out is None or step.name in fan_out.fired:
+    fan_out = state.fan_outs[envelope.scope[-1]]
+    if step.name in fan_out.fired:
         return None
     members = fan_out.members.setdefault(step.name, [])
     members.append(envelope)
@@ -62,7 +67,9 @@ def _joined_each(state: RunState, step: StepSpec, envelope: Envelope, effects: l
         return None
     if not kept.size:
         del state.collected[step.name, group]
-    return _join_call(state, step, members, envelope.scope, "", effects)
+    call = _join_call(state, step, members, envelope.scope, "", effects)
+    call.recoveries = next((m.recoveries for m in members if m.recoveries), None)
+    return call
 
 
 def _fire(state: RunState, fan_out: FanOut, step: StepSpec, effects: list[Effect]) -> Call:
@@ -82,7 +89,6 @@ def _join_call(
     ids = "+".join([m.event_id for m in members])
     call = Call(exec_id(step.name, f"{group}[{ids}]"), step, tuple(members), state.now_ns)
     call.scope = scope
-    call.recoveries = next((m.recoveries for m in members if m.recoveries), None)
     effects.append(ReleaseFanIn(call, group, members))
     return call
 

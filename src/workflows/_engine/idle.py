@@ -83,8 +83,10 @@ def explanation(state: RunState) -> str:
     for join in _open_fan_ins(state):
         has, misses = _times(join.has), _times(join.misses)
         lines.append(f"Step '{join.step}' still needs {misses} (buffer {join.group!r}); it has {has}.")
-    for name, count in Counter(type(e.event).__name__ for e in state.kept).items():
-        lines.append(f"Nobody took {count}x {name}: no step accepts that class.")
+    for event_class, count in Counter(type(e.event) for e in state.kept).items():
+        joins = ", ".join(f"'{step.name}'" for step in state.spec.route(event_class).takers)
+        why = f"step {joins} takes it only of a list that a step returned" if joins else "no step accepts that class"
+        lines.append(f"Nobody took {count}x {event_class.__name__}: {why}.")
     if stuck:
         lines.append(
             "Let the last step return an event that leads to a StopEvent. If an event is to come from outside, make it "

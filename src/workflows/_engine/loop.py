@@ -75,6 +75,12 @@ from workflows.instrumentation.scope import AttemptScope, current_attempt
 __all__ = ["Run", "Spawn"]
 
 TOO_LATE = "%s comes too late for run %s, which is suspended: send it to the run that goes on from the snapshot"
+NOT_ACCEPTED = "no step of %s accepts %s, sent by %s; the event is kept for a later wait_for_event"
+OF_NO_LIST = (
+    "no step of %s accepts %s, sent by %s, but of a list that a step returned (%s); the event is kept for a later "
+    "wait_for_event"
+)
+NOT_AWAITED = "no wait of %s that is open takes %s, sent by %s as its answer; the event is lost"
 
 logger = logging.getLogger("workflows.run")
 
@@ -341,21 +347,16 @@ class Run(LiveRun):
 
     def _nobody_took(self, sent: TellSent) -> None:
         event_class = type(sent.envelope.event)
+        joins = ", ".join(step.name for step in self.spec.route(event_class).takers)
         if self.state.idle:
             heed_waits(self)  # whoever sent it may send another one
         if self.stream.internal:
             show_unhandled(self, sent)
         if event_class not in self.warned:
             self.warned |= {event_class}
-            logger.warning(
-                "no step of %s accepts %s, sent by %s; the event is kept for a later wait_for_event"
-                if sent.kept
-                else "no wait of %s that is open takes %s, sent by %s as its answer; the event is lost",
-                self.spec.name,
-                event_class.__name__,
-                sent.envelope.sender_step or "the outside",
-                extra={"run_id": self.run_id},
-            )
+            text = NOT_AWAITED if not sent.kept else OF_NO_LIST if joins else NOT_ACCEPTED
+            names = (self.spec.name, event_class.__name__, sent.envelope.sender_step or "the outside")
+            logger.warning(text, *names, *([joins] if text is OF_NO_LIST else []), extra={"run_id": self.run_id})
 
     def _retry(self, retry: ScheduleRetry) -> None:
         exec_id = retry.call.exec_id

@@ -27,7 +27,7 @@ from workflows._engine.effects import (
     TellSent,
 )
 from workflows._engine.fan_in import collect
-from workflows._engine.fan_out import alive, joined, open_fan_out
+from workflows._engine.fan_out import alive, joined, may_join, open_fan_out
 from workflows._engine.idle import deadlock, explanation, looks_stuck, note_idle
 from workflows._engine.resumed_waits import ended_by, tell_unawaited, waits_are_to_begin
 from workflows._engine.retries import after_failure, retry_now, with_recovery
@@ -277,6 +277,8 @@ def _deliver(
     """
     state.events += 1
     takers = route.takers if target is None else (state.spec.steps[target],)
+    if route.joined:
+        takers = tuple(step for step in takers if may_join(state, step, envelope))
     waits = ended_by(state, envelope.event) if state.waits.by_id or state.asleep is not None else []
     if waits and for_run:
         waits = [wait for wait in waits if not asks_itself(state, wait)]

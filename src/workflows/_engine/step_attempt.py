@@ -190,6 +190,11 @@ def _events(call: Call) -> dict[str, Any]:
 
 
 async def _call(attempt: Attempt) -> Any:
+    timeout = attempt.call.step.timeout
+    return await (_work(attempt) if timeout is None else _within(attempt, timeout))
+
+
+async def _work(attempt: Attempt) -> Any:
     step, run = attempt.call.step, attempt.run
     arguments = _events(attempt.call)
     if step.context_parameter is not None:
@@ -197,18 +202,16 @@ async def _call(attempt: Attempt) -> Any:
     if step.resources and run.plan.resolve is not None:
         arguments.update(await run.plan.resolve(step))
     function = run.function(step)
-    if step.timeout is not None:
-        return await _within(attempt, step.timeout, function, arguments)
     return await (function(**arguments) if step.is_async else _in_thread(attempt, function, arguments))
 
 
-async def _within(attempt: Attempt, timeout: float, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    run, is_async = attempt.run, attempt.call.step.is_async
+async def _within(attempt: Attempt, timeout: float) -> Any:
+    run = attempt.run
     limit = asyncio.timeout(None)  # the run's timer ends it: thousands may be over at one time
     run.timers.set(attempt.timer, timeout, lambda: limit.reschedule(run.loop.time()))
     try:
         async with limit:
-            return await (function(**arguments) if is_async else _in_thread(attempt, function, arguments))
+            return await _work(attempt)
     except TimeoutError as error:
         if not limit.expired():
             raise

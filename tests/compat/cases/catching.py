@@ -267,3 +267,56 @@ def the_number_of_recoveries_is_positive():
 
     handle.__qualname__ = "W.handle"
     return [error_of(lambda n=n: catch_error(max_recoveries=n)(handle) and None) for n in (0, -1)]
+
+
+@case([["mended", "rescued"], ["s", "join"]])
+async def what_a_list_is_gathered_for_begins_a_count_of_its_own():
+    failed = []
+
+    class W(Workflow):
+        @step
+        async def s(self, ev: StartEvent) -> B:
+            raise ValueError
+
+        @step
+        async def split(self, ev: B) -> list[A]:
+            return [A(n=1)]
+
+        @step
+        async def join(self, ev: list[A]) -> StopEvent:
+            raise KeyError
+
+        @catch_error
+        async def handle(self, ev: StepFailedEvent) -> B | StopEvent:
+            failed.append(ev.step_name)
+            return B() if ev.step_name == "s" else StopEvent(result=["mended", "rescued"])
+
+    return await W().run(), failed
+
+
+@case([["join", "t"], "rescued"])
+async def a_branch_of_a_list_that_was_mended_is_no_recovery_of_its_join():
+    failed = []
+
+    class W(Workflow):
+        @step
+        async def split(self, ev: StartEvent) -> list[A]:
+            return [A(n=1), A(n=2)]
+
+        @step
+        async def t(self, ev: A) -> B:
+            if ev.n == 1:
+                raise ValueError
+            return B(n=ev.n)
+
+        @step
+        async def join(self, ev: list[B]) -> StopEvent:
+            raise KeyError
+
+        @catch_error
+        async def handle(self, ev: StepFailedEvent) -> B | StopEvent:
+            failed.append(ev.step_name)
+            return B(n=9) if ev.step_name == "t" else StopEvent(result="rescued")
+
+    result = await W().run()
+    return sorted(failed), result
