@@ -12,6 +12,7 @@ from workflows._engine.awaited_runs import AwaitedRun, AwaitingAttempt
 from workflows._engine.calls import Call, CallPhase, Wait
 from workflows._engine.live import LiveRun
 from workflows._engine.only_waiting import Answer, Body
+from workflows._engine.resumed_waits import unreached
 from workflows._engine.ticks import (
     EventArrived,
     EventsCollected,
@@ -25,7 +26,10 @@ from workflows.events import Event
 from workflows.instrumentation.history import REFS_KEPT, EventRef
 from workflows.instrumentation.records import Carriers, Envelope
 
-__all__ = ["Attempt"]
+__all__ = ["OF_WAIT", "Attempt"]
+
+OF_WAIT = "__wait__"
+"""What the timeout of a wait has the id of that wait under."""
 
 logger = logging.getLogger("workflows.run")
 
@@ -227,9 +231,10 @@ class Attempt(AwaitingAttempt):
         task, subclasses = asyncio.current_task(), self.call.step.accept_event_subclasses
         was_open = wait_id in self.call.waiting_since  # at the snapshot: it is older than whatever ends now
         is_known = wait_id in self.call.answers and not was_open
-        over_before = 0 if was_open else self._waits_over - (self._just_over not in (None, task))
-        now, place = self.run.clock.now_ns(), self._place
-        background = task is not self.task or self._body_made() is not None
+        answer.over_before = 0 if was_open else self._waits_over - (self._just_over not in (None, task))
+        now = self.run.clock.now_ns()
+        answer.place = self._place
+        background = task is not self.task or self._body_made() is not None or self._may_come_to_others(wait_id)
         self.run.mailbox.put(
             WaitBegan(
                 now,
@@ -241,7 +246,7 @@ class Attempt(AwaitingAttempt):
                 asked,
                 subclasses,
                 background,
-                place,
+                answer.place,
             )
         )
         if background:
@@ -254,7 +259,7 @@ class Attempt(AwaitingAttempt):
         except asyncio.CancelledError:
             self._answers.pop(wait_id, None)
             if not self.stopped and self.run.attempts.get(self.exec_id) is self:
-                self._give_up(wait_id, place, now, overtaken=self._waits_over > over_before)
+                self._give_up(wait_id, answer.place, now, overtaken=self._is_overtaken(answer))
             raise
         finally:
             self._let_clock_go(True)
@@ -267,9 +272,14 @@ class Attempt(AwaitingAttempt):
                 self._just_over = task
                 self.run.loop.call_soon(self._no_longer_just_over)
         if ended.answer is None:
-            raise TimeoutError(f"Timed out waiting for {event_type.__name__} after {timeout} seconds.")
+            raise _timeout_of(wait_id, f"Timed out waiting for {event_type.__name__} after {timeout} seconds.")
         self.answers = (*self.answers, (ended.answer.event_id, type(ended.answer.event)))
         return ended.answer.event
+
+    def _may_come_to_others(self, wait_id: str) -> bool:
+        """Whether other waits of it were open at the snapshot, to which tasks of it may come."""
+        call = self.call
+        return bool(call.waiting_since) and any(other != wait_id for other in unreached(self.run.state, call))
 
     def _check_wait(self, wait_id: str) -> None:
         self._must_be_running("wait_for_event")
@@ -299,8 +309,11 @@ class Attempt(AwaitingAttempt):
             WaitAbandoned(now, self.exec_id, wait_id, place, overtaken, now - max(began_ns, self._over_ns))
         )
 
+    def _is_overtaken(self, answer: Answer) -> bool:
+        return self._waits_over > answer.over_before
+
     def give_up_unread(self) -> None:
-        """The body is over, and did not get some answers: tasks of it that it cancels, say, hear of that only later."""
+        """The body is over, and did not get some answers: tasks that it cancelled, say, hear of that only later."""
         for wait_id, place in list((self._unread or {}).items()):
             self._give_up(wait_id, place, self.run.clock.now_ns(), overtaken=True)
 
@@ -389,7 +402,10 @@ class Attempt(AwaitingAttempt):
         if self.body is not None:
             self.body.close()
         self._context = None
-        for answer in (self._answers or {}).values():
+        for wait_id, answer in (self._answers or {}).items():
+            if answer.cancelled() and self._is_overtaken(answer):
+                self._unread = self._unread or {}
+                self._unread[wait_id] = answer.place
             answer.cancel()
 
     def resume(self, wait: Wait) -> None:
@@ -414,3 +430,10 @@ class Attempt(AwaitingAttempt):
             self.run.stop_children(self)
         if self.task is not None:
             self.task.cancel()
+
+
+def _timeout_of(wait_id: str, text: str) -> TimeoutError:
+    # Here, since an error and a variable of the frame that raises it hold each other.
+    error = TimeoutError(text)
+    vars(error)[OF_WAIT] = wait_id
+    return error

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from workflows._engine.attempt import Attempt
+from workflows._engine.attempt import OF_WAIT, Attempt
 from workflows._engine.calls import Call
 from workflows._engine.clock import a_turn
 from workflows._engine.ticks import AttemptCompleted, AttemptFailed
@@ -102,6 +102,8 @@ def failed(attempt: Attempt, error: Exception) -> AttemptFailed:
     attempt.failed()
     now = run.clock.now_ns()
     tick = AttemptFailed(now, call.exec_id, error, timed_out=isinstance(error, StepTimeoutError))
+    if call.answers:
+        tick.unanswered = tuple(_waits_behind(error))
     if attempt.stopped:
         return tick
     elapsed = (now - call.first_started_ns) / 1e9
@@ -126,6 +128,22 @@ def failed(attempt: Attempt, error: Exception) -> AttemptFailed:
             now,
         )
     return tick
+
+
+def _waits_behind(error: BaseException) -> Iterator[str]:
+    """The waits whose timeout an error is, or has behind it."""
+    todo: list[BaseException | None] = [error]
+    seen = set[int]()
+    while todo:
+        found = todo.pop()
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        if (wait_id := vars(found).get(OF_WAIT)) is not None:
+            yield wait_id
+        todo += [found.__cause__, None if found.__suppress_context__ else found.__context__]
+        if isinstance(found, BaseExceptionGroup):
+            todo += cast("BaseExceptionGroup[BaseException]", found).exceptions
 
 
 def input_event(call: Call) -> Event:

@@ -46,12 +46,14 @@ class Call:
             it asks and begins anew.
         waiting_for: What they take, as far as the snapshot has it.
         kept: What ended waits that it gave up before it got it, or has not come to: for its next waits.
-        overtaken: The last wait of each name that it gave up since another one was over, as it will in a replay.
+        overtaken: The last wait of each name that it gave up since another one was over, as it will in another attempt.
         let_go: The last wait of each name that it gave up for another reason, a timeout around it, say.
+        passed: The same of those after which it has begun others; the rest it gave up since it failed, as far as known.
         open_ns: How long the longest of these was open, or since another one was over.
         latest: The number of the last wait of each name that was answered before the snapshot, once that was asked for.
         emitted: How many events it has emitted so far, over all attempts.
         open_waits: Waits of it that are not over.
+        pending: Some of these are pending.
         to_resume: Waits of it that are over while it still queues for a worker.
         recoveries: How often each `@catch_error` handler has run in this lineage.
     """
@@ -73,6 +75,8 @@ class Call:
         "open_ns",
         "open_waits",
         "overtaken",
+        "passed",
+        "pending",
         "phase",
         "queued_at_ns",
         "recoveries",
@@ -103,7 +107,7 @@ class Call:
         self.phase = CallPhase.QUEUED
         self.first_started_ns = self.due_ns = self.last_failed_ns = 0
         self.emitted = self.open_waits = self.open_ns = 0
-        self.replay = False
+        self.replay = self.pending = False
         self.scope: tuple[str, ...] = ()
         self.answers: Mapping[str, Envelope | None] = _NOTHING
         self.waiting_since: Mapping[str, int] = _NOTHING
@@ -111,6 +115,7 @@ class Call:
         self.kept: Sequence[Envelope] = ()
         self.overtaken: Mapping[str, int] = _NOTHING
         self.let_go: Mapping[str, int] = _NOTHING
+        self.passed: Mapping[str, int] = _NOTHING
         self.latest: Mapping[str, int] | None = None
         self.collected: Mapping[tuple[str, int], Sequence[Envelope] | None] = _NOTHING
         self.last_error: BaseException | None = None
@@ -142,9 +147,9 @@ class Call:
             self.let_go = {**self.let_go, name: max(number, self.let_go.get(name, 0))}
         self.open_ns = max(open_ns, self.open_ns)
 
-    def has_given_up(self, name: str, number: int) -> bool:
-        """Whether it gave this wait up; of those of one name it gave up, all before the last that have no answer."""
-        return number <= max(self.overtaken.get(name, -1), self.let_go.get(name, -1))
+    def was_overtaken(self, name: str, number: int) -> bool:
+        """Whether it gave this wait up since another was over; of one name, all before the last that have no answer."""
+        return number <= self.overtaken.get(name, -1)
 
 
 def in_order(kept: Sequence[Envelope], envelope: Envelope) -> tuple[Envelope, ...]:
@@ -206,6 +211,9 @@ class Wait:
     number: int = 0
     place: tuple[str, int] = ("", 0)  # its name in its call, and how many of that name were before it
     spent: bool = False  # its step gave it up before the snapshot, so that no event is for it
+    pending: bool = False  # no event is for it for some turns of the event loop: its step may give it up again
+    unplaced: bool = False  # it may stand for one of the snapshot, if its call does not come to that one again
+    unasked: bool = False  # its question is asked once an event may be for it
     held: bool = False  # its timer tells when that should have happened
 
     @property
@@ -216,9 +224,12 @@ class Wait:
 
     def matches(self, event: Event) -> bool:
         """Whether this event ends the wait."""
-        if self.spent or (
-            event.__class__ is not self.event_type
-            and not (self.match_subclasses and issubclass(event.__class__, self.event_type))
+        return not (self.spent or self.pending) and self.fits(event)
+
+    def fits(self, event: Event) -> bool:
+        """Whether this event is what the wait is for."""
+        if event.__class__ is not self.event_type and not (
+            self.match_subclasses and issubclass(event.__class__, self.event_type)
         ):
             return False
         return _has(event, self.requirements)

@@ -17,17 +17,28 @@ from workflows._engine.awaited_runs import AwaitedRun
 from workflows._engine.calls import Call, CallPhase, Wait
 from workflows._engine.child_waits import heed_waits
 from workflows._engine.live import LiveRun
-from workflows._engine.ticks import CallOnlyWaits, CallWorks
+from workflows._engine.ticks import CallOnlyWaits, CallWorks, WaitsRemain
 
 __all__ = ["Answer", "Body", "links", "what_wakes"]
 
 AnyFuture = asyncio.Future[Any]
 
+# So many turns of the event loop a body may take to give up waits as it did before, and to come to others that it had.
+PATIENCE = 10
+
 
 class Answer(asyncio.Future[Wait]):
-    """Done when an event has ended a wait of a call."""
+    """Done when an event has ended a wait of a call.
+
+    Attributes:
+        call: The call.
+        place: As that of the wait.
+        over_before: How many waits of the attempt were over when this one began.
+    """
 
     call: Call
+    place: tuple[str, int]
+    over_before: int
 
 
 class _Part:
@@ -69,6 +80,7 @@ class Body:
         "_groups",
         "_let_clock_go",
         "_parts",
+        "_patience",
         "_rests",
         "_roots",
         "_run",
@@ -86,6 +98,7 @@ class Body:
         self._woken: dict[AnyFuture, None] = {}
         self._groups: dict[AnyFuture, None] = {}
         self._at_work = 0
+        self._patience = PATIENCE
         self._runs: set[AwaitedRun] = set()  # which its parts await
         self._runs_at_work: set[AwaitedRun] = set()
         self._waiting_runs: set[AwaitedRun] = set()  # which any task of the attempt awaits, and that only wait
@@ -98,6 +111,7 @@ class Body:
         if task is not None and task not in self._roots:
             self._roots.add(task)
             self._need(task)
+        self._patience = PATIENCE
         self._look_soon()
 
     @property
@@ -159,16 +173,27 @@ class Body:
         # Of what a thread does asyncio says nothing; a sync step can only await one run at a time in it.
         in_thread = not call.step.is_async and bool(self._waiting_runs)
         works = self._at_work > 0 and not in_thread
+        if works and call.pending and not self._is_patient():
+            self._run.mailbox.put(WaitsRemain(self._run.clock.now_ns(), call.exec_id))
         awaits_runs = in_thread or bool(self._runs)
         if works or awaits_runs:
             if call.phase is CallPhase.WAITING or (works and call.phase is CallPhase.QUEUED):
                 self._run.mailbox.put(CallWorks(self._run.clock.now_ns(), call.exec_id))
-        elif call.phase is CallPhase.RUNNING and call.open_waits:
+        elif call.open_waits and (call.phase is CallPhase.RUNNING or call.pending) and not self._is_patient():
             self._run.mailbox.put(CallOnlyWaits(self._run.clock.now_ns(), call.exec_id))
         only_waits = not (works or self._runs_at_work)
         self._let_clock_go(not only_waits)
         self._rest(only_waits and awaits_runs)
         self._closed = not (call.open_waits or self._waiting_runs)
+
+    def _is_patient(self) -> bool:
+        """Whether the body may still give up waits that it has begun, or come to others, in this turn or the next."""
+        if not self._call.pending:
+            return False
+        self._patience -= 1
+        if self._patience:
+            self._look_soon()
+        return self._patience > 0
 
     def _rest(self, rests: bool) -> None:
         if rests is not self._rests:

@@ -40,7 +40,7 @@ class OpenWaits:
 
     def __iter__(self) -> Iterator[Wait]:
         """Those that an event may still end."""
-        return iter([wait for wait in self.by_id.values() if wait.answer is None and not wait.spent])
+        return iter([wait for wait in self.by_id.values() if wait.answer is None and not wait.unasked])
 
     def __contains__(self, wait_id: object) -> bool:
         return wait_id in self.by_id

@@ -53,6 +53,7 @@ from workflows._engine.ticks import (
     Tick,
     WaitAbandoned,
     WaitBegan,
+    WaitsRemain,
     WaitTimeoutDue,
 )
 from workflows._engine.waits import (
@@ -66,6 +67,7 @@ from workflows._engine.waits import (
     leave_waits,
     reply,
     time_out,
+    waits_remain,
 )
 from workflows._spec import Route
 from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowTimeoutError
@@ -113,6 +115,8 @@ def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one fl
             abandon_wait(state, tick, effects)
         case CallOnlyWaits():
             call_only_waits(state, tick, effects)
+        case WaitsRemain():
+            waits_remain(state, tick, effects)
         case CallWorks():
             call_works(state, tick, effects)
         case QuestionStreamed():

@@ -41,19 +41,17 @@ def ended_by(state: RunState, event: Event) -> list[Wait]:
     return list(ended.values())
 
 
-def is_spent(state: RunState, wait: Wait, background: bool) -> bool:
-    """Whether in a replay a step will give a wait up as it did before: what comes now is for what it asks after that.
+def is_spent(state: RunState, wait: Wait) -> bool:
+    """Whether a step will give a wait up as it did before: what comes now is for what it asks after that.
 
-    It did so when another wait of it was over, which it may be again: at once, or there is none this time. Or it did so
-    for another reason, and went on: it got an answer to a later one of that name, or none of that name was open.
+    It did so for another reason than that another one was over, and went on: in the attempt before it began other waits
+    after that; before a snapshot it got an answer to a later one of that name, or none of that name was open.
     """
     call, (name, number) = wait.call, wait.place
+    if call.was_overtaken(name, number) or number > call.let_go.get(name, -1):
+        return False
     if not call.replay:
-        return False
-    if number <= call.overtaken.get(name, -1):
-        return background
-    if number > call.let_go.get(name, -1):
-        return False
+        return True
     if call.latest is None:
         places = [place_of(w) for w, got in call.answers.items() if got is not None and w not in call.waiting_since]
         call.latest = dict(sorted(places))
@@ -61,13 +59,13 @@ def is_spent(state: RunState, wait: Wait, background: bool) -> bool:
 
 
 def take_place(state: RunState, wait: Wait) -> Awaited | None:
-    """A wait with a new id is the oldest of its call that took the same and whose id does not come again, if any.
+    """A wait with a new id is the oldest of its call that took the same and to which that has not come again, if any.
 
     That may be wrong, where its call comes to that one later: then they have changed places, and nothing is lost. Where
-    its id is not new, since the step gave it up before, it can be another one of that name alone.
+    its id is not new, since the step let it go before, it can be another one of that name alone.
     """
     call = wait.call
-    name = wait.place[0] if call.has_given_up(*wait.place) else None
+    name = wait.place[0] if wait.place[1] <= call.let_go.get(wait.place[0], -1) else None
     for wait_id in unreached(state, call):
         answer, known = call.answers.get(wait_id), call.waiting_for.get(wait_id)
         is_same = wait.matches(answer.event) if answer is not None else known is not None and wait.takes_as(known)

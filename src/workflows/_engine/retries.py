@@ -54,14 +54,15 @@ def _schedule(state: RunState, call: Call, delay: float, tick: AttemptFailed, ef
     state.retries += 1
     call.attempt += 1
     call.due_ns = tick.at_ns + int(delay * 1e9)
-    # What a person answered is not asked again; a wait that timed out is.
-    call.answers = {wait_id: answer for wait_id, answer in call.answers.items() if answer is not None}
+    # What a person answered, or did not in time, is not asked again; a wait is that the attempt failed for.
+    answers = call.answers.items()
+    call.answers = {wait_id: got for wait_id, got in answers if got is not None or wait_id not in tick.unanswered}
     # What was replied to and not reached has yet to be compared with what its wait requires; what was not reached since
     # the snapshot is still open.
     asleep = state.asleep or ()
     call.waiting_since = {w: ns for w, ns in call.waiting_since.items() if w in call.answers or w in asleep}
-    call.overtaken = call.let_go = {}
-    call.replay = False
+    call.let_go, call.latest = call.passed, None
+    call.replay = call.pending = False
     call.phase = CallPhase.RETRYING
     give_back_worker(state, call, effects)
     effects.append(ScheduleRetry(call, delay, call.due_ns, tick.error))

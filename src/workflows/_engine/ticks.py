@@ -34,6 +34,7 @@ __all__ = [
     "WaitAbandoned",
     "WaitBegan",
     "WaitTimeoutDue",
+    "WaitsRemain",
 ]
 
 
@@ -68,7 +69,8 @@ class AttemptCompleted:
 class AttemptFailed:
     """An attempt raised. `retry_delay` is the policy's verdict (seconds, None: no more attempts).
 
-    `handled_by` names the `@catch_error` step that takes the failure and `failure` the event it gets.
+    `handled_by` names the `@catch_error` step that takes the failure and `failure` the event it gets. `unanswered`: the
+    waits whose timeout it raised, by their ids.
     """
 
     at_ns: int
@@ -78,6 +80,7 @@ class AttemptFailed:
     handled_by: str | None = None
     failure: Envelope | None = None
     timed_out: bool = False
+    unanswered: Sequence[str] = ()
 
     @property
     def returned(self) -> tuple[Envelope, ...]:
@@ -196,6 +199,14 @@ class CallOnlyWaits:
 
 
 @dataclass(slots=True)
+class WaitsRemain:
+    """Some turns of the event loop have passed since the body of a call began waits, and it has not given them up."""
+
+    at_ns: int
+    exec_id: str
+
+
+@dataclass(slots=True)
 class CallWorks:
     """The body of a call does something else than wait, though none of its waits is over."""
 
@@ -257,6 +268,7 @@ Tick = (
     | QuestionStreamed
     | WaitAbandoned
     | CallOnlyWaits
+    | WaitsRemain
     | CallWorks
     | DeliveryDue
     | EngineFailed

@@ -14,7 +14,7 @@ from workflows._engine.open_waits import NO_WAITS, OpenWaits
 from workflows._engine.resumed_waits import give_up, is_spent, take_place, unreached, without
 from workflows._engine.routing import give_back_worker, take_worker
 from workflows._engine.state import RunState
-from workflows._engine.ticks import CallOnlyWaits, CallWorks, WaitAbandoned, WaitBegan
+from workflows._engine.ticks import CallOnlyWaits, CallWorks, WaitAbandoned, WaitBegan, WaitsRemain
 from workflows.instrumentation.records import Envelope
 
 __all__ = [
@@ -29,13 +29,15 @@ __all__ = [
     "leave_waits",
     "reply",
     "time_out",
+    "waits_remain",
 ]
 
 # Waits that one event ends in one piece, with what their steps do first; the event loop gets a turn before the next
 # (2 to 3 ms each).
 ENDED_AT_ONCE = 40
 
-# In a replay, a wait that the step gave up before may be open for so much longer than then.
+# In another attempt, a wait that the step gave up before may be open for so much longer than then; and a step that does
+# something beside a wait may so long come to others that it had.
 SPENT_SECONDS = 1.0
 
 
@@ -57,12 +59,13 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
         tick.match_subclasses,
     )
     wait.place = tick.place
+    if call.passed is not call.let_go:
+        call.passed = call.let_go
     if wait.wait_id in call.answers and _is_replayed(state, wait, effects):
         return
-    known = call.waiting_for.get(wait.wait_id)
+    known = call.waiting_for.get(wait.wait_id) if since else None
     if since is None:
-        wait.spent = wait.held = is_spent(state, wait, tick.background)
-        known = None if wait.spent else take_place(state, wait)
+        _see_whether_it_is_for_events(state, wait, tick.background)
     if state.waits is NO_WAITS:
         numbers = (awaited.number for each in state.calls.values() for awaited in each.waiting_for.values())
         state.waits = OpenWaits(after=max(numbers, default=0))
@@ -73,11 +76,22 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
     if not tick.background:
         _only_waits(state, call, effects)
     left = None if wait.timeout is None else wait.timeout - (tick.at_ns - wait.started_at_ns) / 1e9
-    if wait.spent:
-        longest = call.open_ns / 1e9 + SPENT_SECONDS
+    if wait.held:
+        longest = (call.open_ns / 1e9 if wait.spent else 0) + SPENT_SECONDS
         left = longest if left is None else min(left, longest)
-    effects.append(StartWait(wait, left, ask=not since and not wait.spent))
+    effects.append(StartWait(wait, left, ask=not (since or wait.unasked)))
     _take_kept(state, wait, effects)
+
+
+def _see_whether_it_is_for_events(state: RunState, wait: Wait, background: bool) -> None:
+    """A wait that is not of the snapshot may be one that its step gives up again, or stand for one that is."""
+    call = wait.call
+    wait.spent = wait.unasked = is_spent(state, wait)
+    if background and not wait.spent:
+        wait.pending = wait.unasked = call.was_overtaken(*wait.place)
+        wait.unplaced = bool(unreached(state, call))
+        call.pending = call.pending or wait.pending or wait.unplaced
+    wait.held = wait.spent or wait.unplaced
 
 
 def _is_replayed(state: RunState, wait: Wait, effects: list[Effect]) -> bool:
@@ -134,6 +148,37 @@ def _only_waits(state: RunState, call: Call, effects: list[Effect]) -> None:
     for lost in give_up(call, unknown):
         _tell_lost(state, lost, effects)
     _pause(state, call, effects)
+    if call.pending or call.waiting_since:
+        call.pending = False
+        for wait in [wait for wait in state.waits.of(call) if wait.pending or wait.unplaced]:
+            _stand_for_another(state, wait)
+            _be_for_events(state, wait, effects)
+
+
+def waits_remain(state: RunState, tick: WaitsRemain, effects: list[Effect]) -> None:
+    """A call has begun waits, and has not given them up though it could have."""
+    call = state.calls.get(tick.exec_id)
+    if call is not None and call.pending:
+        call.pending = False
+        for wait in [wait for wait in state.waits.of(call) if wait.pending]:
+            _be_for_events(state, wait, effects)
+
+
+def _be_for_events(state: RunState, wait: Wait, effects: list[Effect]) -> None:
+    """From now on a wait takes what comes, and what came meanwhile."""
+    wait.spent = wait.pending = False
+    if wait.unasked:
+        wait.unasked = False
+        effects.append(RestartWait(wait, None, ask=True))
+    _take_kept(state, wait, effects)
+
+
+def _stand_for_another(state: RunState, wait: Wait) -> None:
+    """A call does not come to its waits of the snapshot any more: this one is the oldest of those that is like it."""
+    wait.unplaced = False
+    known = take_place(state, wait)
+    if known is not None:
+        wait.number = known.number  # it is as old as it was
 
 
 def leave_waits(state: RunState, call: Call, effects: list[Effect]) -> list[Envelope]:
@@ -168,10 +213,9 @@ def time_out(state: RunState, wait: Wait, effects: list[Effect]) -> None:
         return
     wait.held = False
     if wait.spent:
-        wait.spent, wait.call.let_go, wait.call.overtaken = False, {}, {}
-        effects.append(RestartWait(wait, None, ask=True))
-        take_place(state, wait)
-        _take_kept(state, wait, effects)
+        wait.call.let_go = wait.call.passed = wait.call.overtaken = {}
+    _stand_for_another(state, wait)
+    _be_for_events(state, wait, effects)
     if left is not None and wait.answer is None:
         effects.append(RestartWait(wait, left, ask=False))
 
@@ -279,7 +323,7 @@ def reply(state: RunState, wait_id: str, envelope: Envelope, effects: list[Effec
     """
     envelope.names = wait_id
     wait = state.waits.get(wait_id)
-    if wait is not None and wait.answer is None and wait.matches(envelope.event):
+    if wait is not None and wait.answer is None and not wait.spent and wait.fits(envelope.event):
         answered_by(envelope, [wait], state, effects)
         return wait.call
     call = state.asleep.owner(wait_id, state.calls) if state.asleep is not None else None
