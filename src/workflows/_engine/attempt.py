@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakSet
 
 from workflows._engine.awaited_runs import AwaitedRun, AwaitingAttempt
 from workflows._engine.calls import Call, CallPhase, Wait
 from workflows._engine.live import LiveRun
-from workflows._engine.only_waiting import Answer, Body
+from workflows._engine.only_waiting import PATIENCE, Answer, Body
 from workflows._engine.resumed_waits import unreached
 from workflows._engine.ticks import (
     EventArrived,
@@ -28,6 +30,8 @@ from workflows.instrumentation.records import Carriers, Envelope
 
 __all__ = ["OF_WAIT", "Attempt"]
 
+_NONE: Mapping[str, int] = MappingProxyType({})
+
 OF_WAIT = "__wait__"
 """What the timeout of a wait has the id of that wait under."""
 
@@ -41,6 +45,7 @@ class Attempt(AwaitingAttempt):
         emitted: What it sent and returned so far; kept only while somebody listens.
         stopped: The run has stopped it.
         left: The run ended without it, and has told so.
+        let_go: Waits that it gave up, and went on: the last of each name.
         is_over: Its body has heeded that it was stopped; it may have to wait for its turn to tell.
         started: Its task has begun to run.
         used: Its step has taken its context, or awaits a run that waits: there is something to let go of at its end.
@@ -57,7 +62,9 @@ class Attempt(AwaitingAttempt):
         "_carriers",
         "_collects",
         "_context",
+        "_given_up",
         "_just_over",
+        "_lately",
         "_out_of_order",
         "_over_ns",
         "_place",
@@ -72,6 +79,7 @@ class Attempt(AwaitingAttempt):
         "emitted",
         "is_over",
         "left",
+        "let_go",
         "run",
         "sent",
         "started",
@@ -101,7 +109,9 @@ class Attempt(AwaitingAttempt):
         self._waits_by_name: dict[str, int] | None = None
         self._out_of_order: set[tuple[str, int]] | None = None
         self._collects: dict[str, int] | None = None
-        self._waits_over = 0
+        self._waits_over = self._lately = 0
+        self.let_go: Mapping[str, int] = _NONE
+        self._given_up: dict[str, int] | None = None
         self._just_over: asyncio.Task[Any] | None = None
         self._unread: dict[str, tuple[str, int]] | None = None
         self._place = "", 0
@@ -249,6 +259,7 @@ class Attempt(AwaitingAttempt):
                 answer.place,
             )
         )
+        self._has_gone_on()
         if background:
             self._watched().waits_in(task)
         else:
@@ -267,7 +278,10 @@ class Attempt(AwaitingAttempt):
             self._unread.pop(wait_id, None)
         self._over_ns = self.run.clock.now_ns()
         if not is_known:
+            self._has_gone_on()
             self._waits_over += 1
+            if self._answers:
+                self._over_lately()
             if at_once:  # so what other tasks await from this turn on, they do beside it
                 self._just_over = task
                 self.run.loop.call_soon(self._no_longer_just_over)
@@ -308,9 +322,28 @@ class Attempt(AwaitingAttempt):
         self.run.mailbox.put(
             WaitAbandoned(now, self.exec_id, wait_id, place, overtaken, now - max(began_ns, self._over_ns))
         )
+        if not overtaken:
+            _in_some_turns(self.run.loop, partial(self._was_given_up, *place))
+
+    def _was_given_up(self, name: str, number: int) -> None:
+        self._given_up = {**(self._given_up or {}), name: number}
+
+    def _over_lately(self) -> None:
+        self._lately += 1
+        _in_some_turns(self.run.loop, self._no_longer_lately)
+
+    def _no_longer_lately(self) -> None:
+        self._lately -= 1
+
+    def _has_gone_on(self) -> None:
+        """A wait begins or is over: what was given up some turns ago was no part of a failure."""
+        if self._given_up:
+            self.let_go = {**self.let_go, **self._given_up}
+            self._given_up = None
 
     def _is_overtaken(self, answer: Answer) -> bool:
-        return self._waits_over > answer.over_before
+        """Whether another wait was over just now: a timeout around this one has nothing to do with that."""
+        return self._lately > 0 and self._waits_over > answer.over_before
 
     def give_up_unread(self) -> None:
         """The body is over, and did not get some answers: tasks that it cancelled, say, hear of that only later."""
@@ -430,6 +463,13 @@ class Attempt(AwaitingAttempt):
             self.run.stop_children(self)
         if self.task is not None:
             self.task.cancel()
+
+
+def _in_some_turns(loop: asyncio.AbstractEventLoop, then: Callable[[], None], turns: int = PATIENCE) -> None:
+    if turns:
+        loop.call_soon(_in_some_turns, loop, then, turns - 1)
+    else:
+        then()
 
 
 def _timeout_of(wait_id: str, text: str) -> TimeoutError:

@@ -104,6 +104,7 @@ def failed(attempt: Attempt, error: Exception) -> AttemptFailed:
     tick = AttemptFailed(now, call.exec_id, error, timed_out=isinstance(error, StepTimeoutError))
     if call.answers:
         tick.unanswered = tuple(_waits_behind(error))
+    tick.let_go = attempt.let_go
     if attempt.stopped:
         return tick
     elapsed = (now - call.first_started_ns) / 1e9

@@ -48,7 +48,6 @@ class Call:
         kept: What ended waits that it gave up before it got it, or has not come to: for its next waits.
         overtaken: The last wait of each name that it gave up since another one was over, as it will in another attempt.
         let_go: The last wait of each name that it gave up for another reason, a timeout around it, say.
-        passed: The same of those after which it has begun others; the rest it gave up since it failed, as far as known.
         open_ns: How long the longest of these was open, or since another one was over.
         latest: The number of the last wait of each name that was answered before the snapshot, once that was asked for.
         emitted: How many events it has emitted so far, over all attempts.
@@ -75,7 +74,6 @@ class Call:
         "open_ns",
         "open_waits",
         "overtaken",
-        "passed",
         "pending",
         "phase",
         "queued_at_ns",
@@ -115,7 +113,6 @@ class Call:
         self.kept: Sequence[Envelope] = ()
         self.overtaken: Mapping[str, int] = _NOTHING
         self.let_go: Mapping[str, int] = _NOTHING
-        self.passed: Mapping[str, int] = _NOTHING
         self.latest: Mapping[str, int] | None = None
         self.collected: Mapping[tuple[str, int], Sequence[Envelope] | None] = _NOTHING
         self.last_error: BaseException | None = None

@@ -19,12 +19,12 @@ from workflows._engine.child_waits import heed_waits
 from workflows._engine.live import LiveRun
 from workflows._engine.ticks import CallOnlyWaits, CallWorks, WaitsRemain
 
-__all__ = ["Answer", "Body", "links", "what_wakes"]
+__all__ = ["PATIENCE", "Answer", "Body", "links", "what_wakes"]
 
 AnyFuture = asyncio.Future[Any]
 
-# So many turns of the event loop a body may take to give up waits as it did before, and to come to others that it had.
 PATIENCE = 10
+"""So many turns of the event loop a body may take to give up waits since another one is over, or to come to others."""
 
 
 class Answer(asyncio.Future[Wait]):

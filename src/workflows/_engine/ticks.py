@@ -7,8 +7,8 @@ times as much; nobody changes one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from workflows.events import Event, StopEvent
 from workflows.instrumentation.records import Envelope
@@ -70,7 +70,7 @@ class AttemptFailed:
     """An attempt raised. `retry_delay` is the policy's verdict (seconds, None: no more attempts).
 
     `handled_by` names the `@catch_error` step that takes the failure and `failure` the event it gets. `unanswered`: the
-    waits whose timeout it raised, by their ids.
+    waits whose timeout it raised, by their ids; `let_go`: those that it gave up and went on, the last of each name.
     """
 
     at_ns: int
@@ -81,6 +81,7 @@ class AttemptFailed:
     failure: Envelope | None = None
     timed_out: bool = False
     unanswered: Sequence[str] = ()
+    let_go: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def returned(self) -> tuple[Envelope, ...]:

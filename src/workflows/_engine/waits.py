@@ -59,8 +59,6 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
         tick.match_subclasses,
     )
     wait.place = tick.place
-    if call.passed is not call.let_go:
-        call.passed = call.let_go
     if wait.wait_id in call.answers and _is_replayed(state, wait, effects):
         return
     known = call.waiting_for.get(wait.wait_id) if since else None
@@ -213,7 +211,7 @@ def time_out(state: RunState, wait: Wait, effects: list[Effect]) -> None:
         return
     wait.held = False
     if wait.spent:
-        wait.call.let_go = wait.call.passed = wait.call.overtaken = {}
+        wait.call.let_go = wait.call.overtaken = {}
     _stand_for_another(state, wait)
     _be_for_events(state, wait, effects)
     if left is not None and wait.answer is None:
