@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from mlflow.exceptions import MlflowException
 
-from mlflow_flavor._fidelity import Change, change, held_elsewhere, modules_used
+from mlflow_flavor._fidelity import Change, change, held_elsewhere, held_in_all, modules_used, places_of
 from mlflow_flavor._holdings import Holding
-from mlflow_flavor._written import ModelSource, needed_arguments, reason_of, refused
+from mlflow_flavor._written import Call, ModelSource, needed_arguments, reason_of, refused
 from workflows import Workflow
 
 __all__ = ["workflow_of"]
@@ -77,13 +77,17 @@ def _change(made: Made, run: Callable[[bytes], Workflow]) -> Change | None:
     return change(source.original, source.sources, made.workflow, lambda: run(source.text))
 
 
+Pair = tuple[str, str]
+"""A name of the author's module, and where what has it is missing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Made:
     """A script that was run.
 
     Attributes:
         source: The script.
-        names: What it has for what is elsewhere: names of its module.
+        names: What it has for what is elsewhere: names of its module, and calls.
         workflow: What it made.
         missing: What the author's modules hold, and the model's copies of them did not.
     """
@@ -94,17 +98,9 @@ class Made:
     missing: Sequence[Holding]
 
     @property
-    def number_missing(self) -> Counter[str]:
-        """How much of each name is missing."""
-        found: Counter[str] = Counter()
-        for held in self.missing:
-            found[self.source.name_of(held)] += held.number
-        return found
-
-    @property
-    def missing_names(self) -> Set[str]:
-        """What the author's module calls the missing, as far as it has a name there."""
-        return self.number_missing.keys() - {""} if self.source.more is not None else set()
+    def number_missing(self) -> Counter[Pair]:
+        """How much is missing of each name, by where it is."""
+        return _numbers(self.source, self.missing)
 
     @property
     def acts(self) -> Set[str]:
@@ -113,25 +109,17 @@ class Made:
         used = modules_used(self.workflow) if acts else set[str]()
         return {name for name, module in acts.items() if module in used}
 
-    @property
-    def calls(self) -> Set[str]:
-        """Calls in the author's module that may hand over what is missing."""
-        missing = self.missing_names
-        return {call for call, needs in self.source.calls.items() if not missing.isdisjoint(needs)}
 
-    def in_vain(self, before: Mapping[str, int]) -> Set[str]:
-        """What the script has of the missing to no avail: a run has put that there, or other calls.
-
-        Args:
-            before: How much of each name was missing without that.
-        """
-        after, calls = self.number_missing, self.source.calls
-        helped = {name for name, number in before.items() if after[name] < number}
-        return {n for n in self.names if (helped.isdisjoint(calls[n]) if n in calls else n in before.keys() - helped)}
+def _numbers(source: ModelSource, missing: Iterable[Holding]) -> Counter[Pair]:
+    found: Counter[Pair] = Counter()
+    for held in missing:
+        if name := source.name_of(held):
+            found[name, held.place] += held.number
+    return found
 
 
 class Completion:
-    """Looks for the script with the most names of what is elsewhere.
+    """Looks for the script with the most of what is elsewhere, and no line that brings nothing.
 
     Attributes:
         reasons: Why it cannot have some, by name.
@@ -144,25 +132,79 @@ class Completion:
         self._best: Made | None = None
         self._last: frozenset[str] | None = None
         self._failures = 0
+        self._places: dict[str, Set[str]] = {}
 
     def made(self) -> Made:
         """The script that has them, which is run last.
 
         Raises:
-            MlflowException: If not even the script without any can be run.
+            MlflowException: If not even the script without any can be run, nor with all.
         """
-        found = self._best = self.made_with(frozenset())
-        missing = found.number_missing
-        asked = set[str]()
+        found = self._best = self._first()
+        if self._source.more is None:
+            return found
+        asked = set(found.names)
         # A call is only made again for what nothing else puts there.
-        while new := ((found.missing_names | found.acts) - asked or found.calls - asked):
-            asked |= new
-            possible = self._most(sorted(new), found.names, self._why_not_written)
-            self._most(sorted(possible), found.names, self._why_not_run)
-            found = self._best
-            missing |= found.number_missing
-        in_vain = found.in_vain(missing)
-        return self.made_with(found.names - in_vain) if in_vain or found.names != self._last else found
+        for wanted in (self._names_for, self._calls_for):
+            given, before = found.names, found.number_missing
+            while new := wanted(found) - asked:
+                asked |= new
+                possible = self._most(sorted(new), found.names, self._why_not_written)
+                self._most(sorted(possible), found.names, self._why_not_run)
+                found = self._best
+                before |= found.number_missing
+            found = self._best = self._without_vain(found, found.names - given, before)
+        return self.made_with(found.names) if found.names != self._last else found
+
+    def _first(self) -> Made:
+        """The script without any; where it cannot be run, with all: it may need what they put elsewhere."""
+        try:
+            return self.made_with(frozenset())
+        except MlflowException:
+            source = self._source
+            if source.sources is None or source.more is None:
+                raise
+            held = held_in_all(source.sources, source.text, source.brought)
+            pairs = _numbers(source, held).keys()
+            every = {*(name for name, _ in pairs), *self._calls_of(pairs), *source.acts}
+            possible = self._most(sorted(every), frozenset(), self._why_not_written)
+            try:
+                if possible:
+                    return self.made_with(possible)
+            except MlflowException:
+                pass  # what the script says without them is plainer
+            raise
+
+    def _names_for(self, found: Made) -> Set[str]:
+        return {*(name for name, _ in found.number_missing), *found.acts}
+
+    def _calls_for(self, found: Made) -> Set[str]:
+        return self._calls_of(found.number_missing.keys())
+
+    def _calls_of(self, pairs: Iterable[Pair]) -> Set[str]:
+        """Calls in the author's module that may put something of these names there."""
+        wanted = list(pairs)
+        calls = self._source.calls.items()
+        return {
+            each
+            for each, call in calls
+            if any(name in call.needs and place in self._led_to(call) for name, place in wanted)
+        }
+
+    def _led_to(self, call: Call) -> Set[str]:
+        if call.leads not in self._places:
+            assert self._source.sources is not None, "what has calls is written from a module"
+            self._places[call.leads] = places_of(self._source.sources, call.leads, self._source.brought)
+        return self._places[call.leads]
+
+    def _without_vain(self, found: Made, new: Set[str], before: Mapping[Pair, int]) -> Made:
+        """The script without what it has newly to no avail: a run has put that there, or another line."""
+        after, calls = found.number_missing, self._source.calls
+        helped = {pair for pair, number in before.items() if after[pair] < number}
+        missed = {name for name, _ in before.keys() - helped} - {name for name, _ in helped}
+        useful = self._calls_of(helped)
+        vain = {name for name in new if (name not in useful if name in calls else name in missed)}
+        return self.made_with(found.names - vain) if vain else found
 
     def made_with(self, names: frozenset[str]) -> Made:
         """The script that has these names.
@@ -223,35 +265,37 @@ class Completion:
 
 def _warn(made: Made, reasons: Mapping[str, str]) -> None:
     """Say what the model will not hold: in which place, and of which module."""
-    groups: dict[tuple[str, str, str], list[str]] = {}
+    groups: dict[tuple[str, str, str], list[Holding]] = {}
+    home = made.source.sources.home.__name__ if made.source.sources is not None else ""
     for held in made.missing:
-        if held.sure:
+        # What other modules have of each other may come of a run: it is told where this one says something of it.
+        is_told = held.module == home or held.is_foreign
+        if held.sure and (is_told or (not held.is_at_home and made.source.name_of(held) in made.source.named)):
             why = _why(made.source, made.source.name_of(held), reasons)
-            groups.setdefault((held.place, held.module, why), []).append(held.title)
-    for (place, module, why), names in groups.items():
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        _warn_of(made.source, place, module, f"{', '.join(names[:NAMED])}{more}", why)
+            groups.setdefault((held.place, held.module, why), []).append(held)
+    for (_, _, why), group in groups.items():
+        more = f" and {len(group) - NAMED} more" if len(group) > NAMED else ""
+        _warn_of(made.source, group[0], f"{', '.join(held.title for held in group[:NAMED])}{more}", why)
     for name in sorted(made.source.acts.keys() & reasons.keys()):
         logger.warning(NOT_SET, made.source.file, name, reasons[name])
 
 
 def _why(source: ModelSource, name: str, reasons: Mapping[str, str]) -> str:
     """Why the script has nothing that puts something of a name there, as far as it might have."""
-    calls = (call for call, needs in source.calls.items() if name in needs)
+    calls = (each for each, call in source.calls.items() if name in call.needs)
     return next((reasons[each] for each in (name, *calls) if each in reasons), "")
 
 
-def _warn_of(source: ModelSource, place: str, module: str, names: str, why: str) -> None:
+def _warn_of(source: ModelSource, held: Holding, names: str, why: str) -> None:
     home = source.sources.home.__name__ if source.sources is not None else ""
-    if source.more is not None and module == home:
-        if why:
-            logger.warning(NOT_POSSIBLE, place, names, why)
-        else:
-            logger.warning(NOT_HELD, place, names)
-    elif module in ("__main__", home):
-        logger.warning(NOT_OF_PROGRAM, place, names)
+    if (held.module == "__main__" and held.is_foreign) or (held.module == home and source.more is None):
+        logger.warning(NOT_OF_PROGRAM, held.place, names)
+    elif held.is_foreign:
+        logger.warning(NOT_IMPORTED, held.place, names, held.module)
+    elif why:
+        logger.warning(NOT_POSSIBLE, held.place, names, why)
     else:
-        logger.warning(NOT_IMPORTED, place, names, module)
+        logger.warning(NOT_HELD, held.place, names)
 
 
 def _ways_out(original: type[Workflow] | Workflow, found: Change) -> Iterator[str]:

@@ -16,11 +16,13 @@ from types import ModuleType
 from mlflow_flavor._names import names_in
 from mlflow_flavor._origins import as_user_writes_it, local_places, own_tops
 from mlflow_flavor._statements import LAMBDA, Position, Statement, first_name, has_lambda, root_name, same_scope
+from mlflow_flavor._written import Call
 
-__all__ = ["acts_elsewhere", "imports_for_effect", "warn_of_imports_left_out"]
+__all__ = ["Acts", "EffectImport", "acts_elsewhere", "imports_for_effect", "warn_of_imports_left_out"]
 
 COLLECTIONS = (dict, list, set, deque)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+IMPORTS = (ast.Import, ast.ImportFrom)
 
 LEFT_OUT = (
     "%s imports '%s' and makes no use of it, and the model does not have that file: the import is left out. Pass "
@@ -102,21 +104,21 @@ class Acts:
 
     Attributes:
         names: By which names they set or fill something, `conf.LIMIT = 9`, and the module that each is or is of.
-        calls: What calls of something there need, `registry.register(Tool())`, by the line that each is in.
-        touched: The names, or the line, that a call stands for, by where it begins.
+        calls: Calls of something there, `registry.register(Tool())`, by the place that each is at.
+        touched: The names, or the place, that a call stands for, by where it begins.
+        named: What statements need that define nothing.
     """
 
     names: Mapping[str, str]
-    calls: Mapping[str, Set[str]]
+    calls: Mapping[str, Call]
     touched: Mapping[Position, Set[str]]
+    named: Set[str]
 
 
 def acts_elsewhere(
     statements: Sequence[Statement], home: ModuleType, helpers: Sequence[Path], workflow: Set[str]
 ) -> Acts:
-    """What a module's statements set or fill that is of modules which the model brings, and which they call.
-
-    They may call those as well that are installed from where they are written.
+    """What a module's statements set, fill or call that is of modules which the model brings.
 
     What comes of the workflow itself, its results, say, is no part of it; nor is a call that only the author's own
     program makes, under `if __name__ == "__main__":`, for nobody who imports the module does.
@@ -130,32 +132,34 @@ def acts_elsewhere(
     brought = {path.resolve().stem for path in helpers}
     package = (home.__spec__.parent if home.__spec__ is not None else None) or ""
     imports = (node for s in statements for node in same_scope(s.node))
-    imported = {name: module for node in imports for name, module in _imported(node, package)}
-    names = {name: module for name, module in imported.items() if module.partition(".")[0] in brought}
+    found = (pair for node in imports for pair in _imported(node, package))
+    names = {name: module for name, module in found if module.partition(".")[0] in brought}
     own = {s for s in statements if not names.keys().isdisjoint(s.touches.union(map(first_name, s.fills)))}
     using = {s for s in own if not workflow.isdisjoint(_all_needs(s, statements))}
     filled = {s.position: {first_name(f) for f in s.fills if _is_collection(f, names, home)} for s in own - using}
     touched = {name for s in own for name in s.touches} - {name for s in using for name in s.touches}
     touched = touched.union(*filled.values())
-    installed = own_tops({module.partition(".")[0] for module in imported.values()} - brought)
-    called = {name for name, module in imported.items() if module.partition(".")[0] in brought | installed}
-    calling = {s: _all_needs(s, statements) for s in statements if not s.guarded and _calls(s.node, called)}
-    calls = {s: needs for s, needs in calling.items() if workflow.isdisjoint(needs)}
+    active = [s for s in statements if not isinstance(s.node, (*DEFINITIONS, *IMPORTS))]
+    needs = {s: _all_needs(s, statements) | ({LAMBDA} if has_lambda(s.node) else set[str]()) for s in active}
+    called = {s: _called(s.node, names) for s in active if not s.guarded and workflow.isdisjoint(needs[s])}
+    leads = [ast.unparse(s.node) for s in statements if isinstance(s.node, IMPORTS)]
+    calls = {s: Call(needs[s], "\n".join([*leads, *found])) for s, found in called.items() if found}
     return Acts(
         {name: module for name, module in names.items() if name in touched},
-        {_line(s): needs | ({LAMBDA} if has_lambda(s.node) else set()) for s, needs in calls.items()},
-        {s.position: filled.get(s.position, set()) | ({_line(s)} if s in calls else set()) for s in statements},
+        {_at_place(s): call for s, call in calls.items()},
+        {s.position: filled.get(s.position, set()) | ({_at_place(s)} if s in calls else set()) for s in statements},
+        set[str]().union(*needs.values()),
     )
 
 
-def _line(statement: Statement) -> str:
+def _at_place(statement: Statement) -> str:
     return "line {}, {}".format(*statement.position)
 
 
-def _calls(node: ast.stmt, names: Container[str]) -> bool:
-    """Whether a statement, which defines nothing, calls something of these names: `registry.register(Tool())`."""
+def _called(node: ast.stmt, names: Container[str]) -> list[str]:
+    """What a statement calls of these names: `registry.register` of `registry.register(Tool())`."""
     calls = (inner.func for inner in same_scope(node) if isinstance(inner, ast.Call))
-    return not isinstance(node, DEFINITIONS) and any((root_name(function) or "") in names for function in calls)
+    return [ast.unparse(function) for function in calls if (root_name(function) or "") in names]
 
 
 def _is_collection(place: str, names: Container[str], home: ModuleType) -> bool:
@@ -181,7 +185,8 @@ def _imported(node: ast.AST, package: str) -> Iterator[tuple[str, str]]:
             parent = resolve_name("." * level + (module or ""), package)
             for alias in names:
                 found = f"{parent}.{alias.name}"
-                yield alias.asname or alias.name, found if found in sys.modules else parent
+                given = vars(sys.modules.get(parent, ast)) if alias.name == "*" else (alias.asname or alias.name,)
+                yield from ((name, found if found in sys.modules else parent) for name in given)
         case _:
             pass
 

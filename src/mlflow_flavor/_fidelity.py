@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mlflow_flavor._holdings import Holding, left_out
+from mlflow_flavor._holdings import Holding, left_out, places
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._model_code import imported_modules, modules_of_model
 from mlflow_flavor._origins import own_tops
@@ -20,7 +20,7 @@ from mlflow_flavor._sameness import difference, places_of_new_identifiers
 from workflows import Workflow
 from workflows.representation import get_workflow_representation
 
-__all__ = ["Change", "Sources", "change", "held_elsewhere", "modules_used"]
+__all__ = ["Change", "Sources", "change", "held_elsewhere", "held_in_all", "modules_used", "places_of"]
 
 INSTANCE = "its"
 MADE_WHEN_NEEDED = ": make it when it is first needed, in a function with @functools.cache that is called for it"
@@ -97,17 +97,44 @@ def held_elsewhere(sources: Sources, rebuilt: Workflow) -> list[Holding]:
     """What modules of the author's hold of others of theirs, and the model's copies of them do not."""
     home = None if sources.helper else sources.home
     copies = modules_of_model(rebuilt)
-    authors = {name: module for name, module in _of_author(copies).items() if module is not home}
-    found = left_out(_script(copies), home, authors, copies)
-    own = sources.home.__name__
-    used = modules_used(rebuilt) if any(each.module != own for each in found) else set[str]()
-    return [each for each in found if each.module == own or each.module not in used]
+    script = _script(copies)
+    authors = {name: module for name, module in _of_author(copies, script).items() if module is not home}
+    found = left_out(script, home, authors, copies)
+    known = {sources.home.__name__, *copies}
+    used = modules_used(rebuilt) if any(each.module not in known for each in found) else set[str]()
+    return [each for each in found if each.module in known or each.module not in used]
+
+
+def held_in_all(sources: Sources, text: bytes, brought: Iterable[str]) -> list[Holding]:
+    """What modules of the author's hold of others of theirs, as far as a script leads to it that cannot be run.
+
+    Args:
+        sources: The author's module.
+        text: The script.
+        brought: Modules that the model will have, the outermost packages of such ones.
+    """
+    script = ast.parse(text)
+    authors = {name: module for name, module in _of_author(brought, script).items() if module is not sources.home}
+    return left_out(script, sources.home, authors, None)
+
+
+def places_of(sources: Sources, lines: str, brought: Iterable[str]) -> set[str]:
+    """The variables of the author's modules to which a few lines lead.
+
+    Args:
+        sources: The author's module.
+        lines: These lines, with what they need imported.
+        brought: Modules that the model will have, the outermost packages of such ones.
+    """
+    script = ast.parse(lines)
+    authors = {name: module for name, module in _of_author(brought, script).items() if module is not sources.home}
+    return places(script, sources.home, authors)
 
 
 def modules_used(rebuilt: Workflow) -> set[str]:
     """The modules that a model's script and the author's that it leads to import, also when they are called."""
     copies = modules_of_model(rebuilt)
-    authors = _of_author(copies)
+    authors = _of_author(copies, _script(copies))
     used = set[str]()
     todo = list(copies.items())
     while todo:
@@ -117,10 +144,10 @@ def modules_used(rebuilt: Workflow) -> set[str]:
     return used
 
 
-def _of_author(copies: Mapping[str, ModuleType]) -> dict[str, ModuleType]:
-    """The author's modules, of the packages of which the model has some, or its script imports one."""
-    imported = _with_packages(imported_modules(_script(copies)))
-    tops = {name.partition(".")[0] for name in copies}
+def _of_author(brought: Iterable[str], script: ast.Module) -> dict[str, ModuleType]:
+    """The author's modules, of the packages of which the model has some, or a script imports one."""
+    imported = _with_packages(imported_modules(script))
+    tops = {name.partition(".")[0] for name in brought}
     # Some are imported only when a step runs, and the model has no copies of them yet.
     tops |= own_tops({name.partition(".")[0] for name in imported} - tops)
     loaded = [(name, module) for name, module in sys.modules.copy().items() if name.partition(".")[0] in tops]

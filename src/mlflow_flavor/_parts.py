@@ -51,11 +51,13 @@ class Kind(NamedTuple):
     Attributes:
         is_named: Its objects are functions or classes.
         is_transparent: It is no library's: what its objects hold, the author has put there.
+        has_class: It is a class of the author's, whose methods may read more than its objects hold.
         parts: What an object of it holds.
     """
 
     is_named: bool
     is_transparent: bool
+    has_class: bool
     parts: Callable[[Any, Container[str]], Iterable[object]]
 
     @classmethod
@@ -63,9 +65,8 @@ class Kind(NamedTuple):
         """The same of a type; `own` are the author's modules."""
         parts = next((found for base, found in PARTS.items() if issubclass(kind, base)), _of_object)
         is_transparent = issubclass(kind, COLLECTIONS) or kind.__module__ in own
-        if kind.__module__ in own and parts is _of_object:
-            parts = _of_own_object
-        return cls(issubclass(kind, (FunctionType, type)), is_transparent, parts)
+        has_class = kind.__module__ in own and parts is _of_object
+        return cls(issubclass(kind, (FunctionType, type)), is_transparent, has_class, parts)
 
 
 def _of_function(function: FunctionType, _: Container[str]) -> Iterable[object]:
@@ -122,11 +123,6 @@ def _of_context_variable(variable: ContextVar[Any], _: Container[str]) -> Iterab
 
 def _of_object(value: object, _: Container[str]) -> Iterable[object]:
     return [part for part in get_referents(value) if part is not type(value)]
-
-
-def _of_own_object(value: object, own: Container[str]) -> Iterable[object]:
-    """What it holds, and its class, whose methods may read more."""
-    return get_referents(value)
 
 
 def _of_nothing(value: object, own: Container[str]) -> Iterable[object]:

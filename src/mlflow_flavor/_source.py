@@ -8,6 +8,7 @@ import os
 import sys
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -16,7 +17,7 @@ from typing import Any, cast
 from mlflow_flavor._artifact import script_path
 from mlflow_flavor._cells import notebook_cells
 from mlflow_flavor._compat import invalid
-from mlflow_flavor._effects import acts_elsewhere, imports_for_effect, warn_of_imports_left_out
+from mlflow_flavor._effects import Acts, EffectImport, acts_elsewhere, imports_for_effect, warn_of_imports_left_out
 from mlflow_flavor._fidelity import Sources
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._origins import as_user_writes_it, local_places
@@ -34,7 +35,10 @@ OTHER_COMMAND_LINE = (
     "and where it is loaded there is another one; let it read its settings by mlflow_flavor.config(), and log them as "
     "model_config"
 )
-EFFECTS_LEFT_OUT = "; it has no lines that only call something, as `words.append(1)`: make that part of an assignment"
+EFFECTS_LEFT_OUT = (
+    "; of lines that only call something, it has those that give another module of yours what the agent needs there: "
+    "make others, as `words.append(1)`, part of an assignment"
+)
 
 
 def model_source(workflow: object, helpers: Sequence[Path] = ()) -> ModelSource:
@@ -134,12 +138,40 @@ def _running_line(module: ModuleType) -> int | None:
     return next((frame.f_lineno for frame in own), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A module that a script is written from.
+
+    Attributes:
+        original: The workflow.
+        home: The module.
+        expressions: What gives the workflow there.
+        helpers: Files and directories that the model will have.
+        line: Where the module is, if it is still being run.
+        text: Its source.
+        for_effect: Imports that nothing there uses and the model can do: their names.
+        lacking: The others of these.
+        acts: What it does to modules that the model brings.
+    """
+
+    original: type[Workflow] | Workflow
+    home: ModuleType
+    expressions: Sequence[str]
+    helpers: Sequence[Path]
+    line: int | None
+    text: str
+    for_effect: Set[str]
+    lacking: Sequence[EffectImport]
+    acts: Acts
+
+    @property
+    def file(self) -> str:
+        """Its name."""
+        return Path(str(self.home.__file__)).name
+
+
 def _from_module(
-    original: type[Workflow] | Workflow,
-    home: ModuleType,
-    expressions: list[str],
-    helpers: Sequence[Path],
-    more: Set[str] = frozenset(),
+    original: type[Workflow] | Workflow, home: ModuleType, expressions: Sequence[str], helpers: Sequence[Path]
 ) -> ModelSource:
     file = getattr(home, "__file__", None)
     if file is None or not Path(file).is_file() or Path(file).suffix != ".py":
@@ -147,49 +179,54 @@ def _from_module(
     line = _running_line(home)
     with tokenize.open(file) as opened:  # in the encoding that it says it has
         text = opened.read()
-    for_effect, lacking = imports_for_effect(text, home, helpers)
     cls = original if isinstance(original, type) else type(original)
-    acts = acts_elsewhere(
-        statements_of(text, line), home, helpers, {cls.__name__, *(first_name(each) for each in expressions)}
-    )
+    workflow = {cls.__name__, *(first_name(each) for each in expressions)}
+    effects = imports_for_effect(text, home, helpers)
+    acts = acts_elsewhere(statements_of(text, line), home, helpers, workflow)
+    return _part_of(Whole(original, home, expressions, helpers, line, text, *effects, acts))
+
+
+def _part_of(whole: Whole, more: Set[str] = frozenset()) -> ModelSource:
+    original, home, text, line, acts = whole.original, whole.home, whole.text, whole.line, whole.acts
     apart = more & (acts.names.keys() | acts.calls.keys())
     given = names_that_give(text, more - apart, line) if more else set[str]()
-    roots = for_effect | apart | given
-    parts = {each: slice_module(text, [first_name(each), *roots], line, acts.touched) for each in expressions}
+    roots = whole.for_effect | apart | given
+    parts = {each: slice_module(text, [first_name(each), *roots], line, acts.touched) for each in whole.expressions}
     sound = [
         expression
         for expression, part in parts.items()
         if part.running is None and first_name(expression) in part.bound
     ]
-    expression = (sound or expressions)[0]
+    expression = (sound or whole.expressions)[0]
     part, root = parts[expression], first_name(expression)
     if part.running is not None:
         unfinished = f"the block in line {part.running}, which is still running: set that before it"
         raise refused(original, f"it needs what is set by {unfinished}")
     if root not in part.bound:
-        raise refused(original, f"no top-level statement of {Path(file).name} sets {root}")
+        raise refused(original, f"no top-level statement of {whole.file} sets {root}")
     if part.command_line is not None:
         raise refused(original, f"it reads the command line by `{part.command_line}`, {OTHER_COMMAND_LINE}")
     if part.logs is not None:
         raise refused(original, f"it needs what {part.logs} gave, and each load would call that again")
     _refuse_secrets(original, part)
     if part.relative_import is not None:
-        _refuse_without_package(original, home, f"it needs `{part.relative_import}` of its own package", helpers)
+        _refuse_without_package(original, home, f"it needs `{part.relative_import}` of its own package", whole.helpers)
         made = Sources(home, _beside(expression, part), helper=home.__name__)
         return ModelSource(_script(f"from {home.__name__} import {root}", expression), WRITTEN, original, made)
     _refuse_lookup(original, part)
     if missing := _only_elsewhere(names_of_part([part.text]), [text], vars(home)):
-        reason = f"it uses {missing}, which no top-level statement of {Path(file).name} sets; set it by an assignment"
+        reason = f"it uses {missing}, which no top-level statement of {whole.file} sets; set it by an assignment"
         raise refused(original, reason)
-    warn_of_imports_left_out(home, () if more else lacking, part.bound)  # once
+    warn_of_imports_left_out(home, () if more else whole.lacking, part.bound)  # once
     made = Sources(home, _beside(expression, part))
-    # Who imports the agent, to train it or to log it, adds nothing to what it is.
-    again = partial(_from_module, original, home, expressions, helpers) if root in part.made else None
-    brought = {path.resolve().stem for path in helpers}
     return ModelSource(
-        *(_script(part.text, expression), WRITTEN, original, made, EFFECTS_LEFT_OUT, again, brought),
+        *(_script(part.text, expression), WRITTEN, original, made, EFFECTS_LEFT_OUT),
+        # Who imports the agent, to train it or to log it, adds nothing to what it is.
+        more=partial(_part_of, whole) if root in part.made else None,
+        brought={path.resolve().stem for path in whole.helpers},
         acts=acts.names,
         calls=acts.calls,
+        named=acts.named,
     )
 
 

@@ -16,10 +16,23 @@ from mlflow_flavor._fidelity import Sources
 from mlflow_flavor._holdings import Holding
 from workflows import Workflow
 
-__all__ = ["WRITTEN", "ModelSource", "needed_arguments", "reason_of", "refused"]
+__all__ = ["WRITTEN", "Call", "ModelSource", "needed_arguments", "reason_of", "refused"]
 
 WRITTEN = "workflow.py"
 REASON = "__reason__"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A statement that calls something of modules that the model has.
+
+    Attributes:
+        needs: Names of its module that it needs, and that these need.
+        leads: The imports of its module, and what it calls: lines that lead where the calls do.
+    """
+
+    needs: Set[str]
+    leads: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +49,8 @@ class ModelSource:
             in it.
         brought: Modules of the author's own that the model will have, the outermost packages of such ones.
         acts: Names of its module by which statements set or fill something in those, and the module that each is of.
-        calls: What the statements need that call something of those, each by a name that `more` takes.
+        calls: The statements that call something of those, each by a name that `more` takes.
+        named: Names of its module that statements need which define nothing, whoever runs these.
     """
 
     text: bytes
@@ -47,7 +61,8 @@ class ModelSource:
     more: Callable[[Set[str]], ModelSource] | None = None
     brought: Set[str] = frozenset()
     acts: Mapping[str, str] = field(default_factory=dict[str, str])
-    calls: Mapping[str, Set[str]] = field(default_factory=dict[str, Set[str]])
+    calls: Mapping[str, Call] = field(default_factory=dict[str, Call])
+    named: Set[str] = frozenset()
 
     @property
     def file(self) -> str:

@@ -72,11 +72,22 @@ def test_what_its_registry_holds_of_the_agents_module_is_in_the_model(run: Run):
     assert answer_of(run, "model") == "(['add', 'own'], 2)"
 
 
-def test_what_only_a_call_gives_it_is_in_the_model(run: Run):
-    called = OWN.replace("@tool\ndef own(): pass", "def own(): pass\n\ntool(own)")
-    done = run(f"{called}\nmlflow_flavor.save_model(agent, 'model', pip_requirements=[])")
-    assert answer_of(run, "model") == "(['add', 'own'], 2)"
+CALLED = OWN.replace("@tool\ndef own(): pass", "def own(): pass\n\ntool(own)")
+
+
+def test_what_only_a_call_gives_it_is_told_since_the_author_has_it_already(run: Run):
+    done = run(f"{CALLED}\nmlflow_flavor.save_model(agent, 'model', pip_requirements=[])\nprint(len(LISTED))")
+    assert "shop.registry.TOOLS holds own, and in the model it will not" in done.stderr
+    assert done.stdout.split() == ["2"]
+    assert answer_of(run, "model") == "(['add'], 1)"
+
+
+def test_it_is_in_the_model_that_has_the_registry_beside_it(run: Run, tmp_path: Path):
+    options = f"code_paths=[{str(tmp_path / 'src' / 'shop')!r}], pip_requirements=[]"
+    done = run(f"{CALLED}\nmlflow_flavor.save_model(agent, 'model', {options})\nprint(len(LISTED))")
     assert "holds" not in done.stderr
+    assert done.stdout.split() == ["2"]
+    assert answer_of(run, "model") == "(['add', 'own'], 2)"
 
 
 def test_the_same_is_in_a_model_that_is_logged_once_more(run: Run):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -64,9 +64,9 @@ def save(module: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     (tmp_path / f"{name}.py").write_text(REGISTRY)
     monkeypatch.syspath_prepend(tmp_path)
 
-    def saved(calls: str, agent: str = AGENT) -> Path:
+    def saved(calls: str, agent: str = AGENT, more: Sequence[Path] = ()) -> Path:
         made = module(f"{HEAD}{TOOLS}{calls}\n{agent}".replace("registry_", name)).Agent
-        helpers = [tmp_path / f"{name}.py"]
+        helpers = [tmp_path / f"{name}.py", *more]
         mlflow_flavor.save_model(made, tmp_path / "model", code_paths=helpers, pip_requirements=["mlflow"])
         return tmp_path / "model"
 
@@ -145,6 +145,115 @@ async def test_a_call_is_not_made_for_what_the_agent_does_not_see(save: Save, ca
     script = (save("hook(made(1))\n", agent) / "workflow.py").read_text()
     assert "hook(" not in script
     assert "holds" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "elsewhere_.check([save], registry)",
+        "elsewhere_.every(60, save)",
+        "DONE = elsewhere_.every(60, lambda: 1)",
+    ],
+)
+async def test_a_line_that_hands_the_same_to_somebody_else_is_not_in_the_script(save: Save, tmp_path: Path, line: str):
+    other = f"elsewhere_{tmp_path.name}"
+    (tmp_path / f"{other}.py").write_text(
+        "def check(tools, registry): tools[0]()\ndef every(seconds, function): function()\n"
+    )
+    text = f"import elsewhere_\ndef save(): pass\nhook(save)\nregistry_.hook(lambda: 1)\n{line}"
+    model = save(text.replace("elsewhere_", other), more=[tmp_path / f"{other}.py"])
+    assert "elsewhere_" not in (model / "workflow.py").read_text()
+    assert await answer(model) == [[], 2, []]
+
+
+OF_ANOTHER = """
+class Search:
+    name = "search"
+
+def add(): pass
+
+def made(number):
+    def inner(): return number
+    return inner
+"""
+
+
+@pytest.mark.parametrize(
+    ("calls", "said"),
+    [
+        ("from tools_ import Search\nregistry.register(Search())", [["search"], 0, []]),
+        ("import tools_\nregistry.register(tools_.Search())\nhook(tools_.add)", [["search"], 1, []]),
+        ("from tools_ import add, made\nfor n in (1, 2): hook(made(n))\ntool(add)", [[], 2, ["add"]]),
+        ("from tools_ import add\ntool(add)\nUSED = add()", [[], 0, ["add"]]),
+    ],
+)
+async def test_what_it_gives_of_a_third_module_is_in_the_model(
+    save: Save, tmp_path: Path, caplog: pytest.LogCaptureFixture, calls: str, said: object
+):
+    (tmp_path / f"tools_{tmp_path.name}.py").write_text(OF_ANOTHER)
+    text = calls.replace("tools_", f"tools_{tmp_path.name}")
+    assert await answer(save(text, more=[tmp_path / f"tools_{tmp_path.name}.py"])) == said
+    assert "holds" not in caplog.text
+
+
+KIT = """
+class Kit:
+    def __init__(self):
+        self.tools, self.before = {}, []
+
+    def tool(self, function, name=None):
+        self.tools[name or function.__name__] = function
+        return function
+
+kit = Kit()
+"""
+TWICE = AGENT.replace("[sorted(registry.tools), len(HOOKS), sorted(OTHERS)]", "[sorted(kit.tools), len(kit.before)]")
+
+
+@pytest.mark.parametrize(
+    ("calls", "said"),
+    [
+        ("@kit.tool\ndef audit(): pass\nkit.before.append(audit)", [["audit"], 1]),
+        ("@kit.tool\ndef audit(): pass\nkit.tool(audit, 'check')", [["audit", "check"], 0]),
+        ("def audit(): pass\nkit.tools['a'] = audit\nkit.tool(audit, 'b')", [["a", "b"], 0]),
+    ],
+)
+async def test_one_object_may_hold_the_same_in_two_places(
+    save: Save, tmp_path: Path, caplog: pytest.LogCaptureFixture, calls: str, said: object
+):
+    name = f"kit_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(KIT)
+    text = f"from {name} import kit\n{calls}"
+    assert await answer(save(text, TWICE, more=[tmp_path / f"{name}.py"])) == said
+    assert "holds" not in caplog.text
+
+
+EARLY = """
+class Agent(Workflow):
+    tools = [registry.tools["search"]]
+
+    def __init__(self):
+        super().__init__()
+        self.first = OTHERS["save"]
+
+    @step
+    async def answer(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=[self.tools[0].run(), self.first()])
+"""
+
+
+async def test_an_agent_that_takes_its_tools_when_it_is_made_has_them(save: Save):
+    calls = "registry.register(Search())\nregistry.tools['search'].name = 'find'\n@tool\ndef save(): return 1\n"
+    assert await answer(save(calls, EARLY)) == ["found ", 1]
+
+
+async def test_a_tool_that_has_changed_is_told_and_the_others_are_in_the_model(
+    save: Save, caplog: pytest.LogCaptureFixture
+):
+    changed = "counter = Search()\nregistry.register(counter)\nregistry.register(Sum())\ncounter.calls = [1]\n"
+    assert await answer(save(f"{changed}vars(counter)['calls'].append(hook)\n")) == [["sum"], 0, []]
+    (record,) = (each for each in caplog.records if each.name == "workflows.mlflow")
+    assert "holds counter, and in the model it will not" in record.getMessage()
 
 
 async def test_a_call_that_nobody_needs_to_make_again_is_not_in_the_script(save: Save):

@@ -289,7 +289,7 @@ async def test_what_only_a_call_gives_it_is_in_the_model(
     model = saved(module, toolbox, tmp_path, source)
     assert "tool(add)" in (model / "workflow.py").read_text()
     assert await mlflow_flavor.load_model(str(model)).run() == "3"
-    assert caplog.text == ""
+    assert "holds" not in caplog.text
 
 
 COMMAND_LINE = "import sys\nfrom toolbox_ import call, tool\n\n@tool\ndef show(): return sys.argv"
