@@ -16,10 +16,9 @@ from mlflow_flavor._statements import (
     logging_call,
     root_name,
     same_scope,
-    statements_of,
 )
 
-__all__ = ["ModuleSlice", "names_that_give", "over", "slice_module"]
+__all__ = ["ModuleSlice", "names_that_give", "over", "registered", "slice_module"]
 
 PARSERS = frozenset({"ArgumentParser", "OptionParser"})
 
@@ -49,9 +48,7 @@ class ModuleSlice:
     running: int | None
 
 
-def slice_module(
-    source: str, names: Iterable[str], until_line: int | None = None, touched: Mapping[Position, Set[str]] | None = None
-) -> ModuleSlice:
+def slice_module(statements: Iterable[Statement], names: Iterable[str]) -> ModuleSlice:
     """What `names` need of a module, in the module's order.
 
     A statement belongs to it if it binds a needed name, sets an attribute or an item of one, or is a function or class
@@ -61,15 +58,10 @@ def slice_module(
     that makes the call, or stands in one that is there for MLflow.
 
     Args:
-        source: The module's source.
+        statements: The module's statements, as `registered` gives them.
         names: The names to begin with.
-        until_line: Where the module is, if it is still being run.
-        touched: What statements touch beside what their own words say, by where they begin.
-
-    Raises:
-        SyntaxError: If it is not valid Python.
     """
-    statements = _registered(statements_of(source, until_line), touched or {})
+    statements = list(statements)
     needed = set(names)
     chosen: set[int] = set()
     while True:
@@ -93,15 +85,13 @@ def slice_module(
     )
 
 
-def names_that_give(source: str, names: Set[str], until_line: int | None = None) -> set[str]:
+def names_that_give(statements: Sequence[Statement], names: Set[str]) -> set[str]:
     """Some names of a module, and those imported ones to which statements that use them add something.
 
     Args:
-        source: The module's source.
+        statements: The module's statements.
         names: The names; also that of a lambda, which is no name.
-        until_line: Where the module is, if it is still being run.
     """
-    statements = statements_of(source, until_line)
     imported = frozenset[str]().union(*(imported_names(s.node) for s in statements))
     using = [s for s in statements if not names.isdisjoint(s.needs) or (LAMBDA in names and has_lambda(s.node))]
     return {*names, *(name for s in using for name in (s.touches | s.binds) & imported)}
@@ -127,8 +117,13 @@ def _outermost(statements: list[Statement]) -> list[Statement]:
     return [s for s in statements if s.node not in inner]
 
 
-def _registered(statements: Sequence[Statement], touched: Mapping[Position, Set[str]]) -> list[Statement]:
-    """The statements, where those of functions and classes add to what their decorators and base classes fill."""
+def registered(statements: Sequence[Statement], touched: Mapping[Position, Set[str]]) -> list[Statement]:
+    """The statements, where those of functions and classes add to what their decorators and base classes fill.
+
+    Args:
+        statements: The statements of a module.
+        touched: What they touch beside what their own words say, by where they begin.
+    """
     made = {name for s in statements for name in s.binds - imported_names(s.node)}
     fills = {name: changed & made for s in statements for name, changed in _fills(s)}
     letting_go = frozenset(name for s in statements for name in _methods_that_keep_nothing(s, statements, made))

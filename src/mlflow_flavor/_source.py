@@ -22,8 +22,8 @@ from mlflow_flavor._fidelity import Sources
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._origins import as_user_writes_it, local_places
 from mlflow_flavor._part_names import PartNames, names_of_part, set_by_steps_alone
-from mlflow_flavor._slicing import ModuleSlice, names_that_give, over, slice_module
-from mlflow_flavor._statements import first_name, statements_of
+from mlflow_flavor._slicing import ModuleSlice, names_that_give, over, registered, slice_module
+from mlflow_flavor._statements import Statement, first_name, statements_of
 from mlflow_flavor._written import WRITTEN, ModelSource, needed_arguments, refused
 from mlflow_flavor.notebook import MARKER, script_of_cells, sets_model
 from workflows import Workflow
@@ -147,8 +147,9 @@ class Whole:
         home: The module.
         expressions: What gives the workflow there.
         helpers: Files and directories that the model will have.
-        line: Where the module is, if it is still being run.
         text: Its source.
+        statements: Its statements, as far as they have run.
+        linked: The same, where functions add to what their decorators fill.
         for_effect: Imports that nothing there uses and the model can do: their names.
         lacking: The others of these.
         acts: What it does to modules that the model brings.
@@ -158,8 +159,9 @@ class Whole:
     home: ModuleType
     expressions: Sequence[str]
     helpers: Sequence[Path]
-    line: int | None
     text: str
+    statements: Sequence[Statement]
+    linked: Sequence[Statement]
     for_effect: Set[str]
     lacking: Sequence[EffectImport]
     acts: Acts
@@ -182,16 +184,18 @@ def _from_module(
     cls = original if isinstance(original, type) else type(original)
     workflow = {cls.__name__, *(first_name(each) for each in expressions)}
     effects = imports_for_effect(text, home, helpers)
-    acts = acts_elsewhere(statements_of(text, line), home, helpers, workflow)
-    return _part_of(Whole(original, home, expressions, helpers, line, text, *effects, acts))
+    statements = statements_of(text, line)
+    acts = acts_elsewhere(statements, home, helpers, workflow)
+    linked = registered(statements, acts.touched)
+    return _part_of(Whole(original, home, expressions, helpers, text, statements, linked, *effects, acts))
 
 
 def _part_of(whole: Whole, more: Set[str] = frozenset()) -> ModelSource:
-    original, home, text, line, acts = whole.original, whole.home, whole.text, whole.line, whole.acts
+    original, home, text, acts = whole.original, whole.home, whole.text, whole.acts
     apart = more & (acts.names.keys() | acts.calls.keys())
-    given = names_that_give(text, more - apart, line) if more else set[str]()
+    given = names_that_give(whole.statements, more - apart) if more else set[str]()
     roots = whole.for_effect | apart | given
-    parts = {each: slice_module(text, [first_name(each), *roots], line, acts.touched) for each in whole.expressions}
+    parts = {each: slice_module(whole.linked, [first_name(each), *roots]) for each in whole.expressions}
     sound = [
         expression
         for expression, part in parts.items()
@@ -292,7 +296,7 @@ def _from_notebook(
     if first_name(expression) not in names.bound and not sets_model(marked.values()):
         raise refused(original, f"the cell that sets {first_name(expression)} does not begin with '{MARKER}'")
     text = script_of_cells(marked, "This notebook", model=expression)
-    part = slice_module(text, [first_name(expression)])
+    part = slice_module(registered(statements_of(text), {}), [first_name(expression)])
     made = Sources(home, _beside(expression, part))
     return ModelSource(
         text.encode(), WRITTEN, original, made, f", or only in a cell that does not begin with '{MARKER}'"

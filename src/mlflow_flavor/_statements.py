@@ -243,6 +243,7 @@ def logging_call(tree: ast.AST) -> str | None:
     return next((f"{call}()" for call in calls if call.rpartition(".")[2] in LOGGING or call in SAVING), None)
 
 
+@lru_cache(maxsize=4096)  # one statement is asked for many parts of its module
 def imported_names(node: ast.stmt) -> frozenset[str]:
     """What a statement imports."""
     return names_in(n for n in same_scope(node) if isinstance(n, ast.Import | ast.ImportFrom)).bound
