@@ -355,7 +355,7 @@ class stop_after_attempt(_Stop):
 
 
 class stop_after_delay(_Stop):
-    """Give up once this long has passed since the first attempt began."""
+    """Give up once this long has passed since the first attempt began; waits for events do not count."""
 
     def __init__(self, max_delay: Duration) -> None:
         self.max_delay = seconds(max_delay, "max_delay")

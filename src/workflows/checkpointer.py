@@ -54,7 +54,8 @@ class Checkpoint(BaseModel):
     events are of their own classes again; those must be loaded by then.
 
     Attributes:
-        input_event: What the step ran for; a `CollectionReleaseEvent` where it joins several events.
+        input_event: What the step ran for: of several events the one that came last, of a list all in a
+            `CollectionReleaseEvent`.
         output_event: What it returned: an event, a list of events, or None.
     """
 

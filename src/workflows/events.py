@@ -266,7 +266,7 @@ class StepFailedEvent(Event):
 
 
 class CollectionReleaseEvent(Event):
-    """Stands for the events of a join that failed, as the `input_event` of its `StepFailedEvent`."""
+    """Stands for the events of a list's join that failed, as the `input_event` of its `StepFailedEvent`."""
 
     events: list[SerializableEvent] = Field(default_factory=list[Event])
     stream_id: str = ""

@@ -116,7 +116,8 @@ class WorkflowHandler(Awaitable[Any]):
         (`break`) goes on where that one stopped.
 
         Args:
-            expose_internal: Also give events about the engine itself (`StepStateChanged`, `UnhandledEvent`, ...).
+            expose_internal: Also give events about the engine itself (`StepStateChanged`, `UnhandledEvent`, ...), from
+                when the first reader that wants them came: they are built for such readers only.
             include_children: Also give what runs stream that steps of this run started, and their steps in turn, from
                 now on; without the events that end those runs.
             types: Give events of these classes only.

@@ -62,7 +62,8 @@ class RetryPolicy(Protocol):
         """Seconds until the next attempt; 0 is at once, None is never.
 
         Args:
-            elapsed_time: Seconds since the first attempt began.
+            elapsed_time: Seconds since the first attempt began, without those in which the step only waited for events,
+                or its run was suspended.
             attempts: Failed attempts so far, from 1.
             error: What the last attempt raised.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 
 import pytest
 
@@ -156,6 +157,52 @@ async def test_a_run_that_is_started_in_a_context_of_its_own_is_no_child(clock: 
 
     assert await Lets().run() == "done"
     assert await handlers[0] == "slept"
+
+
+class Word(Event):
+    pass
+
+
+class Writes(Workflow):
+    """Streams one word, and ends when somebody has read it."""
+
+    def __init__(self, was_read: threading.Event) -> None:
+        super().__init__(timeout=None)
+        self.was_read = was_read
+
+    @step
+    async def write(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        ctx.write_event_to_stream(Word())
+        return StopEvent(result=await asyncio.to_thread(self.was_read.wait, 5))
+
+
+class Page(Workflow):
+    @step
+    def plain(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=Writes(ev.was_read).run_sync())
+
+
+class PageInAThread(Workflow):
+    @step
+    async def hands_over(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=await asyncio.to_thread(Writes(ev.was_read).run_sync))
+
+
+class Book(Workflow):
+    @step
+    async def print(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=await Page(timeout=None).run(was_read=ev.was_read))
+
+
+@pytest.mark.parametrize("workflow", [Page, PageInAThread, Book])
+async def test_what_a_child_run_on_another_loop_streams_is_read_at_once(workflow: type[Workflow]) -> None:
+    asyncio.get_running_loop().set_debug(False)  # in which a reader that another thread wakes would hang for ever
+    was_read = threading.Event()
+    handler = workflow(timeout=None).run(was_read=was_read)
+    async for event in handler.stream_events(include_children=True):
+        if isinstance(event, Word):
+            was_read.set()
+    assert await handler is True
 
 
 class Reply(HumanResponseEvent):

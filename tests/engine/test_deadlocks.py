@@ -240,3 +240,44 @@ async def test_what_a_join_takes_of_a_list_alone_is_unhandled_where_it_is_of_non
     assert [ev.event_type async for ev in events if isinstance(ev, UnhandledEvent)] == ["Work"]
     with pytest.raises(WorkflowTimeoutError, match="1x Work: step 'join' takes it only of a list"):
         await handler
+
+
+class Counts(Workflow):
+    """Splits its work into two parts, one of which takes long."""
+
+    @step
+    async def split(self, ev: StartEvent) -> list[Part]:
+        return [Part(n=0), Part(n=100)]
+
+    @step
+    async def look(self, ev: Part) -> Work:
+        await asyncio.sleep(ev.n)
+        return Work()
+
+    @step
+    async def count(self, evs: list[Work]) -> StopEvent:
+        return StopEvent(result=len(evs))
+
+
+class CountsUnderAnotherName(Workflow):
+    @step
+    async def split(self, ev: StartEvent) -> list[Part]:
+        return [Part()]
+
+    @step
+    async def look_up(self, ev: Part) -> Work:
+        return Work()
+
+    @step
+    async def count(self, evs: list[Work]) -> StopEvent:
+        return StopEvent(result=len(evs))
+
+
+async def test_a_list_whose_work_is_of_a_step_that_is_gone_is_named(clock: VirtualClockLoop) -> None:
+    handler = Counts(timeout=None).run()
+    await asyncio.sleep(1)
+    workflow = CountsUnderAnotherName(timeout=None)
+    resumed = workflow.run(ctx=Context.from_dict(workflow, await handler.suspend()))
+    missing = r"'count' waits for the end of the list that 'split' returned \(branches left: 1\); it has 1x Work"
+    with pytest.raises(WorkflowDeadlockError, match=missing):
+        await resumed

@@ -70,6 +70,34 @@ async def test_a_handler_that_raises_fails_the_run_with_its_own_error() -> None:
         await Worse().run()
 
 
+class Order(Event):
+    pass
+
+
+class Payment(Event):
+    pass
+
+
+class Ships(Workflow):
+    @step
+    async def order(self, ctx: Context, ev: StartEvent) -> Order | Payment | None:
+        for event in (Order(), Payment()) if ev.order_first else (Payment(), Order()):
+            ctx.send_event(event)
+
+    @step
+    async def ship(self, order: Order, payment: Payment) -> StopEvent:
+        raise ValueError("broken")
+
+    @catch_error
+    async def mend(self, ev: StepFailedEvent) -> StopEvent:
+        return StopEvent(result=type(ev.input_event))
+
+
+@pytest.mark.parametrize(("order_first", "last"), [(True, Payment), (False, Order)])
+async def test_a_step_of_several_events_failed_for_the_one_that_came_last(order_first: bool, last: type[Event]) -> None:
+    assert await Ships().run(order_first=order_first) is last
+
+
 def test_a_handler_for_an_unknown_step_is_refused() -> None:
     class Bad(Workflow):
         @step

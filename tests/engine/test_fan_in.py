@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Annotated
 
 import pytest
@@ -201,6 +202,70 @@ async def test_a_list_needs_the_annotation() -> None:
 
     with pytest.raises(WorkflowRuntimeError, match="start returned list instead of an Event instance"):
         await Wrong().run()
+
+
+class Again(Event):
+    n: int
+
+
+class HalfPairs(Workflow):
+    """Each round splits into three; the first one never gets its other half."""
+
+    @step
+    async def split(self, ev: StartEvent | Again) -> list[Part]:
+        return [Part(n=n) for n in range(3)]
+
+    @step
+    async def left(self, ev: Part) -> A:
+        return A(n=ev.n)
+
+    @step
+    async def right(self, ev: Part) -> B | None:
+        return B(n=ev.n) if ev.n else None
+
+    @step
+    async def pair(self, a: A, b: B) -> Answer:
+        return Answer(n=a.n)
+
+    @step
+    async def gather(self, ctx: Context, evs: list[Answer]) -> Again | StopEvent:
+        rounds = await ctx.store.get("rounds", default=0) + 1
+        await ctx.store.set("rounds", rounds)
+        await asyncio.sleep(1)
+        return Again(n=rounds) if rounds < 50 else StopEvent(result=len(evs))
+
+
+async def test_half_pairs_of_lists_that_are_over_do_not_pile_up(clock: VirtualClockLoop) -> None:
+    handler = HalfPairs(timeout=None).run()
+    sizes: list[int] = []
+    for _ in range(2):
+        await asyncio.sleep(10.5)
+        sizes.append(len(json.dumps(handler.ctx.to_dict())))
+    assert sizes[1] - sizes[0] < 50
+    assert await handler == 2
+
+
+async def test_a_deadlock_names_the_half_pairs_of_a_list_that_is_over(clock: VirtualClockLoop) -> None:
+    class NoPairs(Workflow):
+        @step
+        async def split(self, ev: StartEvent) -> list[Part]:
+            return [Part(n=n) for n in range(3)]
+
+        @step
+        async def left(self, ev: Part) -> A:
+            return A(n=ev.n)
+
+        @step
+        async def right(self, ev: Part) -> B | None:
+            return None
+
+        @step
+        async def pair(self, a: A, b: B) -> StopEvent:
+            return StopEvent()
+
+    with pytest.raises(WorkflowDeadlockError) as caught:
+        await NoPairs().run()
+    assert caught.value.fan_ins == (OpenFanIn("pair", "each/closed", {"A": 3}, {"B": 1}),)
 
 
 class SubA(A):

@@ -87,7 +87,7 @@ MEANINGS = {
     "RETRY_DELAY": "until the next attempt",
     "RETRY_WILL_RETRY": "there is a next attempt",
     "RETRY_POLICY": "which policy decided",
-    "RETRY_ELAPSED": "since the first attempt began",
+    "RETRY_ELAPSED": "since the first attempt began; waits and suspensions do not count",
     "RETRY_PREVIOUS_ERROR_TYPE": "what the attempt before failed with",
     "EVENT_ID": "the event that the step got; of a wait: what answered it",
     "EVENT_TYPE": "its class",

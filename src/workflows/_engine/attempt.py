@@ -66,7 +66,6 @@ class Attempt(AwaitingAttempt):
         "_just_over",
         "_lately",
         "_out_of_order",
-        "_over_ns",
         "_place",
         "_unread",
         "_waits_by_name",
@@ -115,7 +114,6 @@ class Attempt(AwaitingAttempt):
         self._just_over: asyncio.Task[Any] | None = None
         self._unread: dict[str, tuple[str, int]] | None = None
         self._place = "", 0
-        self._over_ns = 0
         self._answers: dict[str, Answer] | None = None
 
     @property
@@ -276,7 +274,6 @@ class Attempt(AwaitingAttempt):
             self._let_clock_go(True)
         if self._unread is not None:
             self._unread.pop(wait_id, None)
-        self._over_ns = self.run.clock.now_ns()
         if not is_known:
             self._has_gone_on()
             self._waits_over += 1
@@ -319,9 +316,7 @@ class Attempt(AwaitingAttempt):
         if self._unread is not None:
             self._unread.pop(wait_id, None)
         now = self.run.clock.now_ns()
-        self.run.mailbox.put(
-            WaitAbandoned(now, self.exec_id, wait_id, place, overtaken, now - max(began_ns, self._over_ns))
-        )
+        self.run.mailbox.put(WaitAbandoned(now, self.exec_id, wait_id, place, overtaken, now - began_ns))
         if not overtaken:
             _in_some_turns(self.run.loop, partial(self._was_given_up, *place))
 

@@ -57,7 +57,7 @@ def tell_ended(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> None
         error = tick.error
         facts["retry_delay"] = tick.retry_delay
         facts["handled_by"] = tick.handled_by
-        facts["retry_elapsed"] = (tick.at_ns - attempt.call.first_started_ns) / 1e9
+        facts["retry_elapsed"] = attempt.call.elapsed_seconds(tick.at_ns)
     _tell_end(attempt, outcome, error, facts)
 
 

@@ -107,7 +107,7 @@ def failed(attempt: Attempt, error: Exception) -> AttemptFailed:
     tick.let_go = attempt.let_go
     if attempt.stopped:
         return tick
-    elapsed = (now - call.first_started_ns) / 1e9
+    elapsed = call.elapsed_seconds(now)
     try:
         tick.retry_delay = _checked_delay(attempt, _verdict(attempt, elapsed, error))
     except Exception as policy_error:  # noqa: BLE001  # a policy is the user's code as well
@@ -148,9 +148,9 @@ def _waits_behind(error: BaseException) -> Iterator[str]:
 
 
 def input_event(call: Call) -> Event:
-    """What a call was made for; of a join, all in one."""
-    if call.step.join == "one":
-        return call.inputs[0].event
+    """What a call was made for: of a join of several events the one that came last, of a list all in one."""
+    if call.step.join != "list":
+        return call.inputs[call.completed_by].event
     scope = call.inputs[0].scope if call.inputs else call.scope
     return CollectionReleaseEvent(
         events=[e.event for e in call.inputs], stream_id=scope[-1] if scope else "", binding_id=call.step.name

@@ -33,10 +33,12 @@ class Call:
     Attributes:
         exec_id: Causal id, see `routing.exec_id`.
         inputs: The events it runs for.
+        completed_by: Which of these came last, so that the call was made.
         attempt: The current or next attempt, from 1.
         worker: Index of the worker it holds; -1 while it holds none.
         queued_at_ns: When the current attempt could first have started.
-        first_started_ns: When its first attempt was let go, 0 before that.
+        first_started_ns: When its first attempt was let go, put off by the time in which it only waited; 0 before that.
+        paused_ns: Since when it only waits, or lies in a snapshot; 0 while it does not.
         due_ns: When the next attempt is to start, while it waits for that.
         replay: The body begins again from the top, because the run was resumed.
         scope: The fan-outs it lives in, outermost first.
@@ -48,7 +50,7 @@ class Call:
         kept: What ended waits that it gave up before it got it, or has not come to: for its next waits.
         overtaken: The last wait of each name that it gave up since another one was over, as it will in another attempt.
         let_go: The last wait of each name that it gave up for another reason, a timeout around it, say.
-        open_ns: How long the longest of these was open, or since another one was over.
+        open_ns: How long the longest of these was open.
         latest: The number of the last wait of each name that was answered before the snapshot, once that was asked for.
         emitted: How many events it has emitted so far, over all attempts.
         open_waits: Waits of it that are not over.
@@ -61,6 +63,7 @@ class Call:
         "answers",
         "attempt",
         "collected",
+        "completed_by",
         "due_ns",
         "emitted",
         "exec_id",
@@ -74,6 +77,7 @@ class Call:
         "open_ns",
         "open_waits",
         "overtaken",
+        "paused_ns",
         "pending",
         "phase",
         "queued_at_ns",
@@ -101,10 +105,10 @@ class Call:
         self.queued_at_ns = queued_at_ns
         self.recoveries = recoveries
         self.attempt = 1
-        self.worker = -1
+        self.worker = self.completed_by = -1
         self.phase = CallPhase.QUEUED
         self.first_started_ns = self.due_ns = self.last_failed_ns = 0
-        self.emitted = self.open_waits = self.open_ns = 0
+        self.emitted = self.open_waits = self.open_ns = self.paused_ns = 0
         self.replay = self.pending = False
         self.scope: tuple[str, ...] = ()
         self.answers: Mapping[str, Envelope | None] = _NOTHING
@@ -117,6 +121,21 @@ class Call:
         self.collected: Mapping[tuple[str, int], Sequence[Envelope] | None] = _NOTHING
         self.last_error: BaseException | None = None
         self.to_resume: list[Wait] | None = None
+
+    def pause(self, now_ns: int) -> None:
+        """It only waits from now on, or lies in a snapshot: that is none of the time that its attempts take."""
+        if self.first_started_ns and not self.paused_ns:
+            self.paused_ns = max(now_ns, self.first_started_ns)  # a snapshot of another format may not say when it was
+
+    def go_on(self, now_ns: int) -> None:
+        """It does something again."""
+        if self.paused_ns:
+            self.first_started_ns += max(0, now_ns - self.paused_ns)
+            self.paused_ns = 0
+
+    def elapsed_seconds(self, now_ns: int) -> float:
+        """Since its first attempt began, without the time in which it only waited, or lay in a snapshot."""
+        return ((self.paused_ns or now_ns) - self.first_started_ns) / 1e9
 
     def got(self, wait_id: str, answer: Envelope | None) -> None:
         """A wait of it is over, or will be when it comes to it."""
@@ -142,7 +161,7 @@ class Call:
             self.overtaken = {**self.overtaken, name: max(number, self.overtaken.get(name, 0))}
         else:
             self.let_go = {**self.let_go, name: max(number, self.let_go.get(name, 0))}
-        self.open_ns = max(open_ns, self.open_ns)
+            self.open_ns = max(open_ns, self.open_ns)
 
     def was_overtaken(self, name: str, number: int) -> bool:
         """Whether it gave this wait up since another was over; of one name, all before the last that have no answer."""

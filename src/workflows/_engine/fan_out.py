@@ -16,6 +16,8 @@ from workflows.instrumentation.records import Envelope
 
 __all__ = ["alive", "joined", "may_join", "open_fan_out"]
 
+OF_CLOSED = "each/closed"  # what joins of several events had got in a list when that closed
+
 
 def open_fan_out(state: RunState, call: Call, elements: int) -> None:
     """A call returned a list: its place in its own scope passes to the fan-out until that closes."""
@@ -69,6 +71,7 @@ def _joined_each(state: RunState, step: StepSpec, envelope: Envelope, effects: l
         del state.collected[step.name, group]
     call = _join_call(state, step, members, envelope.scope, "", effects)
     call.recoveries = next((m.recoveries for m in members if m.recoveries), None)
+    call.completed_by = next(n for n, member in enumerate(members) if member is envelope)
     return call
 
 
@@ -95,8 +98,18 @@ def _join_call(
 
 def _close(state: RunState, fan_out: FanOut, effects: list[Effect]) -> None:
     del state.fan_outs[fan_out.fan_out_id]
+    if state.collected:
+        _leave_halves(state, fan_out)
     waiting = [s for s in state.spec.joins_of.get(fan_out.step, ()) if s.name not in fan_out.fired]
     calls = [_fire(state, fan_out, step, effects) for step in waiting]
     for call in calls:
         queue_call(state, call, effects)
     alive(state, fan_out.scope, len(calls) - 1, effects)
+
+
+def _leave_halves(state: RunState, fan_out: FanOut) -> None:
+    """What a join of several events lacks in a list that is over will not come: keep the last such list's, to tell."""
+    group = "/".join(("each", *fan_out.scope, fan_out.fan_out_id))
+    for step in state.spec.steps.values():
+        if step.join == "each" and (halves := state.collected.pop((step.name, group), None)) is not None:
+            state.collected[step.name, OF_CLOSED] = halves

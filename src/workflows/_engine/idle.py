@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from workflows._engine.asking import begin_run_waits
 from workflows._engine.effects import Effect, EndIdle, EndRun, TellIdle
@@ -71,6 +71,18 @@ def _missed(step: StepSpec, gathered: Gathered) -> Mapping[type[Event], int]:
     return +misses
 
 
+def _open_lists(state: RunState) -> Iterator[str]:
+    """Joins whose list is not over: work of it may be lost, since a resumed workflow lacks the step that did it."""
+    for fan_out in state.fan_outs.values():
+        for join in state.spec.joins_of.get(fan_out.step, ()):
+            if join.name not in fan_out.fired:
+                has = Counter(type(e.event).__name__ for e in fan_out.members.get(join.name, ()))
+                yield (
+                    f"Step '{join.name}' waits for the end of the list that '{fan_out.step}' returned (branches left: "
+                    f"{fan_out.alive}); it has {_times(has) or 'nothing'}."
+                )
+
+
 def _times(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n}x {name}" for name, n in counts.items())
 
@@ -83,6 +95,7 @@ def explanation(state: RunState) -> str:
     for join in _open_fan_ins(state):
         has, misses = _times(join.has), _times(join.misses)
         lines.append(f"Step '{join.step}' still needs {misses} (buffer {join.group!r}); it has {has}.")
+    lines += _open_lists(state)
     for event_class, count in Counter(type(e.event) for e in state.kept).items():
         joins = ", ".join(f"'{step.name}'" for step in state.spec.route(event_class).takers)
         why = f"step {joins} takes it only of a list that a step returned" if joins else "no step accepts that class"

@@ -344,17 +344,22 @@ class LiveRun(ABC):
         self.streamed += 1
         self.stream.put(event)
         if self.parent is not None:
-            self.parent.run.show_of_child(event)
+            self._show_above(event)
         if self.dispatcher.handlers:
             exec_id, step, attempt = (sender.exec_id, sender.step, sender.attempt) if sender else (None, None, None)
             self.tell(EventStreamed, event=event, exec_id=exec_id, step=step, attempt=attempt)
 
-    def show_of_child(self, event: Event) -> None:
-        """Show what a run below this one published to those readers that asked for it."""
-        if self.stream.children:
-            self.stream.put(OfChild(event))
-        if self.parent is not None:
-            self.parent.run.show_of_child(event)
+    def _show_above(self, event: Event) -> None:
+        """Show an event to those readers of the runs above this one that asked for it, each on the loop of its run."""
+        above = self.parent
+        while above is not None:
+            run = above.run
+            if run.stream.children:
+                if run.loop is self.loop:
+                    run.stream.put(OfChild(event))
+                else:
+                    run.mailbox.post(run.stream.put, OfChild(event))
+            above = run.parent
 
     def send_from_outside(self, event: Event, target: str | None, wait_id: str | None = None) -> None:
         """Take an event that no step sent."""

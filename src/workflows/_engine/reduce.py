@@ -367,6 +367,7 @@ def _take_up(state: RunState, tick: RunTakenUp, effects: list[Effect]) -> None:
     if state.undelivered:
         effects.append(DeliverLater())
     for call in list(state.calls.values()):
+        call.go_on(state.now_ns)
         state.busy += 1
         if call.exec_id in done:
             continue

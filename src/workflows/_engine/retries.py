@@ -25,13 +25,12 @@ def after_failure(state: RunState, call: Call, tick: AttemptFailed, effects: lis
         state.handled_errors += 1
         forget_call(state, call, effects)
         return
-    elapsed = (tick.at_ns - call.first_started_ns) / 1e9
     error = tick.error
     stop = WorkflowFailedEvent(
         step_name=call.step.name,
         exception=error if isinstance(error, Exception) else RuntimeError(type(error).__name__),
         attempts=call.attempt,
-        elapsed_seconds=elapsed,
+        elapsed_seconds=call.elapsed_seconds(tick.at_ns),
     )
     effects.append(EndRun("failed", stop, error, failed_step=call.step.name))
 

@@ -85,5 +85,6 @@ def _go_on(state: RunState, call: Call, effects: list[Effect]) -> None:
         state.steps += 1
         effects.append(StartCall(call))
         return
+    call.go_on(state.now_ns)
     effects.extend([ResumeCall(wait) for wait in call.to_resume])
     call.to_resume = None

@@ -248,11 +248,13 @@ def _dump_call(call: Call, waits: Iterable[tuple[Wait, int]], serializer: BaseSe
         "step": call.step.name,
         "exec_id": call.exec_id,
         "inputs": [_dump_envelope(e, serializer) for e in call.inputs],
+        "completed_by": call.completed_by,
         "retrying": call.phase is CallPhase.RETRYING,
         "began": call.first_started_ns > 0,
         "attempt": call.attempt,
         "queued_at_ns": call.queued_at_ns,
         "first_started_ns": call.first_started_ns,
+        "paused_ns": call.paused_ns,
         "due_ns": call.due_ns,
         "emitted": call.emitted,
         "scope": list(call.scope),
@@ -310,9 +312,11 @@ def _load_call(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSeri
     )
     call.phase = CallPhase.RETRYING if data["retrying"] else CallPhase.QUEUED
     call.replay = bool(data["began"]) and not data["retrying"]
+    call.completed_by = int(data.get("completed_by", -1))
     call.scope = tuple(data["scope"])
     call.attempt, call.emitted = int(data["attempt"]), int(data["emitted"])
     call.first_started_ns, call.due_ns = int(data["first_started_ns"]), int(data["due_ns"])
+    call.paused_ns = int(data.get("paused_ns", 0))
     call.last_error = serializer.deserialize(data["last_error"]) if data["last_error"] else None
     call.last_failed_ns = int(data["last_failed_ns"])
     call.answers = {w: _load_envelope(answer, serializer) if answer else None for w, answer in data["answers"].items()}

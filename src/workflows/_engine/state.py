@@ -220,6 +220,8 @@ class RunState:
 
     def goes_on(self) -> None:
         """Its calls are those of another run, which go on from where that stood."""
+        for call in self.calls.values():
+            call.pause(self.now_ns)
         self.to_begin = None
         self.asleep = AsleepWaits(self.calls.values()) or None
 

@@ -179,8 +179,7 @@ class RunTakenUp:
 class WaitAbandoned:
     """A call gave a wait up: what it awaited it in was cancelled, or timed out.
 
-    `overtaken`: another wait of the call was over meanwhile. `open_ns`: how long the attempt has waited
-    for it, or since the other was over.
+    `overtaken`: since another wait of the call was over. `open_ns`: how long the attempt has waited for it.
     """
 
     at_ns: int

@@ -221,6 +221,7 @@ def time_out(state: RunState, wait: Wait, effects: list[Effect]) -> None:
 def _pause(state: RunState, call: Call, effects: list[Effect]) -> None:
     if call.phase is CallPhase.RUNNING:
         call.phase = CallPhase.WAITING
+        call.pause(state.now_ns)
         state.busy -= 1
         give_back_worker(state, call, effects)
 
@@ -310,6 +311,7 @@ def _run_on(state: RunState, call: Call, effects: list[Effect]) -> None:
     else:
         return
     call.phase = CallPhase.RUNNING
+    call.go_on(state.now_ns)
     if queue.free:
         call.worker = queue.free.pop()
 

@@ -325,7 +325,7 @@ class Context(Generic[StateT]):
 
         attempt = self._inside_step("retry_info")
         call = attempt.call
-        elapsed = (attempt.run.clock.now_ns() - call.first_started_ns) / 1e9
+        elapsed = call.elapsed_seconds(attempt.run.clock.now_ns())
         error = call.last_error if isinstance(call.last_error, Exception) else None
         failed_at = datetime.fromtimestamp(call.last_failed_ns / 1e9, UTC) if call.last_failed_ns else None
         return RetryInfo(attempt.attempt - 1, elapsed, error, failed_at)
@@ -342,7 +342,7 @@ class Context(Generic[StateT]):
     # outside
 
     def stream_events(self) -> StreamCursor:
-        """Everything that the run streams, events about the engine itself included; see `handler.stream_events`."""
+        """Everything that the run streams, and from now on events about the engine; see `handler.stream_events`."""
         return self._outside("stream_events").stream.cursor(internal=True)
 
     @property

@@ -133,6 +133,8 @@ class BasicRuntime(Runtime):
     ) -> Any:
         """A context that goes on where the records of a journal end; state is that of the snapshot, if there is one.
 
+        Without records it is that of the snapshot alone, or an empty one.
+
         Raises:
             ValueError: If a record is missing ("Journal gap").
             ContextSerdeError: If the snapshot cannot be read.
@@ -142,7 +144,7 @@ class BasicRuntime(Runtime):
 
         definition = workflow.__definition__
         kept = list(records)
-        if not kept and snapshot is not None:
+        if not kept:
             return definition.context_at(None, snapshot, serializer)
         state = fold(kept, definition.spec, serializer if isinstance(serializer, JsonSerializer) else None)
         if snapshot is not None:

@@ -77,7 +77,7 @@ async def follow(run: Run) -> AsyncGenerator[JournalRecord]:
 def fold(
     records: Iterable[JournalRecord], spec: WorkflowSpec, serializer: JsonSerializer | None = None
 ) -> RunState | None:
-    """The state that a run goes on from; None where its journal says that it is over.
+    """The state that a run goes on from; None where its journal is empty, or says that it is over.
 
     Raises:
         ValueError: If a record is missing, or is no record of a journal.
@@ -98,9 +98,9 @@ def fold(
             state.ended = line["ended"]
         elif state is not None:
             reduce(state, _told(line, serializer))
-    if state is None:
-        raise ValueError("The journal is empty: it begins with where the run stood.")
-    return revive(state) if state.ended in (None, "cancelled", "suspended", "interrupted") else None
+    if state is None or state.ended not in (None, "cancelled", "suspended", "interrupted"):
+        return None
+    return revive(state)
 
 
 def _standing(run: Run, serializer: JsonSerializer) -> list[str]:

@@ -188,6 +188,25 @@ async def a_join_that_fails_gives_its_events():
     return await JoinFails().run()
 
 
+@case([["A", 1], ["B", 2]])
+async def a_step_of_several_events_that_fails_gives_the_last():
+    class W(Workflow):
+        @step
+        async def s(self, ctx: Context, ev: StartEvent) -> A | B | None:
+            for event in (B(n=2), A(n=1)) if ev.a_last else (A(n=1), B(n=2)):
+                ctx.send_event(event)
+
+        @step
+        async def t(self, a: A, b: B) -> StopEvent:
+            raise ValueError
+
+        @catch_error
+        async def handle(self, ev: StepFailedEvent) -> StopEvent:
+            return StopEvent(result=[type(ev.input_event).__name__, ev.input_event.n])
+
+    return [await W().run(a_last=True), await W().run(a_last=False)]
+
+
 @case([[["!ValueError", 2], ["!ValueError", 1]]])
 async def a_handler_of_ones_own_is_not_retried():
     calls = []

@@ -34,6 +34,13 @@ async def internal_events_are_shown_on_request():
     return names([ev async for ev in Streaming().run().stream_events(expose_internal=True)])
 
 
+@case(False, peer_gives=True, because="internal-events-for-readers")
+async def internal_events_are_there_for_who_comes_late():
+    handler = Streaming().run()
+    await handler
+    return "StepStateChanged" in names([ev async for ev in handler.stream_events(expose_internal=True)])
+
+
 @case([["first", "running", "0", "StartEvent"], ["second", "running", "0", "A"]])
 async def a_running_step_is_told_with_its_worker_and_event():
     changes = await internal(Streaming().run(), StepStateChanged)

@@ -1,12 +1,13 @@
 """Retries: policies, their parts, and what a step knows of its attempts."""
 
+import asyncio
 import dataclasses
 import math
 import warnings
 from datetime import timedelta
 
 from tests.compat.case import case, error_of, outcome
-from tests.compat.flows import A
+from tests.compat.flows import A, Answer, Ask
 from workflows import Context, Workflow, step
 from workflows.events import StartEvent, StopEvent
 from workflows.retry_policy import (
@@ -368,3 +369,31 @@ async def elapsed_time_counts_from_the_first_attempt():
     policy = Mine()
     await attempts(policy, 2)
     return policy.elapsed[0] < 0.05 <= policy.elapsed[1], all(math.isfinite(e) for e in policy.elapsed)
+
+
+@case([True, "yes"])
+async def elapsed_time_counts_no_wait():
+    class Mine:
+        def next(self, elapsed_time, attempts, error):
+            self.elapsed = elapsed_time
+            return 0
+
+    policy = Mine()
+    failed = []
+
+    class W(Workflow):
+        @step(retry_policy=policy)
+        async def s(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            answer = await ctx.wait_for_event(Answer, waiter_event=Ask())
+            if not failed:
+                failed.append(answer)
+                raise ValueError
+            return StopEvent(result=answer.a)
+
+    handler = W(timeout=5).run()
+    async for ev in handler.stream_events():
+        if isinstance(ev, Ask):
+            await asyncio.sleep(0.4)
+            handler.ctx.send_event(Answer(a="yes"))
+    result = await handler
+    return policy.elapsed < 0.3, result

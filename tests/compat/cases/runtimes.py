@@ -143,3 +143,10 @@ async def the_id_of_the_current_run_is_known():
     inside = await in_a_step(body).run(run_id="mine")
     with setting_run_id("other"):
         return inside, None, get_current_run_id()
+
+
+@case([False, 1])
+async def nothing_to_restore_is_an_empty_context():
+    flow = Echo()
+    ctx = basic_runtime.restore(flow, None, [])
+    return ctx.is_running, await flow.run(ctx=ctx, x=1)

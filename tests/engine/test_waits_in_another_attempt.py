@@ -1,0 +1,245 @@
+"""Waits of a body that runs again, in a retry or after a snapshot: none takes what is for another one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from tests.engine.flows import Ask, Reply
+from workflows import Context, Workflow, step
+from workflows.events import HumanResponseEvent, StartEvent, StopEvent
+from workflows.handler import WorkflowHandler
+from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
+from workflows.testing import VirtualClockLoop
+
+ONCE_MORE = retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(2))
+
+
+class Stop(HumanResponseEvent):
+    pass
+
+
+async def resumed(handler: WorkflowHandler, workflow: Workflow) -> WorkflowHandler:
+    snapshot = json.loads(json.dumps(await handler.suspend()))
+    return workflow.run(ctx=Context.from_dict(workflow, snapshot))
+
+
+ASKED = ["alice-name", "bob-name", "alice-age", "bob-age"]
+
+
+class Interviews(Workflow):
+    """Two chains of questions at once; every wait has an id of its own."""
+
+    seconds: float | None = None
+    beside = False
+
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        async def interview(who: str, *questions: str) -> list[str]:
+            told: list[str] = []
+            for question in questions:
+                name = f"{who}-{question}"
+                try:
+                    event = await ctx.wait_for_event(
+                        Reply, waiter_id=name, waiter_event=Ask(prompt=name), timeout=self.seconds
+                    )
+                    told.append(event.text)
+                except TimeoutError:
+                    told.append(f"none at {asyncio.get_running_loop().time():g}")
+            return told
+
+        if self.beside:
+            bob = asyncio.create_task(interview("bob", "name", "age"))
+            alice = await interview("alice", "name", "age")
+            return StopEvent(result=[alice, await bob])
+        return StopEvent(
+            result=await asyncio.gather(interview("alice", "name", "age"), interview("bob", "name", "age"))
+        )
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("before", [False, True], ids=["answer after", "answer before"])
+@pytest.mark.parametrize("by_id", [True, False])
+async def test_a_chain_that_goes_on_first_takes_no_wait_of_another_one(
+    clock: VirtualClockLoop, by_id: bool, before: bool, beside: bool
+) -> None:
+    workflow = Interviews(timeout=None)
+    workflow.beside = beside
+    handler = workflow.run()
+    await asyncio.sleep(1)
+    if before:
+        await handler.send_event(Reply(text="Alice"), wait_id="alice-name" if by_id else None)
+    handler = await resumed(handler, workflow)
+    if not before:
+        await handler.send_event(Reply(text="Alice"), wait_id="alice-name" if by_id else None)
+    for text, wait_id in (("Bob", "bob-name"), ("36", "alice-age"), ("40", "bob-age")):
+        await asyncio.sleep(1)
+        await handler.send_event(Reply(text=text), wait_id=wait_id if by_id else None)
+    assert await handler == [["Alice", "36"], ["Bob", "40"]]
+    assert [event.prompt async for event in handler.stream_events(types=Ask)] == ASKED
+
+
+async def test_the_timeouts_of_the_others_go_on(clock: VirtualClockLoop) -> None:
+    workflow = Interviews(timeout=None)
+    workflow.seconds = 10
+    handler = workflow.run()
+    await asyncio.sleep(4)
+    handler = await resumed(handler, workflow)
+    await handler.send_event(Reply(text="Alice"))
+    assert await handler == [["Alice", "none at 14"], ["none at 10", "none at 20"]]
+
+
+class Trip(Workflow):
+    """Goes on without a name after a while; beside it, feedback may come at any time."""
+
+    @step
+    async def plan(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        feedback = asyncio.create_task(ctx.wait_for_event(Stop, waiter_id="feedback", timeout=None))
+        name = "anonymous"
+        with suppress(TimeoutError):
+            name = await self.limit(lambda: self.ask(ctx, "name"))
+        age = await self.ask(ctx, "age")
+        await feedback
+        return StopEvent(result=(name, age))
+
+    async def limit(self, ask: Callable[[], Awaitable[str]]) -> str:
+        async with asyncio.timeout(10):
+            return await ask()
+
+    async def ask(self, ctx: Context, name: str) -> str:
+        event = await ctx.wait_for_event(Reply, waiter_id=name, waiter_event=Ask(prompt=name), timeout=None)
+        return event.text
+
+
+class ByWaitFor(Trip):
+    async def limit(self, ask: Callable[[], Awaitable[str]]) -> str:
+        return await asyncio.wait_for(asyncio.ensure_future(ask()), 10)
+
+
+@pytest.mark.parametrize("kind", [Trip, ByWaitFor])
+@pytest.mark.parametrize("later", [0, 1, 20])
+async def test_what_a_timeout_gave_up_stays_so_though_something_else_was_answered_meanwhile(
+    clock: VirtualClockLoop, kind: type[Trip], later: int
+) -> None:
+    workflow = kind(timeout=None)
+    handler = workflow.run()
+    await asyncio.sleep(5)
+    await handler.send_event(Stop())
+    await asyncio.sleep(10)
+    handler = await resumed(handler, workflow)
+    await asyncio.sleep(later)
+    await handler.send_event(Reply(text="36"))
+    assert await handler == ("anonymous", "36")
+    assert [event.prompt async for event in handler.stream_events(types=Ask)] == ["name", "age"]
+
+
+class Chat(Workflow):
+    """Races a message and a stop button; the model fails once."""
+
+    waits_for_loser = True
+
+    @step(retry_policy=ONCE_MORE)
+    async def chat(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        said: list[str] = []
+        while True:
+            message = asyncio.create_task(ctx.wait_for_event(Reply, timeout=None))
+            stop = asyncio.create_task(ctx.wait_for_event(Stop, timeout=None))
+            done, rest = await asyncio.wait({message, stop}, return_when=asyncio.FIRST_COMPLETED)
+            for task in rest:
+                task.cancel()
+            if self.waits_for_loser:
+                await asyncio.wait(rest)
+                await asyncio.sleep(2)
+            if message not in done:
+                return StopEvent(result=said)
+            if not ctx.retry_info().retry_number:
+                raise ConnectionError
+            said.append(message.result().text)
+
+
+@pytest.mark.parametrize("pressed", [1.5, 2.5, 4.5])
+@pytest.mark.parametrize("waits", [True, False])
+async def test_the_loser_of_a_race_takes_nothing_in_a_retry(
+    clock: VirtualClockLoop, waits: bool, pressed: float
+) -> None:
+    """While the model works, in the delay of the retry, and while the model works again."""
+    workflow = Chat(timeout=None)
+    workflow.waits_for_loser = waits
+    handler = workflow.run()
+    await asyncio.sleep(1)
+    await handler.send_event(Reply(text="hello"))
+    await asyncio.sleep(pressed - 1)
+    await handler.send_event(Stop())
+    assert await asyncio.wait_for(handler, 60) == ["hello"]
+
+
+class Reminders(Workflow):
+    """Asks for a name until it gets one, then for an age; what follows the name fails once."""
+
+    own = False
+
+    @step(retry_policy=ONCE_MORE)
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        number = 0
+        while True:
+            question = Ask(prompt=f"name {number}")
+            try:
+                if self.own:
+                    name = await ctx.wait_for_event(Reply, question, timeout=10)
+                else:
+                    async with asyncio.timeout(10):
+                        name = await ctx.wait_for_event(Reply, question, waiter_id=f"name-{number}")
+                break
+            except TimeoutError:
+                number += 1
+        if not ctx.retry_info().retry_number:
+            await asyncio.sleep(1)
+            raise ConnectionError
+        age = await ctx.wait_for_event(Reply, Ask(prompt="age"), waiter_id="age")
+        return StopEvent(result=(name.text, age.text))
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_reminders_that_had_no_answer_take_none_in_a_retry(clock: VirtualClockLoop, own: bool) -> None:
+    workflow = Reminders(timeout=None)
+    workflow.own = own
+    handler = workflow.run()
+    await asyncio.sleep(25)
+    await handler.send_event(Reply(text="Ada"))
+    await asyncio.sleep(5)
+    await handler.send_event(Reply(text="36"))
+    assert await handler == ("Ada", "36")
+    asked = [event.prompt async for event in handler.stream_events(types=Ask)]
+    assert asked == ["name 0", "name 1", "name 2", "age"]
+    assert clock.time() == (30 if own else 47)  # asyncio's timeouts pass anew
+
+
+class Impatient(Workflow):
+    """Fails for want of an answer."""
+
+    wrapped = False
+
+    @step(retry_policy=ONCE_MORE)
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        try:
+            event = await ctx.wait_for_event(Reply, Ask(prompt="name"), timeout=10)
+        except TimeoutError as error:
+            if self.wrapped:
+                raise LookupError("nobody is there") from error
+            raise
+        return StopEvent(result=event.text)
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+async def test_a_wait_that_an_attempt_failed_for_is_open_in_the_next(clock: VirtualClockLoop, wrapped: bool) -> None:
+    workflow = Impatient(timeout=None)
+    workflow.wrapped = wrapped
+    handler = workflow.run()
+    await asyncio.sleep(15)
+    await handler.send_event(Reply(text="Ada"))
+    assert await handler == "Ada"
+    assert clock.time() == 15
