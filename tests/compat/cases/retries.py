@@ -397,3 +397,41 @@ async def elapsed_time_counts_no_wait():
             handler.ctx.send_event(Answer(a="yes"))
     result = await handler
     return policy.elapsed < 0.3, result
+
+
+class Asks(Workflow):
+    """Asks for an answer, for a while, and fails once; `handles`: not for want of an answer."""
+
+    handles = False
+
+    @step(retry_policy=retry_policy(wait=wait_fixed(0.01), stop=stop_after_attempt(2)))
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        said = "nothing"
+        try:
+            said = (await ctx.wait_for_event(Answer, waiter_id="first", timeout=0.1)).a
+        except TimeoutError:
+            if not self.handles:
+                raise
+        if self.handles and not ctx.retry_info().retry_number:
+            raise ValueError
+        return StopEvent(result=said)
+
+
+async def answered_late(workflow):
+    handler = workflow.run()
+    await asyncio.sleep(0.15)
+    if not handler.done():
+        handler.ctx.send_event(Answer(a="yes"))
+    return await outcome(handler)
+
+
+@case("yes", peer_gives="!TimeoutError", because="a-retry-asks-again")
+async def a_wait_that_a_step_failed_for_is_open_in_its_retry():
+    return await answered_late(Asks())
+
+
+@case("nothing")
+async def a_wait_that_timed_out_and_that_a_step_did_not_fail_for_is_over_in_its_retry():
+    workflow = Asks()
+    workflow.handles = True
+    return await answered_late(workflow)
