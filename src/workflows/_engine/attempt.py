@@ -65,6 +65,7 @@ class Attempt(AwaitingAttempt):
         "_given_up",
         "_just_over",
         "_lately",
+        "_leaving",
         "_out_of_order",
         "_place",
         "_unread",
@@ -110,6 +111,7 @@ class Attempt(AwaitingAttempt):
         self._collects: dict[str, int] | None = None
         self._waits_over = self._lately = 0
         self.let_go: Mapping[str, int] = _NONE
+        self._leaving: dict[str, int] | None = None  # what it gives up in this turn of the event loop
         self._given_up: dict[str, int] | None = None
         self._just_over: asyncio.Task[Any] | None = None
         self._unread: dict[str, tuple[str, int]] | None = None
@@ -318,17 +320,27 @@ class Attempt(AwaitingAttempt):
         now = self.run.clock.now_ns()
         self.run.mailbox.put(WaitAbandoned(now, self.exec_id, wait_id, place, overtaken, now - began_ns))
         if not overtaken:
-            _in_some_turns(self.run.loop, partial(self._was_given_up, *place))
+            if self._leaving is None:
+                self._leaving = {}
+                _in_some_turns(self.run.loop, partial(self._were_given_up, self._leaving))
+                self.run.loop.call_soon(self._next_are_apart)
+            self._leaving.update([place])
 
-    def _was_given_up(self, name: str, number: int) -> None:
-        self._given_up = {**(self._given_up or {}), name: number}
+    def _next_are_apart(self) -> None:
+        self._leaving = None
+
+    def _were_given_up(self, places: Mapping[str, int]) -> None:
+        self._given_up = {**(self._given_up or {}), **places}
 
     def _over_lately(self) -> None:
-        self._lately += 1
-        _in_some_turns(self.run.loop, self._no_longer_lately)
+        if not self._lately:
+            self.run.loop.call_soon(self._next_turn)
+        self._lately = PATIENCE
 
-    def _no_longer_lately(self) -> None:
+    def _next_turn(self) -> None:
         self._lately -= 1
+        if self._lately:
+            self.run.loop.call_soon(self._next_turn)
 
     def _has_gone_on(self) -> None:
         """A wait begins or is over: what was given up some turns ago was no part of a failure."""
