@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from mlflow.exceptions import MlflowException
 
 from mlflow_flavor._fidelity import Change, change, held_elsewhere, held_in_all, modules_used, places_of
-from mlflow_flavor._holdings import Holding
+from mlflow_flavor._holdings import Comparison, Holding
 from mlflow_flavor._written import Call, ModelSource, needed_arguments, reason_of, refused
 from workflows import Workflow
 
@@ -90,12 +90,14 @@ class Made:
         names: What it has for what is elsewhere: names of its module, and calls.
         workflow: What it made.
         missing: What the author's modules hold, and the model's copies of them did not.
+        there: How much these hold of each name of a module.
     """
 
     source: ModelSource
     names: frozenset[str]
     workflow: Workflow
     missing: Sequence[Holding]
+    there: Counter[tuple[str, str]]
 
     @property
     def number_missing(self) -> Counter[Pair]:
@@ -133,6 +135,7 @@ class Completion:
         self._last: frozenset[str] | None = None
         self._failures = 0
         self._places: dict[str, Set[str]] = {}
+        self._kinds: dict[str, str] = {}  # classes and functions of which things that have names are made
 
     def made(self) -> Made:
         """The script that has them, which is run last.
@@ -146,14 +149,14 @@ class Completion:
         asked = set(found.names)
         # A call is only made again for what nothing else puts there.
         for wanted in (self._names_for, self._calls_for):
-            given, before = found.names, found.number_missing
+            given, before = found, found.number_missing
             while new := wanted(found) - asked:
                 asked |= new
                 possible = self._most(sorted(new), found.names, self._why_not_written)
                 self._most(sorted(possible), found.names, self._why_not_run)
                 found = self._best
                 before |= found.number_missing
-            found = self._best = self._without_vain(found, found.names - given, before)
+            found = self._best = self._without_vain(found, given, before)
         return self.made_with(found.names) if found.names != self._last else found
 
     def _first(self) -> Made:
@@ -165,6 +168,7 @@ class Completion:
             if source.sources is None or source.more is None:
                 raise
             held = held_in_all(source.sources, source.text, source.brought)
+            self._kinds.update((source.name_of(each), each.kind) for each in held)
             pairs = _numbers(source, held).keys()
             every = {*(name for name, _ in pairs), *self._calls_of(pairs), *source.acts}
             possible = self._most(sorted(every), frozenset(), self._why_not_written)
@@ -188,8 +192,11 @@ class Completion:
         return {
             each
             for each, call in calls
-            if any(name in call.needs and place in self._led_to(call) for name, place in wanted)
+            if any(self._is_needed(name, call) and place in self._led_to(call) for name, place in wanted)
         }
+
+    def _is_needed(self, name: str, call: Call) -> bool:
+        return name in call.needs or self._kinds.get(name) in call.needs
 
     def _led_to(self, call: Call) -> Set[str]:
         if call.leads not in self._places:
@@ -197,12 +204,14 @@ class Completion:
             self._places[call.leads] = places_of(self._source.sources, call.leads, self._source.brought)
         return self._places[call.leads]
 
-    def _without_vain(self, found: Made, new: Set[str], before: Mapping[Pair, int]) -> Made:
+    def _without_vain(self, found: Made, given: Made, before: Mapping[Pair, int]) -> Made:
         """The script without what it has newly to no avail: a run has put that there, or another line."""
         after, calls = found.number_missing, self._source.calls
         helped = {pair for pair, number in before.items() if after[pair] < number}
-        missed = {name for name, _ in before.keys() - helped} - {name for name, _ in helped}
         useful = self._calls_of(helped)
+        more = {key[1] for key, number in found.there.items() if number > given.there[key]}
+        missed = {name for name, _ in before.keys() - helped} - more
+        new = found.names - given.names
         vain = {name for name in new if (name not in useful if name in calls else name in missed)}
         return self.made_with(found.names - vain) if vain else found
 
@@ -215,8 +224,9 @@ class Completion:
         source = self._written(names)
         self._last = names
         workflow = source.made(self._run)
-        missing = held_elsewhere(source.sources, workflow) if source.sources is not None else []
-        return Made(source, names, workflow, missing)
+        held = held_elsewhere(source.sources, workflow) if source.sources is not None else Comparison([], Counter())
+        self._kinds.update((source.name_of(each), each.kind) for each in held.missing)
+        return Made(source, names, workflow, held.missing, held.there)
 
     def _most(
         self, names: Sequence[str], given: frozenset[str], why_not: Callable[[frozenset[str]], str | None]
@@ -266,12 +276,12 @@ class Completion:
 def _warn(made: Made, reasons: Mapping[str, str]) -> None:
     """Say what the model will not hold: in which place, and of which module."""
     groups: dict[tuple[str, str, str], list[Holding]] = {}
-    home = made.source.sources.home.__name__ if made.source.sources is not None else ""
     for held in made.missing:
-        # What other modules have of each other may come of a run: it is told where this one says something of it.
-        is_told = held.module == home or held.is_foreign
-        if held.sure and (is_told or (not held.is_at_home and made.source.name_of(held) in made.source.named)):
-            why = _why(made.source, made.source.name_of(held), reasons)
+        name = made.source.name_of(held)
+        # A run may have put it there: caches hold classes, functions and objects. Told is what somebody says there.
+        is_said = made.source.more is None or name in made.source.named or name in reasons or held.is_subclass
+        if held.sure and (held.is_foreign or (is_said and not held.is_at_home)):
+            why = _why(made.source, name, reasons)
             groups.setdefault((held.place, held.module, why), []).append(held)
     for (_, _, why), group in groups.items():
         more = f" and {len(group) - NAMED} more" if len(group) > NAMED else ""

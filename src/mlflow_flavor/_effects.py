@@ -106,7 +106,7 @@ class Acts:
         names: By which names they set or fill something, `conf.LIMIT = 9`, and the module that each is or is of.
         calls: Calls of something there, `registry.register(Tool())`, by the place that each is at.
         touched: The names, or the place, that a call stands for, by where it begins.
-        named: What statements need that define nothing.
+        named: What statements need that define nothing, and the functions that these or the program call.
     """
 
     names: Mapping[str, str]
@@ -116,7 +116,11 @@ class Acts:
 
 
 def acts_elsewhere(
-    statements: Sequence[Statement], home: ModuleType, helpers: Sequence[Path], workflow: Set[str]
+    statements: Sequence[Statement],
+    home: ModuleType,
+    helpers: Sequence[Path],
+    workflow: Set[str],
+    program: Set[str] = frozenset(),
 ) -> Acts:
     """What a module's statements set, fill or call that is of modules which the model brings.
 
@@ -128,6 +132,7 @@ def acts_elsewhere(
         home: The module.
         helpers: Files and directories that the model will have.
         workflow: What the module calls the workflow and its class.
+        program: Names that the program uses which logs the workflow, if that is another module.
     """
     brought = {path.resolve().stem for path in helpers}
     package = (home.__spec__.parent if home.__spec__ is not None else None) or ""
@@ -148,8 +153,18 @@ def acts_elsewhere(
         {name: module for name, module in names.items() if name in touched},
         {_at_place(s): call for s, call in calls.items()},
         {s.position: filled.get(s.position, set()) | ({_at_place(s)} if s in calls else set()) for s in statements},
-        set[str]().union(*needs.values()),
+        _named(statements, program),
     )
+
+
+def _named(statements: Sequence[Statement], program: Set[str]) -> set[str]:
+    active = [s for s in statements if not isinstance(s.node, (*DEFINITIONS, *IMPORTS))]
+    named = set(program).union(*(s.needs for s in active))
+    named |= {LAMBDA} if any(has_lambda(s.node) for s in active) else set()
+    functions = [s for s in statements if isinstance(s.node, DEFINITIONS[:2])]
+    while more := {name for s in functions if not named.isdisjoint(s.binds) for name in s.needs} - named:
+        named |= more
+    return named
 
 
 def _at_place(statement: Statement) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mlflow_flavor._holdings import Holding, left_out, places
+from mlflow_flavor._holdings import Comparison, Holding, left_out, places
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._model_code import imported_modules, modules_of_model
 from mlflow_flavor._origins import own_tops
@@ -93,16 +93,16 @@ def change(
     return None
 
 
-def held_elsewhere(sources: Sources, rebuilt: Workflow) -> list[Holding]:
+def held_elsewhere(sources: Sources, rebuilt: Workflow) -> Comparison:
     """What modules of the author's hold of others of theirs, and the model's copies of them do not."""
     home = None if sources.helper else sources.home
     copies = modules_of_model(rebuilt)
     script = _script(copies)
     authors = {name: module for name, module in _of_author(copies, script).items() if module is not home}
-    found = left_out(script, home, authors, copies)
+    found, there = left_out(script, home, authors, copies)
     known = {sources.home.__name__, *copies}
     used = modules_used(rebuilt) if any(each.module not in known for each in found) else set[str]()
-    return [each for each in found if each.module in known or each.module not in used]
+    return Comparison([each for each in found if each.module in known or each.module not in used], there)
 
 
 def held_in_all(sources: Sources, text: bytes, brought: Iterable[str]) -> list[Holding]:
@@ -115,7 +115,7 @@ def held_in_all(sources: Sources, text: bytes, brought: Iterable[str]) -> list[H
     """
     script = ast.parse(text)
     authors = {name: module for name, module in _of_author(brought, script).items() if module is not sources.home}
-    return left_out(script, sources.home, authors, None)
+    return left_out(script, sources.home, authors, None).missing
 
 
 def places_of(sources: Sources, lines: str, brought: Iterable[str]) -> set[str]:

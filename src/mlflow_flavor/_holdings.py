@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
+from typing import NamedTuple
 
 from mlflow_flavor._model_imports import MODULE_PREFIX
 from mlflow_flavor._origins import own_tops
+from mlflow_flavor._reading import SUBCLASSES
 from mlflow_flavor._walk import HOME, Found, Walk
 
-__all__ = ["Holding", "left_out", "places"]
+__all__ = ["Comparison", "Holding", "left_out", "places"]
 
 Place = tuple[str, str, str, bool]
 """A module and a name of it, where what has it is held, and whether that is in the script's module."""
@@ -30,6 +32,7 @@ class Holding:
         place: What holds it: `shop.tools.TOOLS`.
         module: The module that it, or what it is part of or made of, is at the top of.
         name: What that is called there.
+        kind: The function or class that it is, is part of, or was made of.
         sure: It was put there by whoever owns what holds it, and is no part of something else.
         is_object: It is no function and no class.
         is_foreign: The model has nothing of its module.
@@ -40,6 +43,7 @@ class Holding:
     place: str
     module: str
     name: str
+    kind: str
     sure: bool
     is_object: bool
     is_foreign: bool = False
@@ -52,9 +56,26 @@ class Holding:
         return self.is_object and self.place.startswith(f"{self.module}.")
 
     @property
+    def is_subclass(self) -> bool:
+        """Its own definition has put it there."""
+        return self.place.endswith(f"{SUBCLASSES}()")
+
+    @property
     def title(self) -> str:
         """What a person would call it."""
         return f"what {self.name}() made" if self.made else self.name
+
+
+class Comparison(NamedTuple):
+    """What the author's modules hold is compared with what the model's hold.
+
+    Attributes:
+        missing: What those do not hold.
+        there: How much they hold of each name of a module.
+    """
+
+    missing: list[Holding]
+    there: Counter[tuple[str, str]]
 
 
 class Author:
@@ -102,7 +123,7 @@ def left_out(
     home: ModuleType | None,
     authors: Mapping[str, ModuleType],
     model: Mapping[str, ModuleType] | None,
-) -> list[Holding]:
+) -> Comparison:
     """What the author's modules hold, and the model's copies do not, as far as a script leads to it.
 
     That is, of the module `home`, and of others. A script leads to what it imports and uses, to what decorators have
@@ -126,11 +147,11 @@ def left_out(
     absent = {(each.module, each.name): each for each in reversed(held) if each.module not in names}
     local = {"__main__", *brought, *own_tops({module.partition(".")[0] for module, _ in absent})}
     foreign = [
-        Holding(each.place, each.module, each.name, sure=True, is_object=each.is_object, is_foreign=True)
+        Holding(each.place, each.module, each.name, each.name, sure=True, is_object=each.is_object, is_foreign=True)
         for each in reversed(absent.values())
         if each.module.partition(".")[0] in local
     ]
-    return [*missing, *foreign]
+    return Comparison([*missing, *foreign], Counter((each.module, each.title) for each in there))
 
 
 def _of_model(
@@ -179,7 +200,9 @@ def _missing(author: Author, held: Iterable[Found], there: Iterable[Found], own:
 
 def _holding(found: Found, author: Author, number: int) -> Holding:
     module = author.home.__name__ if found.module == HOME and author.home is not None else found.module
-    return Holding(found.place, module, found.title, found.sure, found.is_object, made=found.made, number=number)
+    return Holding(
+        found.place, module, found.title, found.name, found.sure, found.is_object, made=found.made, number=number
+    )
 
 
 def _place(found: Found, root: str) -> Place:

@@ -185,9 +185,19 @@ def _from_module(
     workflow = {cls.__name__, *(first_name(each) for each in expressions)}
     effects = imports_for_effect(text, home, helpers)
     statements = statements_of(text, line)
-    acts = acts_elsewhere(statements, home, helpers, workflow)
+    acts = acts_elsewhere(statements, home, helpers, workflow, _names_of_program(home))
     linked = registered(statements, acts.touched)
     return _part_of(Whole(original, home, expressions, helpers, text, statements, linked, *effects, acts))
+
+
+def _names_of_program(home: ModuleType) -> set[str]:
+    """All names in the file of the module that called into this package, unless that is `home`."""
+    calling = _calling_module()
+    file = Path(str(getattr(calling, "__file__", None)))
+    if calling is home or file.suffix != ".py" or not file.is_file():
+        return set()
+    nodes = ast.walk(ast.parse(file.read_bytes()))
+    return {str(getattr(node, "id", getattr(node, "attr", ""))) for node in nodes}
 
 
 def _part_of(whole: Whole, more: Set[str] = frozenset()) -> ModelSource:

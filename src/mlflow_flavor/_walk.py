@@ -61,7 +61,7 @@ class Reached(NamedTuple):
     Attributes:
         place: The variable by which they were reached.
         depth: How many objects of libraries are around them.
-        once: They are held there once, by however many ways that is reached: what a variable is, the class of objects.
+        once: They are held there once, by however many ways that is reached: what a variable is.
     """
 
     place: str
@@ -164,8 +164,9 @@ class Walk:
             self._todo.appendleft(Reached(place, 0, kind.parts(value, self)))  # what is sure comes first
         elif depth < MAX_DEPTH:
             self._todo.append(Reached(place, depth + 1, kind.parts(value, self)))
-        if kind.has_class:
-            self._todo.append(Reached(place, depth, [type(value)], once=True))
+        if kind.has_class and id(type(value)) not in self._seen:
+            self._seen.add(id(type(value)))
+            self._look_at(place, depth, type(value))
         if is_a(value, FunctionType) and value.__globals__.get("__name__") in self._own:
             self._todo.extend(Reached(read, 0, [variable], True) for read, variable in read_by(value, self._importable))
             if asks_for_subclasses(value.__code__):

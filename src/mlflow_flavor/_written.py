@@ -50,7 +50,7 @@ class ModelSource:
         brought: Modules of the author's own that the model will have, the outermost packages of such ones.
         acts: Names of its module by which statements set or fill something in those, and the module that each is of.
         calls: The statements that call something of those, each by a name that `more` takes.
-        named: Names of its module that statements need which define nothing, whoever runs these.
+        named: Names that its module's statements need which define nothing, and those in the program that logs it.
     """
 
     text: bytes

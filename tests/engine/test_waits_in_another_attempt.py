@@ -177,6 +177,20 @@ async def test_the_loser_of_a_race_takes_nothing_in_a_retry(
     assert await asyncio.wait_for(handler, 60) == ["hello"]
 
 
+@pytest.mark.parametrize("waits", [True, False])
+async def test_nor_does_the_loser_of_a_race_that_was_won_at_once(clock: VirtualClockLoop, waits: bool) -> None:
+    """The message comes right after `run(ctx=)`, so that it is there before the stop button is asked for again."""
+    workflow = Chat(timeout=None)
+    workflow.waits_for_loser = waits
+    handler = workflow.run()
+    await asyncio.sleep(1)
+    handler = await resumed(handler, workflow)
+    await handler.send_event(Reply(text="hello"))
+    await asyncio.sleep(2.5 if waits else 0.5)
+    await handler.send_event(Stop())
+    assert await asyncio.wait_for(handler, 60) == ["hello"]
+
+
 class Reminders(Workflow):
     """Asks for a name until it gets one, then for an age; what follows the name fails once."""
 

@@ -159,7 +159,7 @@ async def test_a_block_that_makes_an_instance_may_log_it(interpreter: Interprete
         ("from sys import argv\nagent = Agent(argv[0])\nsave(agent)\n", "command line by `from sys import argv`"),
         (
             "words = []\nwords.append('two')\nagent = Agent(words[0])\nsave(agent)\n",
-            "(run again, its source raised IndexError: list index out of range at `agent = Agent(words[0])`; of lines that",
+            "(run again, its source raised IndexError: list index out of range at `agent = Agent(words[0])`; of lines",
         ),
         ("ends = []\nends.append(1)\nagent = Agent('a' if ends else exit(3))\nsave(agent)\n", "SystemExit(3)"),
     ],

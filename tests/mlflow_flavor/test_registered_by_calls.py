@@ -256,6 +256,75 @@ async def test_a_tool_that_has_changed_is_told_and_the_others_are_in_the_model(
     assert "holds counter, and in the model it will not" in record.getMessage()
 
 
+async def test_a_variable_may_be_what_the_registry_gives(save: Save):
+    calls = "registry.register(Search())\nDEFAULT = registry.tools['search']"
+    agent = AGENT.replace("len(HOOKS)", "DEFAULT.run()")
+    assert await answer(save(calls, agent)) == [["search"], "found ", []]
+
+
+MEMO = """
+import functools
+
+LAST, CACHE = [], {}
+
+class Client: pass
+
+class Tool:
+    def __init__(self, function): self.function = function
+
+TOOLS = {}
+
+def tool(function):
+    TOOLS[function.__name__] = Tool(function)
+    return function
+
+def call(name):
+    CACHE[name] = TOOLS[name]
+    LAST.append(TOOLS[name])
+    return TOOLS[name].function()
+
+def client():
+    return CACHE.setdefault("client", Client())
+
+@functools.singledispatch
+def show(value): return str(value)
+"""
+USES = """
+import memo_
+from memo_ import CACHE, client, show, tool
+
+class Money:
+    pass
+
+@show.register
+def _(value: Money): return "money"
+
+@tool
+def add(): return 3
+
+class Agent(Workflow):
+    @step
+    async def answer(self, ev: StartEvent) -> StopEvent:
+        CACHE["money"] = Money()
+        return StopEvent(result=[memo_.call("add"), show(Money()), client() is not None])
+"""
+
+
+async def test_what_a_run_has_put_somewhere_is_not_told(
+    module: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    name = f"memo_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(MEMO)
+    monkeypatch.syspath_prepend(tmp_path)
+    agent = module(f"{HEAD}{USES}".replace("memo_", name)).Agent
+    said = [3, "money", True]
+    assert await agent().run() == said
+    mlflow_flavor.save_model(agent, tmp_path / "model", code_paths=[tmp_path / f"{name}.py"], pip_requirements=[])
+    sys.modules.pop(name, None)
+    assert await answer(tmp_path / "model") == said
+    assert "holds" not in caplog.text
+
+
 async def test_a_call_that_nobody_needs_to_make_again_is_not_in_the_script(save: Save):
     calls = (
         "@tool\ndef save(): pass\n\ndef counted(function): pass\nregistry_.counted = counted\nregistry_.counted(save)"

@@ -279,7 +279,7 @@ class Attempt(AwaitingAttempt):
         if not is_known:
             self._has_gone_on()
             self._waits_over += 1
-            if self._answers:
+            if background or self._answers:
                 self._over_lately()
             if at_once:  # so what other tasks await from this turn on, they do beside it
                 self._just_over = task
