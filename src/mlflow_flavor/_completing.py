@@ -170,7 +170,7 @@ class Completion:
             held = held_in_all(source.sources, source.text, source.brought)
             self._kinds.update((source.name_of(each), each.kind) for each in held)
             pairs = _numbers(source, held).keys()
-            every = {*(name for name, _ in pairs), *self._calls_of(pairs), *source.acts}
+            every = {*self._names_of(pairs), *self._calls_of(pairs), *source.acts}
             possible = self._most(sorted(every), frozenset(), self._why_not_written)
             try:
                 if possible:
@@ -180,7 +180,15 @@ class Completion:
             raise
 
     def _names_for(self, found: Made) -> Set[str]:
-        return {*(name for name, _ in found.number_missing), *found.acts}
+        return {*self._names_of(found.number_missing), *found.acts}
+
+    def _names_of(self, pairs: Iterable[Pair]) -> Set[str]:
+        """The names, but for variables of what a call may make there: a loop over a registry has such a one too."""
+        found = set[str]()
+        for name, place in pairs:
+            if self._kinds.get(name, name) == name or not self._calls_of([(name, place)]):
+                found.add(name)
+        return found
 
     def _calls_for(self, found: Made) -> Set[str]:
         return self._calls_of(found.number_missing.keys())

@@ -256,8 +256,9 @@ async def test_a_tool_that_has_changed_is_told_and_the_others_are_in_the_model(
     assert "holds counter, and in the model it will not" in record.getMessage()
 
 
-async def test_a_variable_may_be_what_the_registry_gives(save: Save):
-    calls = "registry.register(Search())\nDEFAULT = registry.tools['search']"
+@pytest.mark.parametrize("line", ["", "for tool_ in registry.tools.values():\n    print('have', tool_.name)\n"])
+async def test_a_variable_may_be_what_the_registry_gives(save: Save, line: str):
+    calls = f"registry.register(Search())\n{line}DEFAULT = registry.tools['search']"
     agent = AGENT.replace("len(HOOKS)", "DEFAULT.run()")
     assert await answer(save(calls, agent)) == [["search"], "found ", []]
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 from weakref import WeakSet
 
@@ -29,8 +28,6 @@ from workflows.instrumentation.history import REFS_KEPT, EventRef
 from workflows.instrumentation.records import Carriers, Envelope
 
 __all__ = ["OF_WAIT", "Attempt"]
-
-_NONE: Mapping[str, int] = MappingProxyType({})
 
 OF_WAIT = "__wait__"
 """What the timeout of a wait has the id of that wait under."""
@@ -110,7 +107,7 @@ class Attempt(AwaitingAttempt):
         self._out_of_order: set[tuple[str, int]] | None = None
         self._collects: dict[str, int] | None = None
         self._waits_over = self._lately = 0
-        self.let_go: Mapping[str, int] = _NONE
+        self.let_go = call.let_go  # as in the attempts before
         self._leaving: dict[str, int] | None = None  # what it gives up in this turn of the event loop
         self._given_up: dict[str, int] | None = None
         self._just_over: asyncio.Task[Any] | None = None
