@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mlflow.exceptions import MlflowException
@@ -172,11 +173,9 @@ class Completion:
             pairs = _numbers(source, held).keys()
             every = {*self._names_of(pairs), *self._calls_of(pairs), *source.acts}
             possible = self._most(sorted(every), frozenset(), self._why_not_written)
-            try:
+            with suppress(MlflowException):  # what the script says without them is plainer
                 if possible:
                     return self.made_with(possible)
-            except MlflowException:
-                pass  # what the script says without them is plainer
             raise
 
     def _names_for(self, found: Made) -> Set[str]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakSet
 
 from workflows._engine.awaited_runs import AwaitedRun, AwaitingAttempt
 from workflows._engine.calls import Call, CallPhase, Wait
 from workflows._engine.live import LiveRun
-from workflows._engine.only_waiting import PATIENCE, Answer, Body
+from workflows._engine.only_waiting import Answer, Body
 from workflows._engine.resumed_waits import unreached
 from workflows._engine.ticks import (
     EventArrived,
@@ -21,6 +20,7 @@ from workflows._engine.ticks import (
     WaitAbandoned,
     WaitBegan,
 )
+from workflows._engine.wait_ends import WaitEnds
 from workflows._engine.wait_names import place_again, wait_name
 from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event
@@ -42,7 +42,6 @@ class Attempt(AwaitingAttempt):
         emitted: What it sent and returned so far; kept only while somebody listens.
         stopped: The run has stopped it.
         left: The run ended without it, and has told so.
-        let_go: Waits that it gave up, and went on: the last of each name.
         is_over: Its body has heeded that it was stopped; it may have to wait for its turn to tell.
         started: Its task has begun to run.
         used: Its step has taken its context, or awaits a run that waits: there is something to let go of at its end.
@@ -59,15 +58,11 @@ class Attempt(AwaitingAttempt):
         "_carriers",
         "_collects",
         "_context",
-        "_given_up",
-        "_just_over",
-        "_lately",
-        "_leaving",
+        "_ends",
         "_out_of_order",
         "_place",
         "_unread",
         "_waits_by_name",
-        "_waits_over",
         "answers",
         "body",
         "buffered",
@@ -76,7 +71,6 @@ class Attempt(AwaitingAttempt):
         "emitted",
         "is_over",
         "left",
-        "let_go",
         "run",
         "sent",
         "started",
@@ -106,11 +100,7 @@ class Attempt(AwaitingAttempt):
         self._waits_by_name: dict[str, int] | None = None
         self._out_of_order: set[tuple[str, int]] | None = None
         self._collects: dict[str, int] | None = None
-        self._waits_over = self._lately = 0
-        self.let_go = call.let_go  # as in the attempts before
-        self._leaving: dict[str, int] | None = None  # what it gives up in this turn of the event loop
-        self._given_up: dict[str, int] | None = None
-        self._just_over: asyncio.Task[Any] | None = None
+        self._ends: WaitEnds | None = None
         self._unread: dict[str, tuple[str, int]] | None = None
         self._place = "", 0
         self._answers: dict[str, Answer] | None = None
@@ -235,10 +225,11 @@ class Attempt(AwaitingAttempt):
         if self._answers is None:
             self._answers = {}
         self._answers[wait_id] = answer
+        ends = self._ends = self._ends or WaitEnds(self.run.loop, self.call.let_go)
         task, subclasses = asyncio.current_task(), self.call.step.accept_event_subclasses
         was_open = wait_id in self.call.waiting_since  # at the snapshot: it is older than whatever ends now
         is_known = wait_id in self.call.answers and not was_open
-        answer.over_before = 0 if was_open else self._waits_over - (self._just_over not in (None, task))
+        answer.over_before = 0 if was_open else ends.before(task)
         now = self.run.clock.now_ns()
         answer.place = self._place
         background = task is not self.task or self._body_made() is not None or self._may_come_to_others(wait_id)
@@ -256,7 +247,7 @@ class Attempt(AwaitingAttempt):
                 answer.place,
             )
         )
-        self._has_gone_on()
+        ends.goes_on()
         if background:
             self._watched().waits_in(task)
         else:
@@ -267,20 +258,14 @@ class Attempt(AwaitingAttempt):
         except asyncio.CancelledError:
             self._answers.pop(wait_id, None)
             if not self.stopped and self.run.attempts.get(self.exec_id) is self:
-                self._give_up(wait_id, answer.place, now, overtaken=self._is_overtaken(answer))
+                self._give_up(wait_id, answer.place, now, overtaken=ends.overtook(answer))
             raise
         finally:
             self._let_clock_go(True)
         if self._unread is not None:
             self._unread.pop(wait_id, None)
         if not is_known:
-            self._has_gone_on()
-            self._waits_over += 1
-            if background or self._answers:
-                self._over_lately()
-            if at_once:  # so what other tasks await from this turn on, they do beside it
-                self._just_over = task
-                self.run.loop.call_soon(self._no_longer_just_over)
+            ends.is_over(task, at_once=at_once, alone=not (background or self._answers))
         if ended.answer is None:
             raise _timeout_of(wait_id, f"Timed out waiting for {event_type.__name__} after {timeout} seconds.")
         self.answers = (*self.answers, (ended.answer.event_id, type(ended.answer.event)))
@@ -308,46 +293,13 @@ class Attempt(AwaitingAttempt):
                 run_id=self.run_id,
             )
 
-    def _no_longer_just_over(self) -> None:
-        self._just_over = None
-
     def _give_up(self, wait_id: str, place: tuple[str, int], began_ns: int, *, overtaken: bool) -> None:
         if self._unread is not None:
             self._unread.pop(wait_id, None)
         now = self.run.clock.now_ns()
         self.run.mailbox.put(WaitAbandoned(now, self.exec_id, wait_id, place, overtaken, now - began_ns))
-        if not overtaken:
-            if self._leaving is None:
-                self._leaving = {}
-                _in_some_turns(self.run.loop, partial(self._were_given_up, self._leaving))
-                self.run.loop.call_soon(self._next_are_apart)
-            self._leaving.update([place])
-
-    def _next_are_apart(self) -> None:
-        self._leaving = None
-
-    def _were_given_up(self, places: Mapping[str, int]) -> None:
-        self._given_up = {**(self._given_up or {}), **places}
-
-    def _over_lately(self) -> None:
-        if not self._lately:
-            self.run.loop.call_soon(self._next_turn)
-        self._lately = PATIENCE
-
-    def _next_turn(self) -> None:
-        self._lately -= 1
-        if self._lately:
-            self.run.loop.call_soon(self._next_turn)
-
-    def _has_gone_on(self) -> None:
-        """A wait begins or is over: what was given up some turns ago was no part of a failure."""
-        if self._given_up:
-            self.let_go = {**self.let_go, **self._given_up}
-            self._given_up = None
-
-    def _is_overtaken(self, answer: Answer) -> bool:
-        """Whether another wait was over just now: a timeout around this one has nothing to do with that."""
-        return self._lately > 0 and self._waits_over > answer.over_before
+        if not overtaken and self._ends is not None:
+            self._ends.gave_up(place)
 
     def give_up_unread(self) -> None:
         """The body is over, and did not get some answers: tasks that it cancelled, say, hear of that only later."""
@@ -380,6 +332,11 @@ class Attempt(AwaitingAttempt):
             body = self.body = Body(self.run, self.call, self.task, self._let_clock_go)
             self.used = True
         return body
+
+    @property
+    def let_go(self) -> Mapping[str, int]:
+        """Waits that it, or an attempt before, gave up, and went on: the last of each name."""
+        return self.call.let_go if self._ends is None else self._ends.let_go
 
     @property
     def waited(self) -> bool:
@@ -440,7 +397,7 @@ class Attempt(AwaitingAttempt):
             self.body.close()
         self._context = None
         for wait_id, answer in (self._answers or {}).items():
-            if answer.cancelled() and self._is_overtaken(answer):
+            if answer.cancelled() and self._ends is not None and self._ends.overtook(answer):
                 self._unread = self._unread or {}
                 self._unread[wait_id] = answer.place
             answer.cancel()
@@ -467,13 +424,6 @@ class Attempt(AwaitingAttempt):
             self.run.stop_children(self)
         if self.task is not None:
             self.task.cancel()
-
-
-def _in_some_turns(loop: asyncio.AbstractEventLoop, then: Callable[[], None], turns: int = PATIENCE) -> None:
-    if turns:
-        loop.call_soon(_in_some_turns, loop, then, turns - 1)
-    else:
-        then()
 
 
 def _timeout_of(wait_id: str, text: str) -> TimeoutError:
