@@ -30,6 +30,7 @@ from workflows.handler import WorkflowHandler
 BRANCHES, WOKEN, WAITS, LISTED, QUESTIONS = 2000, 2000, 3000, 10_000, 1000
 UNBOUNDED = 100_000  # workers
 SETTLED = 1000  # turns
+WAIT_SECONDS = 2000  # the usual timeout of a wait
 FEW, RETAINED, HISTORY = 10, 200, 5000  # steps that are over; a run keeps the history of its last 250
 IMPORTS = 15
 BARE_PROGRAM = "import asyncio, pydantic\nclass M(pydantic.BaseModel):\n    a: int = 0"
@@ -205,6 +206,19 @@ async def cancelled(turns: Turns) -> None:
         await handler
 
 
+async def cancelled_bare(turns: Turns) -> None:
+    async def wait() -> None:
+        async with asyncio.timeout(WAIT_SECONDS):
+            await asyncio.get_running_loop().create_future()
+
+    tasks = [asyncio.ensure_future(wait()) for _ in range(WAITS)]
+    await settled()
+    turns.begin()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
 async def questions(turns: Turns) -> None:
     handler = Asking(timeout=None).run(n=QUESTIONS)
     await settled()
@@ -221,8 +235,12 @@ SCENARIOS: dict[str, Scenario] = {
     "  bare asyncio, same bodies": woken_bare,
     f"one event ends {WAITS:,} waits": answered,
     f"{WAITS:,} waits are cancelled": cancelled,
+    "  bare asyncio, as many timeouts": cancelled_bare,
     f"one event answers {QUESTIONS:,} questions": questions,
 }
+
+
+BARE = (woken_bare, cancelled_bare)
 
 
 def longest_turn(scenario: Scenario) -> float:
@@ -247,7 +265,7 @@ def print_turns(rounds: int) -> None:
         plain = statistics.median(longest_turn(scenario) for _ in range(rounds))
         with traced():
             spans = statistics.median(longest_turn(scenario) for _ in range(rounds))
-        print(f"{name:36}{plain:10.1f}" + (f"{spans:12.1f}" if scenario is not woken_bare else ""))
+        print(f"{name:36}{plain:10.1f}" + (f"{spans:12.1f}" if scenario not in BARE else ""))
 
 
 async def at_its_wait(steps: int, work: Callable[[WorkflowHandler], Figure]) -> Figure:

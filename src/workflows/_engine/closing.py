@@ -19,8 +19,8 @@ __all__ = ["close", "end_children", "finish", "stop_children", "stop_some"]
 STOP_ROUNDS = 10
 
 # Attempts that are cancelled in one turn of the event loop when a run ends (2 to 4 ms, with their own last turns); of
-# thousands a twentieth, since each turn has to look at all that are left.
-STOPPED_AT_ONCE = 100
+# thousands a fortieth, since each turn has to look at all that are left.
+STOPPED_AT_ONCE = 80
 
 # Child runs that are cancelled in one turn (about 3 ms, with the last turns of those before them).
 CANCELLED_AT_ONCE = 25
@@ -151,7 +151,7 @@ def stop_some(run: LiveRun) -> bool:
     end of its run, which would do the same once more when it goes on.
     """
     left = [attempt for attempt in run.attempts.values() if not attempt.stopped]
-    more = max(STOPPED_AT_ONCE, len(left) // 20)
+    more = max(STOPPED_AT_ONCE, len(left) // 40)
     for attempt in left:
         if attempt.task is not None and what_wakes(attempt.task) is None:
             attempt.stop()
