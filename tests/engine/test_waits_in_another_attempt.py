@@ -11,7 +11,7 @@ import pytest
 
 from tests.engine.flows import Ask, Reply
 from workflows import Context, Workflow, step
-from workflows.events import HumanResponseEvent, StartEvent, StopEvent
+from workflows.events import HumanResponseEvent, StartEvent, StopEvent, UnhandledEvent
 from workflows.handler import WorkflowHandler
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from workflows.testing import VirtualClockLoop
@@ -261,3 +261,45 @@ async def test_a_wait_that_an_attempt_failed_for_is_open_in_the_next(clock: Virt
     await handler.send_event(Reply(text="Ada"))
     assert await handler == "Ada"
     assert clock.time() == 15
+
+
+class Twice(Workflow):
+    """Waits ten seconds in vain, asks, and fails; after that it may wait once more."""
+
+    waits_again = True
+
+    @step(retry_policy=ONCE_MORE)
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(10):
+                await ctx.wait_for_event(Reply, waiter_id="first")
+        await ctx.wait_for_event(Stop)
+        if not ctx.retry_info().retry_number:
+            raise ConnectionError
+        if not self.waits_again:
+            return StopEvent(result="none")
+        event = await ctx.wait_for_event(Reply, waiter_id="second")
+        return StopEvent(result=event.text)
+
+
+@pytest.mark.parametrize("waits_again", [True, False])
+async def test_an_event_is_said_to_be_for_nobody_once_that_is_so(
+    clock: VirtualClockLoop, caplog: pytest.LogCaptureFixture, waits_again: bool
+) -> None:
+    workflow = Twice(timeout=None)
+    workflow.waits_again = waits_again
+    handler = workflow.run()
+    unhandled = asyncio.create_task(_unhandled(handler))
+    await asyncio.sleep(11)
+    await handler.send_event(Stop())
+    await asyncio.sleep(4)  # in the second attempt's first wait, which takes nothing since it was given up before
+    await handler.send_event(Reply(text="Ada"))
+    await asyncio.sleep(1)
+    assert "Reply" not in caplog.text
+    assert await handler == ("Ada" if waits_again else "none")
+    assert await unhandled == (0 if waits_again else 1)
+    assert ("Reply" in caplog.text) is not waits_again
+
+
+async def _unhandled(handler: WorkflowHandler) -> int:
+    return len([event async for event in handler.stream_events(expose_internal=True, types=UnhandledEvent)])

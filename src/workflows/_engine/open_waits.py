@@ -85,6 +85,11 @@ class OpenWaits:
                 oldest[wait.call.exec_id] = wait
         return list(oldest.values())
 
+    def may_take(self, event: Event) -> bool:
+        """Whether a wait is for such an event that takes nothing yet, since its step may give it up again."""
+        candidates = (wait for by_value, value in self._lists(event) for wait in by_value[value].values())
+        return any((wait.spent or wait.pending) and wait.fits(event) for wait in candidates)
+
     def forget_answered(self, event: Event) -> None:
         """No further event shall find the waits that this one has answered; they are open until they are removed."""
         for by_value, value in list(self._lists(event)):

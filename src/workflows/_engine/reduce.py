@@ -29,7 +29,7 @@ from workflows._engine.effects import (
 from workflows._engine.fan_in import collect
 from workflows._engine.fan_out import alive, joined, may_join, open_fan_out
 from workflows._engine.idle import deadlock, explanation, looks_stuck, note_idle
-from workflows._engine.resumed_waits import ended_by, tell_unawaited, waits_are_to_begin
+from workflows._engine.resumed_waits import ended_by, may_soon_be_taken, tell_unawaited
 from workflows._engine.retries import after_failure, retry_now, with_recovery
 from workflows._engine.routing import forget_call, new_call, queue_call, take_worker
 from workflows._engine.state import RunState, Undelivered
@@ -109,8 +109,6 @@ def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one fl
             retry_now(state, tick, effects)
         case WaitBegan():
             begin_wait(state, tick, effects)
-            if state.early:
-                tell_unawaited(state, effects)
         case WaitAbandoned():
             abandon_wait(state, tick, effects)
         case CallOnlyWaits():
@@ -144,7 +142,7 @@ def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one fl
         case _:
             assert_never(tick)
     if (state.busy == 0 or state.idle) and state.ended is None:
-        if state.early:
+        if state.early and state.busy == 0:
             tell_unawaited(state, effects)
         note_idle(state, effects)
     return effects
@@ -297,7 +295,7 @@ def _deliver(
         calls = [call for call in made if call is not None]
     else:
         calls = [new_call(state, step, envelope) for step in takers]
-    early = not takers and not waits and envelope.sender is None and waits_are_to_begin(state)
+    early = not takers and not waits and may_soon_be_taken(state, envelope)
     if state.watched or not takers:
         effects.append(TellSent(envelope, target, takers, bool(waits) or early))
     for call in calls:
@@ -390,6 +388,8 @@ def _end(state: RunState, end: EndRun, effects: list[Effect]) -> None:
     if state.waits.by_id:
         state.waits_left = state.waits
         cancel_waits(state, effects)
+    if state.early:
+        tell_unawaited(state, effects)
     if state.questions.open:
         end_run_waits(state, effects)
     if end.outcome == "completed":

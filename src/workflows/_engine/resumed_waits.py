@@ -19,10 +19,10 @@ __all__ = [
     "ended_by",
     "give_up",
     "is_spent",
+    "may_soon_be_taken",
     "take_place",
     "tell_unawaited",
     "unreached",
-    "waits_are_to_begin",
     "without",
 ]
 
@@ -119,13 +119,25 @@ def waits_are_to_begin(state: RunState) -> bool:
     return False
 
 
+def may_soon_be_taken(state: RunState, envelope: Envelope) -> bool:
+    """Whether a wait that has not begun again, or takes nothing yet, may be for this event."""
+    if state.waits.by_id and state.waits.may_take(envelope.event):
+        return True
+    return envelope.sender is None and waits_are_to_begin(state)
+
+
 def tell_unawaited(state: RunState, effects: list[Effect]) -> None:
-    """All waits have begun again, so what came early and none of them took is unhandled."""
-    if waits_are_to_begin(state):
+    """The run is idle, or over: what came early is unhandled if no wait may take it any more."""
+    if state.ended is None and waits_are_to_begin(state):
         return
-    early, state.early = state.early or [], None
-    state.unhandled += len(early)
-    effects.extend([TellSent(envelope, None, (), late=True) for envelope in early])
+    left: list[Envelope] = []
+    for envelope in state.early or ():
+        if state.ended is None and state.waits.may_take(envelope.event):
+            left.append(envelope)
+        else:
+            state.unhandled += 1
+            effects.append(TellSent(envelope, None, (), late=True))
+    state.early = left or None
 
 
 def without(found: Mapping[str, Any], wait_id: str) -> dict[str, Any]:

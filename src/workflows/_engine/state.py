@@ -128,7 +128,8 @@ class RunState:
         asleep: Waits that were open at the snapshot that the run goes on from, and have not begun again.
         to_begin: Those of which an older snapshot does not say what they take, and some that are none any more, each
             with its call; None until somebody asks.
-        early: Events that one of `to_begin` may still take; nobody was told yet that they are unhandled.
+        early: Events that a wait may still take which has not begun again, or takes nothing yet; nobody was told yet
+            that they are unhandled.
         collected: Events that joins keep, by (step name, group).
         busy: Calls that are queued, running or between attempts. 0 and not ended: the run is idle.
         fan_outs: Open fan-outs, by id.
