@@ -160,6 +160,17 @@ class Misses(Workflow):
         return None if ctx.collect_events(ev, [Work, Work]) is None else StopEvent()
 
 
+async def test_the_deadlock_of_a_child_run_says_what_the_steps_of_the_child_gave(clock: VirtualClockLoop) -> None:
+    class Parent(Workflow):
+        @step
+        async def ask(self, ev: StartEvent) -> StopEvent:
+            return StopEvent(result=await Misses(timeout=None).run())
+
+    with pytest.raises(WorkflowDeadlockError) as caught:
+        await Parent(timeout=None).run()
+    assert caught.value.last_events == ("start -> Work",)
+
+
 async def test_what_a_run_misses_is_logged_where_somebody_may_still_send(
     clock: VirtualClockLoop, caplog: pytest.LogCaptureFixture
 ) -> None:

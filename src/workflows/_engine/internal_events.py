@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from workflows._engine.attempt import Attempt
+from workflows._engine.calls import CallPhase
 from workflows._engine.effects import TellSent
 from workflows._engine.live import LiveRun
+from workflows._engine.routing import exec_id
 from workflows._engine.ticks import AttemptCompleted, AttemptFailed
 from workflows.events import Event, StepState, StepStateChanged, UnhandledEvent
 
@@ -15,7 +17,11 @@ def show_queued(run: LiveRun, sent: TellSent) -> None:
     """An event waits for a worker of these steps."""
     for step in sent.takers:
         queue = run.state.queues.get(step.name)
-        if queue and queue.calls and sent.envelope in queue.calls[-1].inputs:
+        if queue is None or not queue.calls:
+            continue
+        own = run.state.calls.get(exec_id(step.name, sent.envelope.event_id))
+        call = own or queue.calls[-1]  # which this event completed, if it did
+        if call.phase is CallPhase.QUEUED and sent.envelope in call.inputs:
             _show(run, step.name, StepState.PREPARING, "<enqueued>", type(sent.envelope.event))
 
 

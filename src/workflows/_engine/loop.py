@@ -410,7 +410,7 @@ class Run(LiveRun):
     def _end(self, end: EndRun) -> None:
         self.end = end
         self.history.outcome = end.outcome
-        if isinstance(end.error, WorkflowDeadlockError):
+        if isinstance(end.error, WorkflowDeadlockError) and end.error.run_id == self.run_id:  # else that of a child
             end.error.last_events = self.history.last_events()
         if self.attempts:
             stop_some(self)

@@ -3,7 +3,7 @@
 import asyncio
 
 from tests.compat.case import case, names
-from tests.compat.flows import A, Answer, Ask, Streaming, conversation
+from tests.compat.flows import A, Answer, Ask, B, Streaming, conversation
 from workflows import Context, Workflow, catch_error, step
 from workflows.events import (
     CollectionReleaseEvent,
@@ -76,14 +76,38 @@ class Crowd(Workflow):
         return StopEvent(result=ev.n) if ev.n == 2 else None
 
 
-@case([["t", "preparing", "<enqueued>", "A"]])
-async def an_event_that_has_to_queue_is_told():
-    changes = await internal(Crowd().run(), StepStateChanged)
+async def queued(handler):
+    changes = await internal(handler, StepStateChanged)
     return [
         [c.name, c.step_state.value, c.worker_id, c.input_event_name]
         for c in changes
         if c.step_state is StepState.PREPARING
     ]
+
+
+@case([["t", "preparing", "<enqueued>", "A"]])
+async def an_event_that_has_to_queue_is_told():
+    return await queued(Crowd().run())
+
+
+class Listed(Workflow):
+    @step
+    async def s(self, ev: StartEvent) -> list[A]:
+        return [A(n=n) for n in range(4)]
+
+    @step(num_workers=1)
+    async def t(self, ev: A) -> B:
+        await asyncio.sleep(0.01)
+        return B(n=ev.n)
+
+    @step
+    async def u(self, evs: list[B]) -> StopEvent:
+        return StopEvent()
+
+
+@case([["t", "preparing", "<enqueued>", "A"]] * 3)
+async def each_event_of_a_list_that_has_to_queue_is_told():
+    return await queued(Listed().run())
 
 
 class Fails(Workflow):
