@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from mlflow.exceptions import MlflowException
 
-from mlflow_flavor._fidelity import Change, change, held_elsewhere, held_in_all, modules_used, places_of
+from mlflow_flavor._fidelity import Change, change, changed, held_elsewhere, held_in_all, modules_used, places_of
 from mlflow_flavor._holdings import Comparison, Holding
 from mlflow_flavor._written import Call, ModelSource, needed_arguments, reason_of, refused
 from workflows import Workflow
@@ -66,8 +66,11 @@ def workflow_of(source: ModelSource, run: Callable[[bytes], Workflow]) -> Workfl
     made = completion.made()
     found = _change(made, run)
     if found is not None:
-        raise refused(source.original, found.reason, *_ways_out(source.original, found))
+        raise refused(source.original, found.reason, *_ways_out(source, found))
     _warn(made, completion.reasons)
+    for name in sorted(completion.lost):
+        line = name.partition(",")[0]  # of what `_at_place` says
+        logger.warning(NOT_SET, source.file, line, completion.reasons[name])
     return made.workflow
 
 
@@ -126,10 +129,12 @@ class Completion:
 
     Attributes:
         reasons: Why it cannot have some, by name.
+        lost: Of those, the calls without which variables of modules are not what the author's are.
     """
 
     def __init__(self, source: ModelSource, run: Callable[[bytes], Workflow]) -> None:
         self.reasons: dict[str, str] = {}
+        self.lost = set[str]()
         self._source = source
         self._run = run
         self._best: Made | None = None
@@ -147,18 +152,25 @@ class Completion:
         found = self._best = self._first()
         if self._source.more is None:
             return found
-        asked = set(found.names)
         # A call is only made again for what nothing else puts there.
-        for wanted in (self._names_for, self._calls_for):
-            given, before = found, found.number_missing
-            while new := wanted(found) - asked:
-                asked |= new
-                possible = self._most(sorted(new), found.names, self._why_not_written)
-                self._most(sorted(possible), found.names, self._why_not_run)
-                found = self._best
-                before |= found.number_missing
-            found = self._best = self._without_vain(found, given, before)
+        named = self._with(self._names_for, found)
+        found = self._with(self._calls_for, named)
+        if found is not named:  # some names may have failed for want of what calls give
+            found = self._with(self._names_for, found)
+        found = self._with_values(found)
         return self.made_with(found.names) if found.names != self._last else found
+
+    def _with(self, wanted: Callable[[Made], Set[str]], found: Made) -> Made:
+        """The script with as much of what is wanted as can be, and as brings something."""
+        given, before, asked = found, found.number_missing, set(found.names)
+        while new := wanted(found) - asked:
+            asked |= new
+            possible = self._most(sorted(new), found.names, self._why_not_written)
+            self._most(sorted(possible), found.names, self._why_not_run)
+            found = self._best or found
+            before |= found.number_missing
+        self._best = self._without_vain(found, given, before) if found is not given else found
+        return self._best
 
     def _first(self) -> Made:
         """The script without any; where it cannot be run, with all: it may need what they put elsewhere."""
@@ -207,9 +219,12 @@ class Completion:
 
     def _led_to(self, call: Call) -> Set[str]:
         if call.leads not in self._places:
-            assert self._source.sources is not None, "what has calls is written from a module"
-            self._places[call.leads] = places_of(self._source.sources, call.leads, self._source.brought)
+            self._places[call.leads] = self._places_in(call.leads)
         return self._places[call.leads]
+
+    def _places_in(self, lines: str) -> Set[str]:
+        assert self._source.sources is not None, "what has calls is written from a module"
+        return places_of(self._source.sources, lines, self._source.brought)
 
     def _without_vain(self, found: Made, given: Made, before: Mapping[Pair, int]) -> Made:
         """The script without what it has newly to no avail: a run has put that there, or another line."""
@@ -221,6 +236,23 @@ class Completion:
         new = found.names - given.names
         vain = {name for name in new if (name not in useful if name in calls else name in missed)}
         return self.made_with(found.names - vain) if vain else found
+
+    def _with_values(self, found: Made) -> Made:
+        """The script with calls that make variables what the author's are: plain data do not say who made them."""
+        known = found.names | self.reasons.keys()
+        led_to = {name: self._led_to(call) for name, call in self._source.calls.items() if name not in known}
+        if not led_to:
+            return found
+        used = self._places_in(found.source.text.decode())
+        others = changed(used & set[str]().union(*led_to.values()), found.workflow)
+        asked = sorted(name for name, places in led_to.items() if not places.isdisjoint(others))
+        possible = self._most(asked, found.names, self._why_not_written)
+        self._most(sorted(possible), found.names, self._why_not_run)
+        best = self._best or found
+        left = changed(others, best.workflow)
+        vain = {name for name in asked if led_to[name].isdisjoint(others - left)}
+        self.lost = {name for name in asked if name in self.reasons and not led_to[name].isdisjoint(left)}
+        return self.made_with(best.names - vain) if vain & best.names else best
 
     def made_with(self, names: frozenset[str]) -> Made:
         """The script that has these names.
@@ -274,6 +306,8 @@ class Completion:
         ):
             return found.reason
         self._best = made
+        for name in names & self.reasons.keys():
+            del self.reasons[name]
         return None
 
     def _written(self, names: frozenset[str]) -> ModelSource:
@@ -315,13 +349,16 @@ def _warn_of(source: ModelSource, held: Holding, names: str, why: str) -> None:
         logger.warning(NOT_HELD, held.place, names)
 
 
-def _ways_out(original: type[Workflow] | Workflow, found: Change) -> Iterator[str]:
+def _ways_out(source: ModelSource, found: Change) -> Iterator[str]:
     """What may be logged of a workflow that has changed."""
+    original = source.original
+    if found.of_instance and not source.is_variable:
+        yield "make it a variable at the top of its module, outside of functions, and log that"
     if not found.unknown:
         yield "log it before it is run or changed"
     if found.unset:
         yield "set that to None before, if the agent makes it again when it needs it"
     if found.absent:
         yield "delete that before, if the agent makes it again when it needs it"
-    if found.of_instance and not isinstance(original, type) and not needed_arguments(type(original)):
+    if isinstance(original, Workflow) and found.of_instance and not needed_arguments(type(original)):
         yield f"log the class {type(original).__name__}"

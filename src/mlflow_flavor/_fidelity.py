@@ -20,7 +20,16 @@ from mlflow_flavor._sameness import difference, places_of_new_identifiers
 from workflows import Workflow
 from workflows.representation import get_workflow_representation
 
-__all__ = ["Change", "Sources", "change", "held_elsewhere", "held_in_all", "modules_used", "places_of"]
+__all__ = [
+    "Change",
+    "Sources",
+    "change",
+    "changed",
+    "held_elsewhere",
+    "held_in_all",
+    "modules_used",
+    "places_of",
+]
 
 INSTANCE = "its"
 MADE_WHEN_NEEDED = ": make it when it is first needed, in a function with @functools.cache that is called for it"
@@ -131,6 +140,20 @@ def places_of(sources: Sources, lines: str, brought: Iterable[str]) -> set[str]:
     return places(script, sources.home, authors)
 
 
+def changed(places: Iterable[str], rebuilt: Workflow) -> set[str]:
+    """Of some variables of the author's modules, those that are others in the model's copies."""
+    copies = modules_of_model(rebuilt)
+    found = set[str]()
+    for place in places:
+        module, _, name = place.rpartition(".")
+        author, copy = sys.modules.get(module), copies.get(module)
+        if author is not None and copy is not None and name in vars(author):
+            error = difference(place, vars(author)[name], vars(copy).get(name), ANY)
+            if error is not None and not isinstance(error, UnknownError):
+                found.add(place)
+    return found
+
+
 def modules_used(rebuilt: Workflow) -> set[str]:
     """The modules that a model's script and the author's that it leads to import, also when they are called."""
     copies = modules_of_model(rebuilt)
@@ -169,6 +192,16 @@ def _imported_by(name: str, copy: ModuleType) -> Iterator[str]:
 def _with_packages(names: Iterable[str]) -> set[str]:
     parts = [name.split(".") for name in names]
     return {".".join(each[: length + 1]) for each in parts for length in range(len(each))}
+
+
+class AnyPlace(Container[str]):
+    """All places."""
+
+    def __contains__(self, place: object) -> bool:
+        return True
+
+
+ANY = AnyPlace()
 
 
 class NewIdentifiers(Container[str]):

@@ -5,7 +5,8 @@ from __future__ import annotations
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # What is compared here may be anything.
 import copyreg
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from struct import Struct
 from typing import Any, cast
 
 from mlflow_flavor._pairs import (
@@ -19,6 +20,9 @@ from mlflow_flavor._pairs import (
 )
 
 __all__ = ["reduced_parts"]
+
+SAID_OTHERWISE: dict[type, Callable[[Any], tuple[Any, ...]]] = {Struct: lambda value: (Struct, (value.format,))}
+"""Of classes of Python's own whose objects cannot be copied, and yet say what they were made from."""
 
 
 def reduced_parts(pair: Pair) -> Iterator[Pair]:
@@ -44,7 +48,7 @@ def _reduced(pair: Pair, value: object) -> str | tuple[Any, Any, Any, Iterable[A
 
     Nothing of what a library's object holds and cannot say itself: that object has said what it is.
     """
-    reduce = copyreg.dispatch_table.get(type(value))
+    reduce = SAID_OTHERWISE.get(type(value)) or copyreg.dispatch_table.get(type(value))
     try:
         found: Any = reduce(value) if reduce is not None else value.__reduce_ex__(4)
     except Exception as error:  # whatever a class raises that does not want to be copied

@@ -8,11 +8,13 @@ import os
 import sys
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, cast
+
+from mlflow.exceptions import MlflowException
 
 from mlflow_flavor._artifact import script_path
 from mlflow_flavor._cells import notebook_cells
@@ -65,25 +67,38 @@ def model_source(workflow: object, helpers: Sequence[Path] = ()) -> ModelSource:
     if "<locals>" in cls.__qualname__:
         place = cls.__qualname__.partition(".")[0]
         raise refused(original, f"its class is defined inside the function {place}, whose variables a script lacks")
-    home, expressions = _place(original, cls)
+    defining = sys.modules.get(cls.__module__)
+    if defining is None or not _is_at(defining, cls):
+        raise refused(original, f"{cls.__module__} has no class {cls.__qualname__}, or another one by now")
+    refusal: MlflowException | None = None
+    for home, expressions in _places(original, defining):
+        try:
+            return _from(home, original, expressions, helpers)
+        except MlflowException as error:  # another module that has it may be told from
+            refusal = refusal or error
+    if refusal is not None:
+        raise refusal
+    if needed := needed_arguments(cls):
+        made = "log an instance" if isinstance(original, type) else "make it a variable of its module"
+        raise refused(original, f"it needs the arguments {', '.join(needed)}; {made}")
+    source = _from(defining, original, [f"{cls.__qualname__}()"], helpers)
+    return source if isinstance(original, type) else replace(source, is_variable=False)
+
+
+def _from(
+    home: ModuleType, original: type[Workflow] | Workflow, expressions: Sequence[str], helpers: Sequence[Path]
+) -> ModelSource:
     if home.__name__ == "__main__" and (cells := notebook_cells()) is not None:
         return _from_notebook(original, home, cells, expressions)
     return _from_module(original, home, expressions, helpers)
 
 
-def _place(original: type[Workflow] | Workflow, cls: type[Workflow]) -> tuple[ModuleType, list[str]]:
-    """The module whose source makes the workflow, and the expressions for it there."""
-    defining = sys.modules.get(cls.__module__)
-    if defining is None or not _is_at(defining, cls):
-        raise refused(original, f"{cls.__module__} has no class {cls.__qualname__}, or another one by now")
+def _places(original: type[Workflow] | Workflow, defining: ModuleType) -> Iterator[tuple[ModuleType, list[str]]]:
+    """The modules whose variables hold an instance, and the expressions for it there."""
     if not isinstance(original, type):
-        for module in _homes(original, defining):
-            if found := list(_expressions(original, vars(module))):
-                return module, found
-    if needed := needed_arguments(cls):
-        made = "log an instance" if isinstance(original, type) else "make it a variable of its module"
-        raise refused(original, f"it needs the arguments {', '.join(needed)}; {made}")
-    return defining, [f"{cls.__qualname__}()"]
+        homes = dict.fromkeys(_homes(original, defining))
+        found = ((home, list(_expressions(original, vars(home)))) for home in homes)
+        yield from ((home, expressions) for home, expressions in found if expressions)
 
 
 def _homes(original: object, defining: ModuleType) -> Iterator[ModuleType]:
@@ -289,7 +304,7 @@ def _refuse_secrets(original: object, part: ModuleSlice) -> None:
 
 
 def _from_notebook(
-    original: type[Workflow] | Workflow, home: ModuleType, cells: dict[str, str], expressions: list[str]
+    original: type[Workflow] | Workflow, home: ModuleType, cells: dict[str, str], expressions: Sequence[str]
 ) -> ModelSource:
     marked = {cell: plain for cell, plain in cells.items() if cell.lstrip().startswith(MARKER)}
     if not marked:

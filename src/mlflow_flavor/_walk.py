@@ -118,11 +118,13 @@ class Walk:
     def _found(self) -> Iterator[Found]:
         while self._todo:
             place, depth, values, once = self._todo.popleft()
-            for value in filter(may_hold, values):
+            for value in values:
                 if once:
                     if (place, id(value)) in self._told:
                         continue
                     self._told.add((place, id(value)))
+                if not may_hold(value):
+                    continue
                 if id(value) not in self._seen:
                     self._seen.add(id(value))
                     self._look_at(place, depth, value)

@@ -51,6 +51,7 @@ class ModelSource:
         acts: Names of its module by which statements set or fill something in those, and the module that each is of.
         calls: The statements that call something of those, each by a name that `more` takes.
         named: Names that its module's statements need which define nothing, and those in the program that logs it.
+        is_variable: A variable of its module is what the script makes again; if not, it makes another of the class.
     """
 
     text: bytes
@@ -63,6 +64,7 @@ class ModelSource:
     acts: Mapping[str, str] = field(default_factory=dict[str, str])
     calls: Mapping[str, Call] = field(default_factory=dict[str, Call])
     named: Set[str] = frozenset()
+    is_variable: bool = True
 
     @property
     def file(self) -> str:

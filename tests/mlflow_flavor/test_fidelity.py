@@ -95,7 +95,7 @@ USUAL = (
     HEAD
     + """
 import asyncio, collections, contextvars, datetime, enum, functools, itertools, logging, random, re, threading
-import types, typing, weakref
+import struct, types, typing, weakref
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, List, Optional
 from openai import AsyncOpenAI
@@ -175,6 +175,7 @@ class Agent(Workflow):
         self.llm = AsyncOpenAI(api_key="none")
         self.locks = [threading.Lock(), threading.RLock(), asyncio.Lock(), asyncio.Semaphore(2), asyncio.Event()]
         self.log, self.pattern, self.rights = logging.getLogger("agent"), re.compile("a+"), Rights.READ
+        self.row = struct.Struct("<i")
         self.logs = [logging.getLogger(__name__), logging.getLogger(f"{__name__}.below")]
         self.when = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
         self.queue, self.groups = collections.deque([Memory()], maxlen=3), collections.defaultdict(list, a=[Options()])

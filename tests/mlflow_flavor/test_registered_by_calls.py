@@ -22,6 +22,14 @@ class Registry:
 
 registry = Registry()
 HOOKS, OTHERS = [], {}
+LIMIT = 3
+
+def limit(number):
+    global LIMIT
+    LIMIT = number
+
+def limited():
+    return LIMIT
 
 def hook(function):
     HOOKS.append(function)
@@ -92,6 +100,9 @@ async def answer(model: Path) -> object:
         ("@tool\ndef save(): pass\nhook(save)", [[], 1, ["save"]]),
         ("@tool\ndef save(): pass\nOTHERS['again'] = save\nhook(save)", [[], 1, ["again", "save"]]),
         ("for _n in range(3): hook(made(_n))\nHOOKS.append(made(9))", [[], 4, []]),
+        ("hook(print)\nregistry.register(len, name='length')", [["length"], 1, []]),  # nobody's own
+        ("registry.register('of text', name='text')", [["text"], 0, []]),
+        ("hook(made)\nFIRST = HOOKS[0]\n@tool\ndef save(): return FIRST(1)", [[], 1, ["save"]]),
     ],
 )
 async def test_what_it_gives_is_in_the_model(save: Save, caplog: pytest.LogCaptureFixture, calls: str, said: object):
@@ -125,12 +136,31 @@ def test_why_no_script_can_make_the_call_is_told(save: Save, caplog: pytest.LogC
     assert "the source of that cannot be written to a script (it reads `__file__`, which a script" in caplog.text
 
 
+LIMITED = AGENT.replace("sorted(OTHERS)", "registry_.limited()")
+
+
+async def test_plain_data_that_it_sets_are_in_the_model(save: Save):
+    assert await answer(save("registry_.limit(9)", LIMITED)) == [[], 0, 9]
+
+
+async def test_what_a_run_has_changed_since_is_as_before(save: Save, caplog: pytest.LogCaptureFixture):
+    model = save("registry_.limit(9)\ndef used(): registry_.LIMIT += 1\n\nused()", LIMITED)
+    assert "limit(9)" not in (model / "workflow.py").read_text()
+    assert not caplog.records
+
+
+def test_a_call_that_no_script_can_make_for_plain_data_is_told(save: Save, caplog: pytest.LogCaptureFixture):
+    save("registry_.limit(len(__file__))", LIMITED)
+    (record,) = (each for each in caplog.records if each.name == "workflows.mlflow")
+    assert "sets something by `line" in record.getMessage()
+    assert "it reads `__file__`" in record.getMessage()
+
+
 @pytest.mark.parametrize(
     "call",
     [
         "registry.register(lambda: Agent, 'agent')",
         "registry.register(Agent(), 'agent')",
-        "hook(print)",
         "if __name__ == '__main__':\n    hook(print)",
         "registry.tools.get('of nobody')",
     ],
