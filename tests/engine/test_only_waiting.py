@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 
 from tests.engine.flows import A, B, Reply
 from workflows import Context, Workflow, step
 from workflows.errors import StepTimeoutError, WorkflowTimeoutError
-from workflows.events import StartEvent, StopEvent
+from workflows.events import HumanResponseEvent, StartEvent, StopEvent
 from workflows.testing import VirtualClockLoop
 
 Way = Callable[[Context], Awaitable[object]]
+
+
+class Stop(HumanResponseEvent):
+    pass
 
 
 class Does(Workflow):
@@ -216,17 +221,30 @@ async def test_the_time_in_which_a_step_works_beside_a_wait_counts(clock: Virtua
     assert clock.time() == pytest.approx(5, abs=0.1)
 
 
-async def test_a_run_pays_for_what_follows_its_waits_in_the_background(clock: VirtualClockLoop) -> None:
+async def given_up(ctx: Context) -> None:
+    for way in (reply, in_a_group, for_a_run):
+        with suppress(TimeoutError):
+            await asyncio.wait_for(way(ctx), 50)
+
+
+@pytest.mark.parametrize("of_run", [True, False])
+@pytest.mark.parametrize("way", [*WAITS, *AWAITS, given_up])
+async def test_what_follows_waits_counts(clock: VirtualClockLoop, way: Way, of_run: bool) -> None:
+    waited: list[float] = []
+
     async def waits_then_works(ctx: Context) -> None:
-        await gathered(ctx)
+        await way(ctx)
+        waited.append(clock.time())
         await asyncio.sleep(100)
 
-    handler = Does(timeout=5, idle_counts=False).run(way=waits_then_works)
-    for second in (100, 200, 300):
-        clock.call_at(second, handler.ctx.send_event, Reply())
+    workflow = Does(timeout=5, idle_counts=False) if of_run else DoesInTime(timeout=None, idle_counts=False)
+    handler = workflow.run(way=waits_then_works)
+    if way is not given_up:
+        for second in (100, 200, 300):
+            clock.call_at(second, handler.ctx.send_event, Reply())
     with pytest.raises(WorkflowTimeoutError):
         await handler
-    assert clock.time() == pytest.approx(305, abs=0.1)
+    assert waited[0] < clock.time() <= waited[0] + 5.1
 
 
 async def test_a_step_pays_for_what_a_run_that_it_awaits_does_between_its_waits(clock: VirtualClockLoop) -> None:
@@ -277,6 +295,37 @@ async def test_a_step_that_waits_while_it_works_keeps_its_worker(clock: VirtualC
             return StopEvent(result=asyncio.get_running_loop().time())
 
     assert await OneAtATime(timeout=None).run() == pytest.approx(400)
+
+
+@pytest.mark.parametrize("loser_awaited", [True, False])
+async def test_a_race_that_is_won_has_the_worker_for_what_follows(clock: VirtualClockLoop, loser_awaited: bool) -> None:
+    spans: list[tuple[float, float]] = []
+
+    class Races(Workflow):
+        @step
+        async def start(self, ev: StartEvent) -> list[A]:
+            return [A(n=n) for n in range(3)]
+
+        @step(num_workers=1)
+        async def race(self, ctx: Context, ev: A) -> B:
+            tasks = [listening(ctx), asyncio.create_task(ctx.wait_for_event(Stop))]
+            await asyncio.wait(tasks, return_when="FIRST_COMPLETED")
+            tasks[1].cancel()
+            if loser_awaited:
+                await asyncio.gather(tasks[1], return_exceptions=True)
+            begun = clock.time()
+            await asyncio.sleep(10)
+            spans.append((begun, clock.time()))
+            return B()
+
+        @step
+        async def end(self, evs: list[B]) -> StopEvent:
+            return StopEvent()
+
+    handler = Races(timeout=None).run()
+    clock.call_at(5, handler.ctx.send_event, Reply())
+    await handler
+    assert spans == [(5, 15), (15, 25), (25, 35)]
 
 
 async def test_a_step_that_works_again_has_its_worker_back(clock: VirtualClockLoop) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import pytest
@@ -277,3 +278,26 @@ async def test_a_reply_to_a_wait_that_is_given_up_is_for_no_other(
     await handler.send_event(Reply(yes=True, by="Bob"), wait_id="doc1")
 
     assert "approved by Bob" in await handler
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+async def test_a_name_that_a_step_uses_again_is_that_of_its_open_wait(clock: VirtualClockLoop, resumed: bool) -> None:
+    class Asks(Workflow):
+        @step
+        async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            asked = 0
+            while True:
+                asked += 1
+                with suppress(TimeoutError):
+                    if (await ctx.wait_for_event(Reply, waiter_id="approval", timeout=10)).yes:
+                        return StopEvent(result=asked)
+
+    workflow = Asks(timeout=None)
+    handler = workflow.run()
+    await asyncio.sleep(1)
+    await handler.send_event(Reply(yes=False), wait_id="approval")
+    await asyncio.sleep(15)
+    if resumed:
+        handler = workflow.run(ctx=Context.from_dict(workflow, await handler.suspend()))
+    await handler.send_event(Reply(yes=True), wait_id="approval")
+    assert await handler == 3

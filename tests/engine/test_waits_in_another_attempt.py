@@ -263,6 +263,51 @@ async def test_a_wait_that_an_attempt_failed_for_is_open_in_the_next(clock: Virt
     assert clock.time() == 15
 
 
+class Approval(Workflow):
+    """Asks beside a job that fails once, and then whether to go on."""
+
+    seconds: float | None = None
+
+    @step(retry_policy=ONCE_MORE)
+    async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        retried = ctx.retry_info().retry_number
+
+        async def job() -> None:
+            await asyncio.sleep(1 if retried else 600)
+            if not retried:
+                raise ConnectionError
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                question = Ask(prompt="approve?")
+                wait = ctx.wait_for_event(Reply, question, waiter_id="approval", timeout=self.seconds)
+                approval = group.create_task(wait)
+                group.create_task(job())
+        except ExceptionGroup:
+            await ctx.wait_for_event(Stop)
+            raise
+        return StopEvent(result=approval.result().text)
+
+
+@pytest.mark.parametrize("seconds", [None, 900, 600.5])
+@pytest.mark.parametrize("moment", [603.5, 620])
+@pytest.mark.parametrize("named", [True, False])
+async def test_what_a_failure_gave_up_is_asked_again_as_soon_as_the_call_only_waits_for_it(
+    clock: VirtualClockLoop, seconds: float | None, moment: float, named: bool
+) -> None:
+    workflow = Approval(timeout=None)
+    workflow.seconds = seconds
+    handler = workflow.run()
+    await asyncio.sleep(602)
+    await handler.send_event(Stop())
+    await asyncio.sleep(moment - 602)
+    await handler.send_event(Reply(text="yes"), wait_id="approval" if named else None)
+    assert await handler == "yes"
+    assert clock.time() == max(moment, 604)
+    asked = [event async for event in handler.stream_events(types=Ask)]
+    assert len(asked) == (1 if named and moment < 604 else 2)  # who has answered need not be asked
+
+
 class Twice(Workflow):
     """Waits ten seconds in vain, asks, and fails; after that it may wait once more."""
 

@@ -248,10 +248,10 @@ class Attempt(AwaitingAttempt):
             )
         )
         ends.goes_on()
-        if background:
-            self._watched().waits_in(task)
-        else:
+        if not background:
             self._let_clock_go(False)
+        if background or answer.place[1] <= self.call.let_go.get(answer.place[0], -1):
+            self._watched().waits_in(task)
         at_once = answer.done()
         try:
             ended = await answer

@@ -55,6 +55,7 @@ class Call:
         emitted: How many events it has emitted so far, over all attempts.
         open_waits: Waits of it that are not over.
         pending: Some of these are pending.
+        spent: Some of these are spent, or were.
         to_resume: Waits of it that are over while it still queues for a worker.
         recoveries: How often each `@catch_error` handler has run in this lineage.
     """
@@ -84,6 +85,7 @@ class Call:
         "recoveries",
         "replay",
         "scope",
+        "spent",
         "step",
         "to_resume",
         "waiting_for",
@@ -109,7 +111,7 @@ class Call:
         self.phase = CallPhase.QUEUED
         self.first_started_ns = self.due_ns = self.last_failed_ns = 0
         self.emitted = self.open_waits = self.open_ns = self.paused_ns = 0
-        self.replay = self.pending = False
+        self.replay = self.pending = self.spent = False
         self.scope: tuple[str, ...] = ()
         self.answers: Mapping[str, Envelope | None] = _NOTHING
         self.waiting_since: Mapping[str, int] = _NOTHING

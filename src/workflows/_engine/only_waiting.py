@@ -16,6 +16,7 @@ from typing import Any, cast
 from workflows._engine.awaited_runs import AwaitedRun
 from workflows._engine.calls import Call, CallPhase, Wait
 from workflows._engine.child_waits import heed_waits
+from workflows._engine.deadlines import have_deadline
 from workflows._engine.live import LiveRun
 from workflows._engine.ticks import CallOnlyWaits, CallWorks, WaitsRemain
 
@@ -78,6 +79,7 @@ class Body:
         "_closed",
         "_due",
         "_groups",
+        "_is_lately_answered",
         "_let_clock_go",
         "_parts",
         "_patience",
@@ -102,7 +104,7 @@ class Body:
         self._runs: set[AwaitedRun] = set()  # which its parts await
         self._runs_at_work: set[AwaitedRun] = set()
         self._waiting_runs: set[AwaitedRun] = set()  # which any task of the attempt awaits, and that only wait
-        self._answered = self._closed = self._due = self._rests = False
+        self._answered = self._is_lately_answered = self._closed = self._due = self._rests = False
         self._roots = {task}
         self._need(task)
 
@@ -132,8 +134,9 @@ class Body:
         self._look_soon()
 
     def answered(self) -> None:
-        """A wait is over, and the task that waited goes on in the next turn."""
-        self._answered = True
+        """A wait is over, and the task that waited goes on in the next turn; it may give up others then."""
+        self._answered = self._is_lately_answered = True
+        self._patience = PATIENCE
         self._look_soon()
 
     def _look_soon(self) -> None:
@@ -173,27 +176,37 @@ class Body:
         # Of what a thread does asyncio says nothing; a sync step can only await one run at a time in it.
         in_thread = not call.step.is_async and bool(self._waiting_runs)
         works = self._at_work > 0 and not in_thread
-        if works and call.pending and not self._is_patient():
+        patient = self._is_patient()
+        if works and call.pending and not patient:
             self._run.mailbox.put(WaitsRemain(self._run.clock.now_ns(), call.exec_id))
+        if call.spent and not (patient or self._has_deadline()):
+            self._run.mailbox.put(WaitsRemain(self._run.clock.now_ns(), call.exec_id, spent=True))
         awaits_runs = in_thread or bool(self._runs)
         if works or awaits_runs:
             if call.phase is CallPhase.WAITING or (works and call.phase is CallPhase.QUEUED):
                 self._run.mailbox.put(CallWorks(self._run.clock.now_ns(), call.exec_id))
-        elif call.open_waits and (call.phase is CallPhase.RUNNING or call.pending) and not self._is_patient():
+        elif call.open_waits and (call.phase is CallPhase.RUNNING or call.pending) and not patient:
             self._run.mailbox.put(CallOnlyWaits(self._run.clock.now_ns(), call.exec_id))
         only_waits = not (works or self._runs_at_work)
-        self._let_clock_go(not only_waits)
-        self._rest(only_waits and awaits_runs)
         self._closed = not (call.open_waits or self._waiting_runs)
+        # When it looks no more, the body has all its answers, or is to get the last ones with a worker.
+        self._let_clock_go(not only_waits or (self._closed and call.phase is CallPhase.RUNNING))
+        self._rest(only_waits and awaits_runs)
 
     def _is_patient(self) -> bool:
         """Whether the body may still give up waits that it has begun, or come to others, in this turn or the next."""
-        if not self._call.pending:
+        if not (self._patience and (self._call.pending or self._call.spent or self._is_lately_answered)):
+            self._is_lately_answered = False
             return False
         self._patience -= 1
         if self._patience:
             self._look_soon()
         return self._patience > 0
+
+    def _has_deadline(self) -> bool:
+        """Whether something that it does ends at a certain time; then it may give up waits, as it did before."""
+        awaited = (part.awaits for part in self._parts.values())
+        return have_deadline(self._run.loop, (*self._parts, *awaited))
 
     def _rest(self, rests: bool) -> None:
         if rests is not self._rests:

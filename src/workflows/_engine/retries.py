@@ -61,7 +61,7 @@ def _schedule(state: RunState, call: Call, delay: float, tick: AttemptFailed, ef
     asleep = state.asleep or ()
     call.waiting_since = {w: ns for w, ns in call.waiting_since.items() if w in call.answers or w in asleep}
     call.let_go, call.latest = tick.let_go, None
-    call.replay = call.pending = False
+    call.replay = call.pending = call.spent = False
     call.phase = CallPhase.RETRYING
     give_back_worker(state, call, effects)
     effects.append(ScheduleRetry(call, delay, call.due_ns, tick.error))

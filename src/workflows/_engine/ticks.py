@@ -200,10 +200,15 @@ class CallOnlyWaits:
 
 @dataclass(slots=True)
 class WaitsRemain:
-    """Some turns of the event loop have passed since the body of a call began waits, and it has not given them up."""
+    """Some turns of the event loop have passed since the body of a call began waits, and it has not given them up.
+
+    `spent`: it did so in another attempt, and will not now, for nothing that it does ends at a certain time; else those
+    that it gave up since others were over.
+    """
 
     at_ns: int
     exec_id: str
+    spent: bool = False
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from workflows._engine.asking import call_wait_over
 from workflows._engine.calls import Call, CallPhase, Wait
 from workflows._engine.effects import DeliverLater, Effect, EndWait, RestartWait, ResumeCall, StartWait, TellSent
 from workflows._engine.open_waits import NO_WAITS, OpenWaits
-from workflows._engine.resumed_waits import give_up, is_spent, take_place, unreached, without
+from workflows._engine.resumed_waits import called, give_up, is_spent, take_place, unreached, without
 from workflows._engine.routing import give_back_worker, take_worker
 from workflows._engine.state import RunState
 from workflows._engine.ticks import CallOnlyWaits, CallWorks, WaitAbandoned, WaitBegan, WaitsRemain
@@ -75,8 +75,7 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
         _only_waits(state, call, effects)
     left = None if wait.timeout is None else wait.timeout - (tick.at_ns - wait.started_at_ns) / 1e9
     if wait.held:
-        longest = (call.open_ns / 1e9 if wait.spent else 0) + SPENT_SECONDS
-        left = longest if left is None else min(left, longest)
+        left = _longest_held(wait, left)
     effects.append(StartWait(wait, left, ask=not (since or wait.unasked)))
     _take_kept(state, wait, effects)
 
@@ -90,6 +89,15 @@ def _see_whether_it_is_for_events(state: RunState, wait: Wait, background: bool)
         wait.unplaced = bool(unreached(state, call))
         call.pending = call.pending or wait.pending or wait.unplaced
     wait.held = wait.spent or wait.unplaced
+    call.spent = call.spent or wait.spent
+
+
+def _longest_held(wait: Wait, left: float | None) -> float:
+    """Seconds after which a wait is for events in any case; where it has a timeout itself, it is so before that."""
+    as_before = wait.call.open_ns / 1e9 if wait.spent else 0.0
+    if left is None:
+        return as_before + SPENT_SECONDS
+    return min(left, as_before + min(SPENT_SECONDS, max(left - as_before, 0.0) / 2))
 
 
 def _is_replayed(state: RunState, wait: Wait, effects: list[Effect]) -> bool:
@@ -156,7 +164,15 @@ def _only_waits(state: RunState, call: Call, effects: list[Effect]) -> None:
 def waits_remain(state: RunState, tick: WaitsRemain, effects: list[Effect]) -> None:
     """A call has begun waits, and has not given them up though it could have."""
     call = state.calls.get(tick.exec_id)
-    if call is not None and call.pending:
+    if call is None:
+        return
+    if tick.spent:
+        call.spent = False
+        for wait in [wait for wait in state.waits.of(call) if wait.spent]:
+            _stand_for_another(state, wait)
+            call.let_go = without(call.let_go, wait.place[0])
+            _be_for_events(state, wait, effects)
+    elif call.pending:
         call.pending = False
         for wait in [wait for wait in state.waits.of(call) if wait.pending]:
             _be_for_events(state, wait, effects)
@@ -317,13 +333,13 @@ def _run_on(state: RunState, call: Call, effects: list[Effect]) -> None:
 
 
 def reply(state: RunState, wait_id: str, envelope: Envelope, effects: list[Effect]) -> Call | None:
-    """Answer this wait and no other; gives its call, or None if the wait is over or takes no such event.
+    """Answer the wait that this names and no other; gives its call, or None if it is over or takes no such event.
 
     A call that has not come to the wait again since a snapshot finds the answer when it does.
     """
-    envelope.names = wait_id
+    wait_id = envelope.names = called(state, wait_id)
     wait = state.waits.get(wait_id)
-    if wait is not None and wait.answer is None and not wait.spent and wait.fits(envelope.event):
+    if wait is not None and wait.answer is None and wait.fits(envelope.event):
         answered_by(envelope, [wait], state, effects)
         return wait.call
     call = state.asleep.owner(wait_id, state.calls) if state.asleep is not None else None
