@@ -26,7 +26,7 @@ import gc
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -104,6 +104,16 @@ async def test_a_leaked_cancellation_fails_the_step_and_is_retried() -> None:
             raise asyncio.CancelledError
 
     assert await Leaks(timeout=None).run(always=False) is StepCancelledError
+
+    class CancelsItself(Workflow):
+        @step(retry_policy=retry_policy(wait=wait_none(), stop=stop_after_attempt(2)))
+        async def stop(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            if not ctx.retry_info().retry_number:
+                asyncio.get_running_loop().call_soon(cast("asyncio.Task[None]", asyncio.current_task()).cancel)
+                await asyncio.sleep(10)
+            return StopEvent(result=type(ctx.retry_info().last_exception))
+
+    assert await CancelsItself(timeout=None).run() is StepCancelledError
     with pytest.raises(StepCancelledError, match="leak raised CancelledError"):
         await Leaks(timeout=None).run(always=True)
 

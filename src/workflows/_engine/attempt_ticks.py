@@ -112,8 +112,7 @@ def failed(attempt: Attempt, error: Exception) -> AttemptFailed:
         tick.retry_delay = _checked_delay(attempt, _verdict(attempt, elapsed, error))
     except Exception as policy_error:  # noqa: BLE001  # a policy is the user's code as well
         policy_error.__cause__ = error
-        tick.error = policy_error
-        return tick
+        tick.error = error = policy_error
     handler = run.spec.error_handlers.get(attempt.step) if tick.retry_delay is None else None
     if handler is not None and (call.recoveries or {}).get(handler.name, 0) < handler.max_recoveries:
         tick.handled_by = handler.name

@@ -140,10 +140,14 @@ def _hand_in(attempt: Attempt, tick: AttemptCompleted | AttemptFailed) -> None:
 
 
 def _was_stopped(attempt: Attempt) -> bool:
-    """Whether the run stopped it, or somebody cancelled its task (that interrupts the run); else its body leaked it."""
+    """Whether the run stopped it, or its loop closes (that interrupts the run); else its body leaked it, or made it."""
     task = asyncio.current_task()
     if not attempt.stopped and task is not None and task.cancelling():
-        attempt.run.crash(None)
+        if attempt.run.crowd.loop_closes:
+            attempt.run.crash(None)
+        else:
+            while task.cancelling():
+                task.uncancel()
     return attempt.stopped
 
 

@@ -102,12 +102,19 @@ class Crowd:
         completing: What those pass that end well, are stopped, or fail where nobody listens.
         failing: What those pass that fail where somebody does: to show their errors may take ten times as long.
         results: What the bodies of those returned who wait to complete, by the attempt's `id`.
+        watch: The task that is cancelled with all others when the loop closes.
     """
 
-    __slots__ = ("attempts", "completing", "failing", "results")
+    __slots__ = ("attempts", "completing", "failing", "results", "watch")
 
     def __init__(self) -> None:
         self.attempts = 0
         self.completing = Turnstile(at_most=200)  # about 4 ms, if nobody listens
         self.failing = Turnstile(at_most=25)  # with tracing, that may be 10 ms
         self.results: dict[int, Any] = {}
+        self.watch: asyncio.Task[None] | None = None
+
+    @property
+    def loop_closes(self) -> bool:
+        """Whether all tasks of the loop are cancelled, as far as anybody knows."""
+        return self.watch is None or self.watch.done() or self.watch.cancelling() > 0

@@ -50,6 +50,7 @@ class RunsOfLoop:
             watch = self._watch(self._all_over)
             self._task = run.loop.create_task(watch, name="workflows", context=contextvars.Context())
             self._task.add_done_callback(self._gone)
+            self.crowd.watch = self._task
 
     def _discard(self, run: LivesHere) -> None:
         self._runs.discard(run)

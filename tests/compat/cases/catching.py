@@ -4,7 +4,7 @@ from tests.compat.case import case, error_of, names, outcome
 from tests.compat.flows import A, B
 from workflows import Context, Workflow, catch_error, step
 from workflows.events import StartEvent, StepFailedEvent, StopEvent
-from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
+from workflows.retry_policy import retry_if_exception, retry_policy, stop_after_attempt, wait_fixed
 
 
 class Fails(Workflow):
@@ -339,3 +339,23 @@ async def a_branch_of_a_list_that_was_mended_is_no_recovery_of_its_join():
 
     result = await W().run()
     return sorted(failed), result
+
+
+@case([["AttributeError", "ValueError"], "mended"])
+async def a_handler_gets_the_error_of_a_policy():
+    failed = []
+
+    class W(Workflow):
+        @step(
+            retry_policy=retry_policy(retry=retry_if_exception(lambda e: e.status == 429), stop=stop_after_attempt(3))
+        )
+        async def s(self, ev: StartEvent) -> StopEvent:
+            raise ValueError
+
+        @catch_error
+        async def handle(self, ev: StepFailedEvent) -> StopEvent:
+            failed.extend([type(ev.exception).__name__, type(ev.exception.__cause__).__name__])
+            return StopEvent(result="mended")
+
+    result = await W().run()
+    return failed, result

@@ -9,7 +9,7 @@ from datetime import timedelta
 from tests.compat.case import case, error_of, outcome
 from tests.compat.flows import A, Answer, Ask
 from workflows import Context, Workflow, step
-from workflows.events import StartEvent, StopEvent
+from workflows.events import HumanResponseEvent, StartEvent, StopEvent
 from workflows.retry_policy import (
     ConstantDelayRetryPolicy,
     ExponentialBackoffRetryPolicy,
@@ -127,6 +127,32 @@ async def a_policy_that_fails_fails_the_run():
             raise RuntimeError("in the policy")
 
     return (await attempts(Mine(), 3))[0]
+
+
+@case(True, peer_gives=False, because="waits-take-no-time")
+async def what_a_step_did_before_it_waited_counts():
+    seen = []
+
+    class Mine:
+        def next(self, elapsed_time, attempts, error):
+            seen.append(elapsed_time)
+
+    class W(Workflow):
+        @step(retry_policy=Mine())
+        async def s(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            if not self.worked:
+                self.worked = True
+                await asyncio.sleep(0.2)
+            await ctx.wait_for_event(HumanResponseEvent)
+            raise ValueError
+
+    workflow = W()
+    workflow.worked = False
+    handler = workflow.run()
+    await asyncio.sleep(0.3)
+    handler.ctx.send_event(HumanResponseEvent())
+    await outcome(handler)
+    return seen[0] > 0.15
 
 
 @case([[[0, 0.01], 3], True])
