@@ -240,7 +240,8 @@ class Completion:
     def _with_values(self, found: Made) -> Made:
         """The script with calls that make variables what the author's are: plain data do not say who made them."""
         known = found.names | self.reasons.keys()
-        led_to = {name: self._led_to(call) for name, call in self._source.calls.items() if name not in known}
+        calls = {name: call for name, call in self._source.calls.items() if call.is_direct and name not in known}
+        led_to = {name: self._led_to(call) for name, call in calls.items()}
         if not led_to:
             return found
         used = self._places_in(found.source.text.decode())

@@ -23,6 +23,7 @@ __all__ = ["Acts", "EffectImport", "acts_elsewhere", "imports_for_effect", "warn
 COLLECTIONS = (dict, list, set, deque)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 IMPORTS = (ast.Import, ast.ImportFrom)
+NOT_RUN = (ast.FunctionDef, ast.AsyncFunctionDef, *IMPORTS)
 
 LEFT_OUT = (
     "%s imports '%s' and makes no use of it, and the model does not have that file: the import is left out. Pass "
@@ -144,25 +145,43 @@ def acts_elsewhere(
     filled = {s.position: {first_name(f) for f in s.fills if _is_collection(f, names, home)} for s in own - using}
     touched = {name for s in own for name in s.touches} - {name for s in using for name in s.touches}
     touched = touched.union(*filled.values())
-    active = [s for s in statements if not isinstance(s.node, (*DEFINITIONS, *IMPORTS))]
-    needs = {s: _all_needs(s, statements) | ({LAMBDA} if has_lambda(s.node) else set[str]()) for s in active}
-    called = {s: _called(s.node, names) for s in active if not s.guarded and workflow.isdisjoint(needs[s])}
-    leads = [ast.unparse(s.node) for s in statements if isinstance(s.node, IMPORTS)]
-    calls = {s: Call(needs[s], "\n".join([*leads, *found])) for s, found in called.items() if found}
+    calls = _calls(statements, names, workflow)
     return Acts(
         {name: module for name, module in names.items() if name in touched},
         {_at_place(s): call for s, call in calls.items()},
         {s.position: filled.get(s.position, set()) | ({_at_place(s)} if s in calls else set()) for s in statements},
-        _named(statements, program),
+        _named(statements, program, workflow),
     )
 
 
-def _named(statements: Sequence[Statement], program: Set[str]) -> set[str]:
+def _calls(statements: Sequence[Statement], names: Container[str], workflow: Set[str]) -> dict[Statement, Call]:
+    """Statements that call something of these names, or a function or class of their module's own that uses some."""
+    imports = [ast.unparse(s.node) for s in statements if isinstance(s.node, IMPORTS)]
+    using = {s: ast.unparse(s.node) for s in statements if isinstance(s.node, DEFINITIONS) and _uses(s, names)}
+    found: dict[Statement, Call] = {}
+    for statement in statements:
+        if isinstance(statement.node, NOT_RUN) or statement.guarded or not workflow.isdisjoint(statement.binds):
+            continue
+        functions = _called(statement.node)
+        needs = _all_needs(statement, statements) if functions else set[str]()
+        direct = [ast.unparse(function) for function in functions if (root_name(function) or "") in names]
+        leads = [*direct, *(text for definition, text in using.items() if not needs.isdisjoint(definition.binds))]
+        if leads and workflow.isdisjoint(needs):
+            needs |= {LAMBDA} if has_lambda(statement.node) else set[str]()
+            found[statement] = Call(needs, "\n".join([*imports, *leads]), is_direct=bool(direct))
+    return found
+
+
+def _uses(definition: Statement, names: Container[str]) -> bool:
+    return any(name in names for name in definition.needs)
+
+
+def _named(statements: Sequence[Statement], program: Set[str], workflow: Set[str]) -> set[str]:
     active = [s for s in statements if not isinstance(s.node, (*DEFINITIONS, *IMPORTS))]
-    named = set(program).union(*(s.needs for s in active))
+    named = set(program).union(*(s.needs for s in active)) - workflow
     named |= {LAMBDA} if any(has_lambda(s.node) for s in active) else set()
-    functions = [s for s in statements if isinstance(s.node, DEFINITIONS[:2])]
-    while more := {name for s in functions if not named.isdisjoint(s.binds) for name in s.needs} - named:
+    definitions = [s for s in statements if isinstance(s.node, DEFINITIONS) and workflow.isdisjoint(s.binds)]
+    while more := {name for s in definitions if not named.isdisjoint(s.binds) for name in s.needs} - named:
         named |= more
     return named
 
@@ -171,10 +190,10 @@ def _at_place(statement: Statement) -> str:
     return "line {}, {}".format(*statement.position)
 
 
-def _called(node: ast.stmt, names: Container[str]) -> list[str]:
-    """What a statement calls of these names: `registry.register` of `registry.register(Tool())`."""
-    calls = (inner.func for inner in same_scope(node) if isinstance(inner, ast.Call))
-    return [ast.unparse(function) for function in calls if (root_name(function) or "") in names]
+def _called(node: ast.stmt) -> list[ast.expr]:
+    """What a statement calls when it is run, a class in its body: `register` of `register(Tool())`, and `Tool`."""
+    run = node.body if isinstance(node, ast.ClassDef) else [node]
+    return [inner.func for each in run for inner in same_scope(each) if isinstance(inner, ast.Call)]
 
 
 def _is_collection(place: str, names: Container[str], home: ModuleType) -> bool:

@@ -54,8 +54,9 @@ def _names(body: list[ast.stmt]) -> Names:
     both = {t.get_name() for t, s in symbols if t.get_type() == "class" and s.is_referenced() and s.is_assigned()}
     inner = (node for statement in body for node in ast.walk(statement))
     classes = (node for node in inner if isinstance(node, ast.ClassDef) and node.name in both)
+    bound = {symbol.get_name() for symbol in tables[0].get_symbols() if _is_set(symbol)}
     return Names(
-        bound=frozenset(symbol.get_name() for symbol in tables[0].get_symbols() if _is_set(symbol)),
+        bound=frozenset(bound.union(_walrus(body))),
         read=frozenset(read.union(*map(_read_before_set, classes))),
         declared=frozenset(s.get_name() for table, s in symbols if table is not tables[0] and s.is_declared_global()),
     )
@@ -74,6 +75,15 @@ def _tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
 
 def _is_set(symbol: symtable.Symbol) -> bool:
     return symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()
+
+
+def _walrus(body: Iterable[ast.AST]) -> Iterator[str]:
+    """What `:=` sets, which in a comprehension is no symbol of the scope around it."""
+    for node in body:
+        if isinstance(node, ast.NamedExpr):
+            yield node.target.id
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            yield from _walrus(ast.iter_child_nodes(node))
 
 
 def _read_before_set(cls: ast.ClassDef) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -16,6 +17,7 @@ from typing import Any, cast
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import to_json, to_jsonable_python
 
+from mlflow_flavor._answer_order import AnswerOrder
 from mlflow_flavor._recorded_errors import Raised, error_data, error_of, error_text
 from mlflow_flavor._serializer import ModelSerializer
 from workflows.context.serializers import JsonSerializer
@@ -82,11 +84,24 @@ class Answer:
         value: The data; of an error, what `error_data` gives.
         awaited: It had to be awaited.
         raised: It is an error that the call raised.
+        seconds: So long the call took.
+        place: Which of all answers of the trace it was, in the order in which they came; None where that is not known.
+        came: There was one: the call was not given up before.
     """
 
     value: Any
     awaited: bool
     raised: bool = False
+    seconds: float = 0.0
+    place: int | None = None
+    came: bool = True
+
+    @classmethod
+    def of(cls, call: Mapping[str, Any], place: int | None) -> Answer:
+        """The answer that a recording has."""
+        seconds = (call.get("ended_ns", 0) - call.get("asked_ns", 0)) / 1e9
+        came = not call.get("unanswered")
+        return cls(call["answer"], bool(call["awaited"]), bool(call.get("raised")), seconds, place, came)
 
 
 class Recording:
@@ -96,12 +111,31 @@ class Recording:
         self.dropped = 0
         self._asked = count()
         self._calls: list[tuple[int, dict[str, Any]]] = []
+        self._asked_ns: dict[int, int] = {}
+        self._open: dict[int, dict[str, Any]] = {}  # calls that are awaited
         self._bytes = 0
         self._lock = threading.RLock()  # what the garbage collector closes under it may make a recorded call
 
     def ask(self) -> int:
-        """The number of a call that is about to be made; `keep` takes it."""
-        return next(self._asked)
+        """The number of a call that is about to be made; `keep` takes it, or `forget`."""
+        number = next(self._asked)
+        self._asked_ns[number] = time.time_ns()
+        return number
+
+    def awaits(self, number: int, request: Request) -> None:
+        """The answer of a call has to be awaited: it may be given up before it is there."""
+        call = {"name": request.name, "request": request.digest, "awaited": True, "answer": None, "unanswered": True}
+        self._open[number] = {**call, "asked_ns": self._asked_ns[number]}
+
+    def gave_up(self, number: int) -> None:
+        """Whoever awaited a call was cancelled."""
+        if (call := self._open.get(number)) is not None:
+            call["ended_ns"] = time.time_ns()
+
+    def forget(self, number: int) -> int:
+        """An answer is there, if not one that can be kept; gives when it was asked for."""
+        self._open.pop(number, None)
+        return self._asked_ns.pop(number, 0)
 
     def keep(self, number: int, request: Request, answer: object, awaited: bool) -> None:
         """Keep an answer, while there is room; a `Raised` is an error in place of one.
@@ -109,9 +143,11 @@ class Recording:
         Raises:
             ValueError: If it holds something that is neither data nor a pydantic model.
         """
+        asked_ns, ended_ns = self.forget(number), time.time_ns()
         value = error_data(answer.error) if isinstance(answer, Raised) else _to_plain.serialize_value(answer)
         size = len(to_json(value))
         call = {"name": request.name, "request": request.digest, "awaited": awaited, "answer": value}
+        call |= {"asked_ns": asked_ns, "ended_ns": ended_ns}
         if isinstance(answer, Raised):
             call["raised"] = True
         numbered = (number, call)
@@ -123,12 +159,14 @@ class Recording:
             self._calls.append(numbered)
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return len(self._calls) + len(self._open)
 
     def to_json(self) -> str:
         """The recording as text; `Playback` reads it."""
         with self._lock:
-            calls = [call for _, call in sorted(self._calls, key=itemgetter(0))]
+            now = {"ended_ns": time.time_ns()}
+            unanswered = [(number, now | call) for number, call in list(self._open.items())]
+            calls = [call for _, call in sorted([*self._calls, *unanswered], key=itemgetter(0))]
         return json.dumps(calls, separators=(",", ":"))
 
 
@@ -139,6 +177,7 @@ class Playback:
 
     Attributes:
         given: How many answers were given in place of calls.
+        order: The order in which the answers came.
         missing: Names of calls that had to be made, because nothing was recorded for them.
         changed: `(call#n, answer then, answer now)` of calls that were made and answered otherwise.
     """
@@ -152,12 +191,13 @@ class Playback:
         self._answers: dict[tuple[RunPath, Request], deque[Answer]] = defaultdict(deque)
         self._asked: Counter[str] = Counter()
         self._lock = threading.RLock()  # as that of a recording
-        for path, text in recordings:
-            for call in cast("list[dict[str, Any]]", json.loads(text)):
-                request = Request(str(call["name"]), str(call["request"]))
-                self._answers[path, request].append(
-                    Answer(call["answer"], bool(call["awaited"]), bool(call.get("raised")))
-                )
+        calls = [(path, call) for path, text in recordings for call in cast("list[dict[str, Any]]", json.loads(text))]
+        came = [call for _, call in calls if "ended_ns" in call and not call.get("unanswered")]
+        places = {id(call): place for place, call in enumerate(sorted(came, key=itemgetter("ended_ns")))}
+        self.order = AnswerOrder(len(places))
+        for path, call in calls:
+            request = Request(str(call["name"]), str(call["request"]))
+            self._answers[path, request].append(Answer.of(call, places.get(id(call))))
 
     def __len__(self) -> int:
         return sum(len(answers) for answers in self._answers.values())
@@ -170,12 +210,12 @@ class Playback:
             answer = self._taken(path, request)
             if answer is None:
                 self.missing.append(request.name)
-            else:
+            elif answer.came:
                 self.given += 1
             return answer
 
     def note_made(self, name: str) -> None:
-        """Note a call that is made because its arguments cannot be looked up."""
+        """Note a call that is made, since no answer can be looked up, or none came then."""
         if self._gives:
             with self._lock:
                 self.missing.append(name)
@@ -199,7 +239,7 @@ class Playback:
             self._asked[request.name] += 1
             where = f"{request.name}#{self._asked[request.name]}"
             then = self._taken(path, request)
-        if then is None:
+        if then is None or not then.came:
             return
         before = _content(error_text(then.value) if then.raised else then.value)
         now = _content(_serialized(answer))

@@ -24,15 +24,17 @@ REASON = "__reason__"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A statement that calls something of modules that the model has.
+    """A statement that calls something of modules that the model has, or of its own module, which uses those.
 
     Attributes:
         needs: Names of its module that it needs, and that these need.
         leads: The imports of its module, and what it calls: lines that lead where the calls do.
+        is_direct: It calls those modules itself. Of its own functions, one may do anything: evaluate the agent, say.
     """
 
     needs: Set[str]
     leads: str
+    is_direct: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def feedback(handler_or_trace_id: WorkflowHandler | str, name: str, value: Any, 
         kw: `rationale`, `source`, `metadata`, `span_id`, `error`: as `mlflow.log_feedback` takes them.
 
     Raises:
-        MlflowException: If the run was not traced, or MLflow refuses the value.
+        MlflowException: If the run was not traced, has only begun, or MLflow refuses the value.
     """
     found = handler_or_trace_id if isinstance(handler_or_trace_id, str) else trace_id(handler_or_trace_id)
     if found is None:
@@ -59,7 +59,14 @@ def feedback(handler_or_trace_id: WorkflowHandler | str, name: str, value: Any, 
             "Where workflows_otel draws runs for MLflow, pass 'tr-' + workflows_otel.trace_of(handler).trace_id."
         )
     mlflow.flush_trace_async_logging()  # the store refuses a judgement of a trace that it does not have yet
-    mlflow.log_feedback(trace_id=found, name=name, value=value, **kw)
+    try:
+        mlflow.log_feedback(trace_id=found, name=name, value=value, **kw)
+    except MlflowException as error:
+        if isinstance(handler_or_trace_id, str) or handler_or_trace_id.is_done():
+            raise
+        raise invalid(
+            "The store has no trace of this run yet, which is not over: await the handler, and judge the run then."
+        ) from error
 
 
 class UnansweredError(MlflowException):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import logging
@@ -11,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from mlflow_flavor._compat import invalid
 from mlflow_flavor._recorded_errors import Raised
-from mlflow_flavor._recording import ROOT_RUN, Answer, ChildRuns, Playback, Request, RunPath
+from mlflow_flavor._recording import ROOT_RUN, Answer, ChildRuns, Playback, Recording, Request, RunPath
 from mlflow_flavor.autolog import handler as drawer
 from workflows.instrumentation import add_handler
 from workflows.instrumentation.records import Record, RunStarted
@@ -21,6 +22,9 @@ __all__ = ["recorded"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+GIVEN_UP = 5.0
+"""So many seconds later than when it was recorded, a call may be given up again."""
 
 logger = logging.getLogger("workflows.mlflow")
 
@@ -76,8 +80,11 @@ def recorded(function: Any = None, *, name: str | None = None) -> Any:
 
 def _answered(label: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     scope = current_attempt.get()
-    playback, path = (_playbacks.get(scope.run_id) if scope is not None else None) or (None, ROOT_RUN)
-    recording = drawer.recording(scope.run_id) if scope is not None else None
+    if scope is None:
+        _note_made_by_somebody(label)
+        return function(*args, **kwargs)
+    playback, path = _playbacks.get(scope.run_id) or (None, ROOT_RUN)
+    recording = drawer.recording(scope.run_id)
     if playback is None and recording is None:
         return function(*args, **kwargs)
     try:
@@ -87,51 +94,107 @@ def _answered(label: str, function: Callable[..., Any], args: tuple[Any, ...], k
         if playback is not None:
             playback.note_made(label)
         return function(*args, **kwargs)
+    call = functools.partial(function, *args, **kwargs)
     if playback is not None and (answer := playback.next(path, request)) is not None:
-        return _given(playback, answer)
-    number = recording.ask() if recording is not None else 0
+        return _given(playback, answer) if answer.came else _open(playback, answer, label, call)
+    return _made(call, Call(request, playback, path, recording))
 
-    def keep(result: object, awaited: bool) -> None:
-        if playback is not None:
-            playback.compare(path, request, result)
-        if recording is not None:
-            _keep(functools.partial(recording.keep, number), request, result, awaited)
 
+def _made(function: Callable[[], Any], call: Call) -> Any:
     try:
-        result = function(*args, **kwargs)
+        result = function()
     except Exception as error:
-        keep(Raised(error), False)
+        call.keep(Raised(error), awaited=False)
         raise
     if inspect.isawaitable(result):
-        return _kept_when_there(result, keep)
-    keep(result, False)
+        return _kept_when_there(result, call)
+    call.keep(result, awaited=False)
     return result
 
 
-def _given(playback: Playback, answer: Answer) -> Any:
-    return _at_once(playback, answer) if answer.awaited else playback.rebuilt(answer)
-
-
-async def _at_once(playback: Playback, answer: Answer) -> Any:
-    return playback.rebuilt(answer)
-
-
-async def _kept_when_there(result: Awaitable[Any], keep: Callable[[object, bool], None]) -> Any:
+async def _kept_when_there(result: Awaitable[Any], call: Call) -> Any:
+    call.awaits()
     try:
         value = await result
-    except Exception as error:
-        keep(Raised(error), True)
+    except asyncio.CancelledError:
+        call.gave_up()
         raise
-    keep(value, True)
+    except Exception as error:
+        call.keep(Raised(error), awaited=True)
+        raise
+    call.keep(value, awaited=True)
     return value
 
 
-def _keep(keep: Callable[[Request, object, bool], None], request: Request, result: object, awaited: bool) -> None:
+class Call:
+    """A call that is made, whose answer is compared with an earlier one, or kept."""
+
+    def __init__(self, request: Request, playback: Playback | None, path: RunPath, recording: Recording | None) -> None:
+        self._request = request
+        self._playback = playback
+        self._path = path
+        self._recording = recording
+        self._number = recording.ask() if recording is not None else 0
+
+    def awaits(self) -> None:
+        """The answer has to be awaited."""
+        if self._recording is not None:
+            self._recording.awaits(self._number, self._request)
+
+    def gave_up(self) -> None:
+        """Whoever awaited it was cancelled."""
+        if self._recording is not None:
+            self._recording.gave_up(self._number)
+
+    def keep(self, answer: object, *, awaited: bool) -> None:
+        """The answer is there."""
+        if self._playback is not None:
+            self._playback.compare(self._path, self._request, answer)
+        if self._recording is None:
+            return
+        try:
+            self._recording.keep(self._number, self._request, answer, awaited)
+        except (ValueError, RecursionError):
+            name, kind = self._request.name, type(answer).__qualname__
+            _warn(name, "answers of %s cannot be recorded: %s is neither data nor a model", name, kind)
+
+
+def _note_made_by_somebody(label: str) -> None:
+    """A thread of the caller's own has no context: its call may be one of a run that is played back."""
+    for playback in {id(playback): playback for playback, _ in list(_playbacks.values())}.values():
+        playback.note_made(label)
+
+
+def _given(playback: Playback, answer: Answer) -> Any:
+    if answer.awaited:
+        return _when_it_came(playback, answer)
+    if answer.place is not None:
+        if _in_loop():
+            playback.order.is_given(answer.place)
+        else:
+            playback.order.come_in_thread(answer.place, answer.seconds)
+    return playback.rebuilt(answer)
+
+
+def _in_loop() -> bool:
     try:
-        keep(request, result, awaited)
-    except (ValueError, RecursionError):
-        kind = type(result).__qualname__
-        _warn(request.name, "answers of %s cannot be recorded: %s is neither data nor a model", request.name, kind)
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _when_it_came(playback: Playback, answer: Answer) -> Any:
+    if answer.place is not None:
+        await playback.order.come(answer.place, answer.seconds)
+    return playback.rebuilt(answer)
+
+
+async def _open(playback: Playback, answer: Answer, label: str, call: Callable[[], Awaitable[Any]]) -> Any:
+    """A call that was given up before it had an answer, and may be again; if not, it is made."""
+    await asyncio.sleep(answer.seconds + GIVEN_UP)
+    playback.note_made(label)
+    return await call()
 
 
 def _warn(name: str, message: str, *about: object) -> None:

@@ -82,7 +82,7 @@ class Reproduction:
         new_trace_id: The trace of the second run; None where this process does not trace.
         replayed: How many calls got the answer that was recorded, and were not made.
         made: Names of `recorded` functions that were called although recorded answers were asked for: the first run
-            did not ask them that.
+            did not ask them that, or in a thread without its context, or nobody gave them up as then.
         not_compared: What did the same as far as it can be seen, which is not all: steps (`name#n`), what is below them
             (`name#n/Child.run#1`), and the run. Of those the trace has only part of a long text, list or stream, only
             the size of bytes, vectors and arrays, only the class of other objects, only the last of several errors that
@@ -283,7 +283,8 @@ def _playback_of(then: FirstRun, workflow: Workflow, *, gives: bool) -> Playback
     if gives and not playback:
         raise invalid(
             f"Trace {then.trace.info.trace_id} holds no recorded answers. Mark what asks models and tools with "
-            "mlflow_flavor.recorded, and call mlflow_flavor.autolog(record_calls=True) where the runs are traced."
+            "mlflow_flavor.recorded, and call mlflow_flavor.autolog(record_calls=True) where the runs are traced; in "
+            "threads, call it with the step's context (asyncio.to_thread)."
         )
     return playback
 

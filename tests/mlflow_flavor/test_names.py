@@ -354,3 +354,12 @@ def test_what_a_function_sets_as_well_may_not_be_of_a_run(module: Import, tmp_pa
     found.setup()
     with pytest.raises(MlflowException, match=r"\(it uses db, which no top-level statement of"):
         save(found.agent, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "found",
+    ["any((hit := n) > 1 for n in (1, 2, 3))", "{n: n for n in (1, 2) if (hit := n)}", "(lambda: 0)(), (hit := 2)"],
+)
+def test_what_a_line_at_the_top_sets_beside_its_value_belongs_to_the_source(module: Import, tmp_path: Path, found: str):
+    source = f"_ = {found}\ndef tool():\n    return hit\n{AGENT}"
+    assert "hit :=" in Path(save(module(source).agent, tmp_path), "workflow.py").read_text()

@@ -73,7 +73,10 @@ def save(module: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.syspath_prepend(tmp_path)
 
     def saved(calls: str, agent: str = AGENT, more: Sequence[Path] = ()) -> Path:
-        made = module(f"{HEAD}{TOOLS}{calls}\n{agent}".replace("registry_", name)).Agent
+        written = module(f"{HEAD}{TOOLS}{calls}\n{agent}".replace("registry_", name))
+        if hasattr(written, "later"):
+            written.later()  # as a program does that is none of the agent's
+        made = written.Agent
         helpers = [tmp_path / f"{name}.py", *more]
         mlflow_flavor.save_model(made, tmp_path / "model", code_paths=helpers, pip_requirements=["mlflow"])
         return tmp_path / "model"
@@ -102,6 +105,12 @@ async def answer(model: Path) -> object:
         ("for _n in range(3): hook(made(_n))\nHOOKS.append(made(9))", [[], 4, []]),
         ("hook(print)\nregistry.register(len, name='length')", [["length"], 1, []]),  # nobody's own
         ("registry.register('of text', name='text')", [["text"], 0, []]),
+        ("def setup(): registry.register(Search())\n\nsetup()", [["search"], 0, []]),
+        ("def setup(): hook(made(1)), hook(made(2))\n\nsetup()\nHOOKS.append(made(3))", [[], 3, []]),
+        ("def setup(tool): hook(tool)\n\n@tool\ndef save(): pass\nsetup(save)", [[], 1, ["save"]]),
+        ("class Kit:\n    def __init__(self): registry.register(Sum())\nKit()", [["sum"], 0, []]),
+        ("class Kit:\n    tools = [Search]\n    def install(self): hook(*self.tools)\nKit().install()", [[], 1, []]),
+        ("class Kit:\n    registry.register(Search())\n    hook(made)", [["search"], 1, []]),
         ("hook(made)\nFIRST = HOOKS[0]\n@tool\ndef save(): return FIRST(1)", [[], 1, ["save"]]),
     ],
 )
@@ -113,13 +122,13 @@ async def test_what_it_gives_is_in_the_model(save: Save, caplog: pytest.LogCaptu
 @pytest.mark.parametrize(
     ("calls", "said", "told"),
     [
-        ("def setup(): registry.register(Search())\n\nsetup()", [[], 0, []], "holds what Search() made, and in the"),
+        ("def later(): registry.register(Search())", [[], 0, []], "holds what Search() made, and in the"),
         (
-            "def setup(): hook(made(1)), hook(made(2))\n\nsetup()\nHOOKS.append(made(3))",
+            "def setup(): hook(made(1)), hook(made(2))\n\nlater = setup\nHOOKS.append(made(3))",
             [[], 1, []],
             "what made() made",
         ),
-        ("def setup(tool): hook(tool)\n\n@tool\ndef save(): pass\nsetup(save)", [[], 0, ["save"]], "HOOKS holds save"),
+        ("@tool\ndef save(): pass\ndef later(): hook(save)", [[], 0, ["save"]], "HOOKS holds save"),
         ("registry.register(Search(), __file__)", [[], 0, []], "Search() made, and in the model it will not"),
     ],
 )

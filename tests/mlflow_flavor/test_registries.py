@@ -172,7 +172,10 @@ def saved(
     for name in ("toolbox_", "desk_", "more_"):
         text = text.replace(name, f"{name}{toolbox}")
     helpers = [tmp_path / f"{name}{toolbox}.py" for name in files]
-    mlflow_flavor.save_model(module(text).agent, tmp_path / "model", code_paths=helpers, pip_requirements=[])
+    written = module(text)
+    if hasattr(written, "later"):
+        written.later()
+    mlflow_flavor.save_model(written.agent, tmp_path / "model", code_paths=helpers, pip_requirements=[])
     return tmp_path / "model"
 
 
@@ -317,8 +320,8 @@ def test_what_it_keeps_and_the_agent_does_not_see_is_not_in_the_model(
 async def test_what_a_run_has_given_to_what_the_agent_sees_refuses_nothing(
     module: Import, toolbox: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    given = "from toolbox_ import tool, TOOLS\n\ndef show(): pass\n\ndef main(): tool(show)\n"
-    model = saved(module, toolbox, tmp_path, f"{given}\n{AGENT.format(use='len(TOOLS)')}\n\nmain()\n")
+    given = "from toolbox_ import tool, TOOLS\n\ndef show(): pass\n\ndef later(): tool(show)\n"
+    model = saved(module, toolbox, tmp_path, f"{given}\n{AGENT.format(use='len(TOOLS)')}")
     assert "TOOLS holds show, and in the model it will not, unless a run puts it there" in caplog.text
     assert "show" not in (model / "workflow.py").read_text()
     assert await mlflow_flavor.load_model(str(model)).run() == "0"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import mlflow
 import pytest
 from mlflow.entities import Trace
+from mlflow.exceptions import MlflowException
 from mlflow.tracing import context as tracing_context
 
 import mlflow_flavor
@@ -350,3 +351,11 @@ async def test_feedback_reaches_the_trace_of_a_run(trace: Only):
     await handler
     mlflow_flavor.feedback(handler, "correct", True)
     assert [(a.name, a.value) for a in trace().info.assessments] == [("correct", True)]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+async def test_feedback_for_a_run_that_has_only_begun_is_refused(trace: Only):
+    handler = Hang().run(question="x")
+    await anext(handler.stream_events())
+    with pytest.raises(MlflowException, match="not over: await the handler"):
+        mlflow_flavor.feedback(handler, "correct", True)
+    await handler.cancel_run()
