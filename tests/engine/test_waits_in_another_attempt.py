@@ -267,6 +267,7 @@ class Approval(Workflow):
     """Asks beside a job that fails once, and then whether to go on."""
 
     seconds: float | None = None
+    grouped = True
 
     @step(retry_policy=ONCE_MORE)
     async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
@@ -277,26 +278,35 @@ class Approval(Workflow):
             if not retried:
                 raise ConnectionError
 
+        question = Ask(prompt="approve?")
+        wait = ctx.wait_for_event(Reply, question, waiter_id="approval", timeout=self.seconds)
         try:
-            async with asyncio.TaskGroup() as group:
-                question = Ask(prompt="approve?")
-                wait = ctx.wait_for_event(Reply, question, waiter_id="approval", timeout=self.seconds)
-                approval = group.create_task(wait)
-                group.create_task(job())
-        except ExceptionGroup:
+            if self.grouped:
+                async with asyncio.TaskGroup() as group:
+                    approval = group.create_task(wait)
+                    group.create_task(job())
+            else:
+                over = asyncio.create_task(asyncio.sleep(0))
+                await over
+                tasks = [approval := asyncio.create_task(wait), asyncio.create_task(job()), over]
+                await asyncio.wait(tasks, return_when="FIRST_EXCEPTION")
+                approval.cancel()
+                await tasks[1]
+        except (ExceptionGroup, ConnectionError):
             await ctx.wait_for_event(Stop)
             raise
         return StopEvent(result=approval.result().text)
 
 
+@pytest.mark.parametrize("grouped", [True, False])
 @pytest.mark.parametrize("seconds", [None, 900, 600.5])
 @pytest.mark.parametrize("moment", [603.5, 620])
 @pytest.mark.parametrize("named", [True, False])
 async def test_what_a_failure_gave_up_is_asked_again_as_soon_as_the_call_only_waits_for_it(
-    clock: VirtualClockLoop, seconds: float | None, moment: float, named: bool
+    clock: VirtualClockLoop, seconds: float | None, moment: float, named: bool, grouped: bool
 ) -> None:
     workflow = Approval(timeout=None)
-    workflow.seconds = seconds
+    workflow.seconds, workflow.grouped = seconds, grouped
     handler = workflow.run()
     await asyncio.sleep(602)
     await handler.send_event(Stop())

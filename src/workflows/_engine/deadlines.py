@@ -22,7 +22,7 @@ def have_deadline(loop: asyncio.AbstractEventLoop, futures: Iterable[object]) ->
     timers: list[asyncio.TimerHandle] | None = getattr(loop, "_scheduled", None)
     if timers is None or len(timers) > MANY:
         return True
-    known = set(map(id, futures))
+    known = {id(future) for future in futures if future is not None}
     return any(not known.isdisjoint(_about(timer)) for timer in timers if not timer.cancelled())
 
 
