@@ -297,8 +297,11 @@ async def test_a_step_that_waits_while_it_works_keeps_its_worker(clock: VirtualC
     assert await OneAtATime(timeout=None).run() == pytest.approx(400)
 
 
+@pytest.mark.parametrize("early", [True, False])
 @pytest.mark.parametrize("loser_awaited", [True, False])
-async def test_a_race_that_is_won_has_the_worker_for_what_follows(clock: VirtualClockLoop, loser_awaited: bool) -> None:
+async def test_a_race_that_is_won_has_the_worker_for_what_follows(
+    clock: VirtualClockLoop, loser_awaited: bool, early: bool
+) -> None:
     spans: list[tuple[float, float]] = []
 
     class Races(Workflow):
@@ -308,7 +311,8 @@ async def test_a_race_that_is_won_has_the_worker_for_what_follows(clock: Virtual
 
         @step(num_workers=1)
         async def race(self, ctx: Context, ev: A) -> B:
-            tasks = [listening(ctx), asyncio.create_task(ctx.wait_for_event(Stop))]
+            answer = asyncio.create_task(ctx.wait_for_event(Reply, requirements={"n": ev.n}))
+            tasks = [answer, asyncio.create_task(ctx.wait_for_event(Stop))]
             await asyncio.wait(tasks, return_when="FIRST_COMPLETED")
             tasks[1].cancel()
             if loser_awaited:
@@ -323,9 +327,12 @@ async def test_a_race_that_is_won_has_the_worker_for_what_follows(clock: Virtual
             return StopEvent()
 
     handler = Races(timeout=None).run()
-    clock.call_at(5, handler.ctx.send_event, Reply())
+    if not early:
+        await asyncio.sleep(5)
+    for n in range(3):
+        handler.ctx.send_event(Reply(n=n))
     await handler
-    assert spans == [(5, 15), (15, 25), (25, 35)]
+    assert spans == ([(0, 10), (10, 20), (20, 30)] if early else [(5, 15), (15, 25), (25, 35)])
 
 
 async def test_a_step_that_works_again_has_its_worker_back(clock: VirtualClockLoop) -> None:

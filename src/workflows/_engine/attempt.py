@@ -248,11 +248,11 @@ class Attempt(AwaitingAttempt):
             )
         )
         ends.goes_on()
+        at_once = answer.done()
         if not background:
             self._let_clock_go(False)
         if background or answer.place[1] <= self.call.let_go.get(answer.place[0], -1):
-            self._watched().waits_in(task)
-        at_once = answer.done()
+            self._watched().waits_in(task, answered=at_once)
         try:
             ended = await answer
         except asyncio.CancelledError:

@@ -108,8 +108,10 @@ class Body:
         self._roots = {task}
         self._need(task)
 
-    def waits_in(self, task: asyncio.Task[Any] | None) -> None:
-        """A task of the body waits for an event."""
+    def waits_in(self, task: asyncio.Task[Any] | None, *, answered: bool) -> None:
+        """A task of the body waits for an event, or has got one at once."""
+        if answered:
+            self.answered()
         if task is not None and task not in self._roots:
             self._roots.add(task)
             self._need(task)
