@@ -240,8 +240,7 @@ class Completion:
     def _with_values(self, found: Made) -> Made:
         """The script with calls that make variables what the author's are: plain data do not say who made them."""
         known = found.names | self.reasons.keys()
-        calls = {name: call for name, call in self._source.calls.items() if call.is_direct and name not in known}
-        led_to = {name: self._led_to(call) for name, call in calls.items()}
+        led_to = {name: self._led_to(call) for name, call in self._source.calls.items() if name not in known}
         if not led_to:
             return found
         used = self._places_in(found.source.text.decode())

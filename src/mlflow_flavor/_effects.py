@@ -7,6 +7,7 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
+from copy import copy
 from dataclasses import dataclass
 from importlib.util import resolve_name
 from inspect import getattr_static
@@ -155,25 +156,39 @@ def acts_elsewhere(
 
 
 def _calls(statements: Sequence[Statement], names: Container[str], workflow: Set[str]) -> dict[Statement, Call]:
-    """Statements that call something of these names, or a function or class of their module's own that uses some."""
+    """Statements that call something of these names, or what their module makes or does with them."""
     imports = [ast.unparse(s.node) for s in statements if isinstance(s.node, IMPORTS)]
-    using = {s: ast.unparse(s.node) for s in statements if isinstance(s.node, DEFINITIONS) and _uses(s, names)}
+    using = {s: ast.unparse(s.node) for s in statements if not isinstance(s.node, IMPORTS) and _uses(s, names)}
     found: dict[Statement, Call] = {}
     for statement in statements:
         if isinstance(statement.node, NOT_RUN) or statement.guarded or not workflow.isdisjoint(statement.binds):
             continue
         functions = _called(statement.node)
         needs = _all_needs(statement, statements) if functions else set[str]()
-        direct = [ast.unparse(function) for function in functions if (root_name(function) or "") in names]
-        leads = [*direct, *(text for definition, text in using.items() if not needs.isdisjoint(definition.binds))]
+        leads = [ast.unparse(function) for function in functions if (root_name(function) or "") in names]
+        called = {root_name(function) for function in functions}
+        leads += [
+            text
+            for other, text in using.items()
+            if not (needs if isinstance(other.node, DEFINITIONS) else called).isdisjoint(other.binds)
+        ]
         if leads and workflow.isdisjoint(needs):
             needs |= {LAMBDA} if has_lambda(statement.node) else set[str]()
-            found[statement] = Call(needs, "\n".join([*imports, *leads]), is_direct=bool(direct))
+            found[statement] = Call(needs, "\n".join([*imports, *leads]))
     return found
 
 
 def _uses(definition: Statement, names: Container[str]) -> bool:
-    return any(name in names for name in definition.needs)
+    """Whether a function or class does something with some names, or a variable is made with them.
+
+    One that is only decorated by them may do anything.
+    """
+    if not any(name in names for name in definition.needs):
+        return False
+    plain = copy(definition.node)
+    if isinstance(plain, DEFINITIONS):
+        plain.decorator_list = []
+    return any(name in names for name in names_in([plain]).read)
 
 
 def _named(statements: Sequence[Statement], program: Set[str], workflow: Set[str]) -> set[str]:

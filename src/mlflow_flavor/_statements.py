@@ -183,7 +183,7 @@ def is_main_guard(node: ast.stmt) -> bool:
 
 def _statement(node: ast.stmt, text: str) -> Statement:
     inner = list(same_scope(node))
-    targets = [n for n in inner if isinstance(n, ast.Attribute | ast.Subscript) and isinstance(n.ctx, ast.Store)]
+    targets = [n for n in inner if isinstance(n, ast.Attribute | ast.Subscript) and not isinstance(n.ctx, ast.Load)]
     targets += [n.args[0] for n in inner if isinstance(n, ast.Call) and _sets_attribute(n)]
     environment = [n for n in targets if _is_environment(n)]
     names = names_in([node])

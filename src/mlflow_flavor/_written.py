@@ -29,12 +29,10 @@ class Call:
     Attributes:
         needs: Names of its module that it needs, and that these need.
         leads: The imports of its module, and what it calls: lines that lead where the calls do.
-        is_direct: It calls those modules itself. Of its own functions, one may do anything: evaluate the agent, say.
     """
 
     needs: Set[str]
     leads: str
-    is_direct: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ from typing import Annotated
 
 import pytest
 
-from workflows import Context, Workflow, step
+from workflows import Context, Workflow, catch_error, step
 from workflows.checkpointer import WorkflowCheckpointer
 from workflows.errors import RunInterruptedError, WorkflowCancelledByUser, WorkflowRuntimeError
-from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
+from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StepFailedEvent, StopEvent
+from workflows.handler import WorkflowHandler
 from workflows.instrumentation.records import RunEnded, StepEnded
 from workflows.resource import Resource
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
@@ -148,6 +149,32 @@ def test_a_run_whose_loop_closes_before_its_first_turn_is_interrupted() -> None:
     assert handler.is_done()  # type: ignore[attr-defined]
     with pytest.warns(DeprecationWarning, match="older versions"):
         assert isinstance(handler.exception(), RunInterruptedError)  # type: ignore[attr-defined]
+
+
+def test_a_run_whose_step_makes_another_error_of_the_end_of_its_loop_is_interrupted() -> None:
+    class Converts(Workflow):
+        @step
+        async def work(self, ev: StartEvent) -> StopEvent:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise ConnectionError from None
+            return StopEvent()
+
+        @catch_error
+        async def mend(self, ev: StepFailedEvent) -> StopEvent:
+            return StopEvent(result="mended")
+
+    async def leave() -> list[WorkflowHandler]:
+        handlers = [Converts().run() for _ in range(10)]  # asyncio cancels tasks in an order that nobody knows
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return handlers
+
+    for handler in asyncio.run(leave()):
+        with pytest.warns(DeprecationWarning, match="older versions"):
+            assert isinstance(handler.exception(), RunInterruptedError)
+        assert handler.ctx.to_dict()["is_running"]
 
 
 async def test_a_run_whose_task_is_cancelled_before_its_first_turn_lets_go_of_its_resources(

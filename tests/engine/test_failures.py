@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from contextlib import suppress
 from typing import Annotated
 
 import pytest
@@ -344,3 +345,23 @@ async def test_a_failure_can_be_sent_as_json_and_read_back() -> None:
     assert (again.step_name, type(again.exception), str(again.exception)) == ("one", ValueError, "broken")
     with pytest.raises(ValueError, match="broken"):
         await handler
+
+
+async def test_a_step_timeout_after_a_task_group_that_failed_is_one_as_well(clock: VirtualClockLoop) -> None:
+    class Groups(Workflow):
+        @step(timeout=3, retry_policy=retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(2)))
+        async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            if (error := ctx.retry_info().last_exception) is not None:
+                return StopEvent(result=type(error))
+
+            async def fails() -> None:
+                raise ValueError
+
+            with suppress(ExceptionGroup):
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(fails())
+            await asyncio.sleep(10)
+            return StopEvent()
+
+    assert await Groups(timeout=None).run() is StepTimeoutError
+    assert clock.time() == 4

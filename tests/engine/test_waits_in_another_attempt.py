@@ -11,6 +11,7 @@ import pytest
 
 from tests.engine.flows import Ask, Reply
 from workflows import Context, Workflow, step
+from workflows._engine import deadlines
 from workflows.events import HumanResponseEvent, StartEvent, StopEvent, UnhandledEvent
 from workflows.handler import WorkflowHandler
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
@@ -218,6 +219,14 @@ class Reminders(Workflow):
         return StopEvent(result=(name.text, age.text))
 
 
+@pytest.fixture(params=[True, False])
+def told_of_timers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the event loop tells which timers it has, as those of asyncio do."""
+    if not request.param:
+        monkeypatch.setattr(deadlines, "SCHEDULED", "what no loop has")
+
+
+@pytest.mark.usefixtures("told_of_timers")
 @pytest.mark.parametrize("failures", [1, 3])
 @pytest.mark.parametrize("own", [True, False])
 async def test_reminders_that_had_no_answer_take_none_in_a_retry(
@@ -298,6 +307,7 @@ class Approval(Workflow):
         return StopEvent(result=approval.result().text)
 
 
+@pytest.mark.usefixtures("told_of_timers")
 @pytest.mark.parametrize("grouped", [True, False])
 @pytest.mark.parametrize("seconds", [None, 900, 600.5])
 @pytest.mark.parametrize("moment", [603.5, 620])
@@ -358,3 +368,58 @@ async def test_an_event_is_said_to_be_for_nobody_once_that_is_so(
 
 async def _unhandled(handler: WorkflowHandler) -> int:
     return len([event async for event in handler.stream_events(expose_internal=True, types=UnhandledEvent)])
+
+
+async def beside_a_clock(ctx: Context) -> Reply:
+    wait = asyncio.create_task(ctx.wait_for_event(Reply, Ask(prompt="first"), waiter_id="first"))
+    clock = asyncio.create_task(asyncio.sleep(10))
+    clock.add_done_callback(lambda _: wait.cancel())
+    with suppress(asyncio.CancelledError):
+        return await wait
+    raise TimeoutError
+
+
+async def as_completed(ctx: Context) -> Reply:
+    wait = asyncio.create_task(ctx.wait_for_event(Reply, Ask(prompt="first"), waiter_id="first"))
+    try:
+        return await next(iter(asyncio.as_completed([wait], timeout=10)))
+    finally:
+        wait.cancel()
+
+
+async def shielded(ctx: Context) -> Reply:
+    wait = asyncio.create_task(ctx.wait_for_event(Reply, Ask(prompt="first"), waiter_id="first"))
+    try:
+        return await asyncio.wait_for(asyncio.shield(wait), 10)
+    finally:
+        wait.cancel()
+
+
+class GivesUp(Workflow):
+    way: Callable[[Context], Awaitable[Reply]]
+
+    @step(retry_policy=ONCE_MORE)
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        with suppress(TimeoutError):
+            return StopEvent(result=await self.way(ctx))
+        await ctx.wait_for_event(Stop)
+        if not ctx.retry_info().retry_number:
+            raise ConnectionError
+        event = await ctx.wait_for_event(Reply, Ask(prompt="second"), waiter_id="second")
+        return StopEvent(result=event.text)
+
+
+@pytest.mark.parametrize("way", [beside_a_clock, as_completed, shielded])
+async def test_what_anything_gave_up_after_some_time_stays_so(
+    clock: VirtualClockLoop, way: Callable[[Context], Awaitable[Reply]]
+) -> None:
+    workflow = GivesUp(timeout=None)
+    workflow.way = way
+    handler = workflow.run()
+    await asyncio.sleep(11)
+    await handler.send_event(Stop())
+    await asyncio.sleep(3)  # in the second attempt's first wait
+    await handler.send_event(Reply(text="Ada"))
+    assert await handler == "Ada"
+    asked = [event.prompt async for event in handler.stream_events(types=Ask)]
+    assert asked == ["first", "second"]

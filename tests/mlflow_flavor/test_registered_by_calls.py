@@ -111,6 +111,7 @@ async def answer(model: Path) -> object:
         ("class Kit:\n    def __init__(self): registry.register(Sum())\nKit()", [["sum"], 0, []]),
         ("class Kit:\n    tools = [Search]\n    def install(self): hook(*self.tools)\nKit().install()", [[], 1, []]),
         ("class Kit:\n    registry.register(Search())\n    hook(made)", [["search"], 1, []]),
+        ("OTHERS['a'] = OTHERS['b'] = made\ndel OTHERS['a']", [[], 0, ["b"]]),
         ("hook(made)\nFIRST = HOOKS[0]\n@tool\ndef save(): return FIRST(1)", [[], 1, ["save"]]),
     ],
 )
@@ -148,12 +149,21 @@ def test_why_no_script_can_make_the_call_is_told(save: Save, caplog: pytest.LogC
 LIMITED = AGENT.replace("sorted(OTHERS)", "registry_.limited()")
 
 
-async def test_plain_data_that_it_sets_are_in_the_model(save: Save):
-    assert await answer(save("registry_.limit(9)", LIMITED)) == [[], 0, 9]
+@pytest.mark.parametrize(
+    "calls",
+    [
+        "registry_.limit(9)",
+        "def setup(): registry_.limit(9)\n\nsetup()",
+        "class Kit:\n    registry_.limit(9)",
+        "limit = registry_.limit\nlimit(9)",
+    ],
+)
+async def test_plain_data_that_it_sets_are_in_the_model(save: Save, calls: str):
+    assert await answer(save(calls, LIMITED)) == [[], 0, 9]
 
 
 async def test_what_a_run_has_changed_since_is_as_before(save: Save, caplog: pytest.LogCaptureFixture):
-    model = save("registry_.limit(9)\ndef used(): registry_.LIMIT += 1\n\nused()", LIMITED)
+    model = save("registry_.limit(9)\ndef later(): registry_.LIMIT += 1", LIMITED)
     assert "limit(9)" not in (model / "workflow.py").read_text()
     assert not caplog.records
 

@@ -1,33 +1,71 @@
-"""Whether the event loop has a timer that will end what tasks wait for: of a timeout around it, or of a sleep."""
+"""Whether something that an attempt does ends at a certain time: a timeout around what it awaits, or a sleep.
+
+asyncio says of no task whether there is a timeout around what it awaits. Its loop has a list of all timers, and each
+knows the context in which it was set, which says the attempt. Another loop may tell nothing of its timers: then the
+frames of the attempt's tasks say which timers and timeouts they hold.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import math
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["have_deadline"]
+from workflows.instrumentation.scope import AttemptScope, current_attempt
 
-# With more timers than these nobody looks: each takes some 200 ns, and a call may look often.
-MANY = 1000
-# What asyncio's timeouts, those of `async_timeout` and the cancel scopes of AnyIO have the task under that they cancel.
-TASK_OF = ("_task", "_host_task")
+__all__ = ["Deadlines"]
 
-
-def have_deadline(loop: asyncio.AbstractEventLoop, futures: Iterable[object]) -> bool:
-    """Whether a timer is about one of these tasks, or of the futures that they await; so it may be, if none can know.
-
-    asyncio says of no task whether there is a timeout around what it awaits, but its loop has a list of all timers.
-    """
-    timers: list[asyncio.TimerHandle] | None = getattr(loop, "_scheduled", None)
-    if timers is None or len(timers) > MANY:
-        return True
-    known = {id(future) for future in futures if future is not None}
-    return any(not known.isdisjoint(_about(timer)) for timer in timers if not timer.cancelled())
+SCHEDULED = "_scheduled"
+"""Where loops of asyncio have their timers."""
+OWN = "workflows._engine.timers"
+"""Where the engine sets timers, maybe in the context of an attempt."""
 
 
-def _about(timer: Any) -> Iterable[int]:
-    owner = getattr(timer._callback, "__self__", None)
-    yield id(owner)
-    yield from (id(getattr(owner, name, None)) for name in TASK_OF)
-    yield from map(id, timer._args or ())
+class Deadlines:
+    """What the timers of one event loop are about; those that the engine sets itself are none."""
+
+    __slots__ = ("_attempts",)
+
+    def __init__(self) -> None:
+        self._attempts: set[int] | None = None
+
+    def of(self, attempt: AttemptScope, loop: asyncio.AbstractEventLoop, links: Iterable[object]) -> bool:
+        """Whether an attempt has set one.
+
+        Args:
+            attempt: The attempt.
+            loop: The event loop.
+            links: The coroutines of its tasks, where the loop does not tell its timers.
+        """
+        timers: list[asyncio.TimerHandle] | None = getattr(loop, SCHEDULED, None)
+        if timers is None:
+            return any(map(_is_in_time, links))
+        if self._attempts is None:  # once in a turn, for all that ask: there may be thousands
+            self._attempts = {id(_set_by(timer)) for timer in timers if not timer.cancelled()}
+            loop.call_soon(self._forget)
+        return id(attempt) in self._attempts
+
+    def _forget(self) -> None:
+        self._attempts = None
+
+
+def _set_by(timer: Any) -> AttemptScope | None:
+    if type(getattr(timer._callback, "__self__", None)).__module__ == OWN:
+        return None
+    return timer._context.get(current_attempt)
+
+
+def _is_in_time(link: object) -> bool:
+    """Whether a coroutine holds a timer, or is in a timeout: what is on its stack is among what it refers to."""
+    return any(_is_timer(part) or _is_timer(getattr(part, "__self__", None)) for part in gc.get_referents(link))
+
+
+def _is_timer(part: Any) -> bool:
+    if isinstance(part, asyncio.Timeout):
+        return part.when() is not None and not part.expired()
+    name = type(part).__name__
+    if name == "TimerHandle":
+        return not part.cancelled()
+    return name == "CancelScope" and part.deadline < math.inf  # AnyIO's

@@ -16,7 +16,6 @@ from typing import Any, cast
 from workflows._engine.awaited_runs import AwaitedRun
 from workflows._engine.calls import Call, CallPhase, Wait
 from workflows._engine.child_waits import heed_waits
-from workflows._engine.deadlines import have_deadline
 from workflows._engine.live import LiveRun
 from workflows._engine.ticks import CallOnlyWaits, CallWorks, WaitsRemain
 
@@ -79,6 +78,7 @@ class Body:
         "_closed",
         "_due",
         "_groups",
+        "_has_deadline",
         "_is_lately_answered",
         "_let_clock_go",
         "_parts",
@@ -105,6 +105,7 @@ class Body:
         self._runs_at_work: set[AwaitedRun] = set()
         self._waiting_runs: set[AwaitedRun] = set()  # which any task of the attempt awaits, and that only wait
         self._answered = self._is_lately_answered = self._closed = self._due = self._rests = False
+        self._has_deadline = False
         self._roots = {task}
         self._need(task)
 
@@ -181,7 +182,7 @@ class Body:
         patient = self._is_patient()
         if works and call.pending and not patient:
             self._run.mailbox.put(WaitsRemain(self._run.clock.now_ns(), call.exec_id))
-        if call.spent and not (patient or self._has_deadline()):
+        if call.spent and not (patient or self._may_end_in_time()):
             self._run.mailbox.put(WaitsRemain(self._run.clock.now_ns(), call.exec_id, spent=True))
         awaits_runs = in_thread or bool(self._runs)
         if works or awaits_runs:
@@ -205,10 +206,23 @@ class Body:
             self._look_soon()
         return self._patience > 0
 
-    def _has_deadline(self) -> bool:
-        """Whether something that it does ends at a certain time; then it may give up waits, as it did before."""
-        awaited = (part.awaits for part in self._parts.values())
-        return have_deadline(self._run.loop, (*self._parts, *awaited))
+    def _may_end_in_time(self) -> bool:
+        """Whether something that it does ends at a certain time, or has just now; it may give up waits then."""
+        attempt = self._run.attempts.get(self._call.exec_id)
+        had, self._has_deadline = (
+            self._has_deadline,
+            attempt is not None
+            and self._run.crowd.deadlines.of(
+                attempt, self._run.loop, (link for task in self._tasks() for link in links(task))
+            ),
+        )
+        if had and not self._has_deadline:
+            self._patience = PATIENCE
+            self._look_soon()
+        return had or self._has_deadline
+
+    def _tasks(self) -> Iterator[asyncio.Task[Any]]:
+        return (future for future in self._parts if isinstance(future, asyncio.Task) and not future.done())
 
     def _rest(self, rests: bool) -> None:
         if rests is not self._rests:

@@ -43,12 +43,15 @@ def ended_by(state: RunState, event: Event) -> list[Wait]:
 
 
 def called(state: RunState, name: str) -> str:
-    """The id of the wait that this names: its id, or the `waiter_id` that its step has used again."""
+    """The id of the wait that this names: its id, or the `waiter_id` that its step has used again.
+
+    Not of another call, which has an id of its own for a wait of that name.
+    """
     if name in state.waits or (state.asleep is not None and state.asleep.owner(name, state.calls) is not None):
         return name
-    begun = (wait.wait_id for wait in state.waits.by_id.values() if wait.place[0] == name and wait.answer is None)
+    begun = (wait_id for wait_id, wait in state.waits.by_id.items() if wait.answer is None)
     due = (w for call in state.calls.values() for w in unreached(state, call) if w not in call.answers)
-    return next(begun, None) or next((wait_id for wait_id in due if place_of(wait_id)[0] == name), name)
+    return next((wait_id for wait_id in (*begun, *due) if place_of(wait_id)[0] == name), name)
 
 
 def is_spent(state: RunState, wait: Wait) -> bool:

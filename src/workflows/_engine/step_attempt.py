@@ -59,6 +59,7 @@ async def run_attempt(attempt: Attempt) -> None:
         await _before_failing(attempt, leak)
         tick = failed(attempt, leak)
     except Exception as error:  # noqa: BLE001  # this is where a step's errors are owned
+        _was_stopped(attempt)  # or its loop closes, and its body has made another error of that
         await _before_failing(attempt, error)
         tick = failed(attempt, error)
     finally:
@@ -216,8 +217,9 @@ async def _within(attempt: Attempt, timeout: float) -> Any:
     try:
         async with limit:
             return await _work(attempt)
-    except TimeoutError as error:
-        if not limit.expired():
+    except (TimeoutError, asyncio.CancelledError) as error:
+        # With a task group that has failed, Python 3.11 leaves the task cancelled: it says no TimeoutError then.
+        if not limit.expired() or attempt.stopped:
             raise
         below = waits_below(attempt.children or ())
         waits = f" Open waits of runs that it started: {', '.join(below)}." if below else ""

@@ -7,7 +7,7 @@ import warnings
 from datetime import timedelta
 
 from tests.compat.case import case, error_of, outcome
-from tests.compat.flows import A, Answer, Ask
+from tests.compat.flows import A, Answer, Ask, B
 from workflows import Context, Workflow, step
 from workflows.events import HumanResponseEvent, StartEvent, StopEvent
 from workflows.retry_policy import (
@@ -153,6 +153,34 @@ async def what_a_step_did_before_it_waited_counts():
     handler.ctx.send_event(HumanResponseEvent())
     await outcome(handler)
     return seen[0] > 0.15
+
+
+@case("second", peer_gives="first", because="given-up-waits-stay-so")
+async def an_attempt_gives_up_what_the_one_before_gave_up():
+    class W(Workflow):
+        failed = False
+
+        @step(retry_policy=retry_policy(wait=SOON, stop=stop_after_attempt(2)))
+        async def s(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            try:
+                async with asyncio.timeout(0.2):
+                    await ctx.wait_for_event(HumanResponseEvent, waiter_id="first")
+                return StopEvent(result="first")
+            except TimeoutError:
+                pass
+            await ctx.wait_for_event(B)
+            if not W.failed:
+                W.failed = True
+                raise ValueError
+            await ctx.wait_for_event(HumanResponseEvent, waiter_id="second")
+            return StopEvent(result="second")
+
+    handler = W(timeout=5).run()
+    await asyncio.sleep(0.3)
+    handler.ctx.send_event(B())
+    await asyncio.sleep(0.1)
+    handler.ctx.send_event(HumanResponseEvent())
+    return await handler
 
 
 @case([[[0, 0.01], 3], True])
