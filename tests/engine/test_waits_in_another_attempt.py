@@ -348,8 +348,9 @@ class Twice(Workflow):
 
 
 @pytest.mark.parametrize("waits_again", [True, False])
+@pytest.mark.parametrize("suspended", [True, False])
 async def test_an_event_is_said_to_be_for_nobody_once_that_is_so(
-    clock: VirtualClockLoop, caplog: pytest.LogCaptureFixture, waits_again: bool
+    clock: VirtualClockLoop, caplog: pytest.LogCaptureFixture, waits_again: bool, suspended: bool
 ) -> None:
     workflow = Twice(timeout=None)
     workflow.waits_again = waits_again
@@ -361,6 +362,9 @@ async def test_an_event_is_said_to_be_for_nobody_once_that_is_so(
     await handler.send_event(Reply(text="Ada"))
     await asyncio.sleep(1)
     assert "Reply" not in caplog.text
+    if suspended:
+        handler = await resumed(handler, workflow)
+        unhandled = asyncio.create_task(_unhandled(handler))
     assert await handler == ("Ada" if waits_again else "none")
     assert await unhandled == (0 if waits_again else 1)
     assert ("Reply" in caplog.text) is not waits_again

@@ -50,8 +50,9 @@ def called(state: RunState, name: str) -> str:
     if name in state.waits or (state.asleep is not None and state.asleep.owner(name, state.calls) is not None):
         return name
     begun = (wait_id for wait_id, wait in state.waits.by_id.items() if wait.answer is None)
-    due = (w for call in state.calls.values() for w in unreached(state, call) if w not in call.answers)
-    return next((wait_id for wait_id in (*begun, *due) if place_of(wait_id)[0] == name), name)
+    due = (w for call in state.calls.values() for w in call.waiting_since if w not in call.answers)
+    numbered = (wait_id for each in (begun, due) for wait_id in each if wait_id.startswith(f"{name}."))
+    return next((wait_id for wait_id in numbered if place_of(wait_id)[0] == name), name)
 
 
 def is_spent(state: RunState, wait: Wait) -> bool:

@@ -47,6 +47,7 @@ def dump_run(state: RunState, serializer: BaseSerializer) -> dict[str, Any]:
         "counts": [state.steps, state.retries, state.events, state.handled_errors, state.unhandled],
         "calls": [_dump_call(call, waits.get(id(call), ()), serializer) for call in calls],
         "kept": [_dump_envelope(e, serializer) for e in state.kept],
+        "early": [e.event_id for e in state.early or ()],
         "collected": [
             {"step": step, "group": group, "events": [_dump_envelope(e, serializer) for e in events]}
             for (step, group), events in state.collected.items()
@@ -77,6 +78,7 @@ def load_run(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSerial
             call = _load_call(saved, spec, serializer)
             state.calls[call.exec_id] = call
     state.kept = _load_envelopes(data["kept"], serializer)
+    state.early = [e for e in state.kept if e.event_id in data.get("early", ())] or None
     for saved in data["collected"]:
         if (step := spec.steps.get(saved["step"])) is None:
             continue
