@@ -243,15 +243,18 @@ class Completion:
         led_to = {name: self._led_to(call) for name, call in self._source.calls.items() if name not in known}
         if not led_to:
             return found
-        used = self._places_in(found.source.text.decode())
-        others = changed(used & set[str]().union(*led_to.values()), found.workflow)
+        used = self._places_in(found.source.text.decode()) & set[str]().union(*led_to.values())
+        before = changed(used, found.workflow)
+        others = {place for place, _ in before}
         asked = sorted(name for name, places in led_to.items() if not places.isdisjoint(others))
         possible = self._most(asked, found.names, self._why_not_written)
         self._most(sorted(possible), found.names, self._why_not_run)
         best = self._best or found
         left = changed(others, best.workflow)
-        vain = {name for name in asked if led_to[name].isdisjoint(others - left)}
-        self.lost = {name for name in asked if name in self.reasons and not led_to[name].isdisjoint(left)}
+        mended = {place for place, _ in before - left}
+        vain = {name for name in asked if led_to[name].isdisjoint(mended)}
+        still = {place for place, _ in left}
+        self.lost = {name for name in asked if name in self.reasons and not led_to[name].isdisjoint(still)}
         return self.made_with(best.names - vain) if vain & best.names else best
 
     def made_with(self, names: frozenset[str]) -> Made:

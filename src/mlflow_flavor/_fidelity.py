@@ -16,7 +16,8 @@ from mlflow_flavor._kinds import is_a
 from mlflow_flavor._model_code import imported_modules, modules_of_model
 from mlflow_flavor._origins import own_tops
 from mlflow_flavor._pairs import AbsentError, DifferenceError, UnknownError, UnsetError
-from mlflow_flavor._sameness import difference, places_of_new_identifiers
+from mlflow_flavor._parts import may_hold
+from mlflow_flavor._sameness import difference, places_of_change, places_of_new_identifiers
 from workflows import Workflow
 from workflows.representation import get_workflow_representation
 
@@ -128,7 +129,7 @@ def held_in_all(sources: Sources, text: bytes, brought: Iterable[str]) -> list[H
 
 
 def places_of(sources: Sources, lines: str, brought: Iterable[str]) -> set[str]:
-    """The variables of the author's modules to which a few lines lead.
+    """The variables of the author's modules to which a few lines lead, by all names that these have there.
 
     Args:
         sources: The author's module.
@@ -137,20 +138,21 @@ def places_of(sources: Sources, lines: str, brought: Iterable[str]) -> set[str]:
     """
     script = ast.parse(lines)
     authors = {name: module for name, module in _of_author(brought, script).items() if module is not sources.home}
-    return places(script, sources.home, authors)
+    found = places(script, sources.home, authors)
+    own = {f"{name}.{each}": value for name, module in authors.items() for each, value in vars(module).items()}
+    values = {id(own[place]) for place in found & own.keys() if may_hold(own[place])}
+    return found.union(place for place, value in own.items() if id(value) in values)
 
 
-def changed(places: Iterable[str], rebuilt: Workflow) -> set[str]:
-    """Of some variables of the author's modules, those that are others in the model's copies."""
+def changed(places: Iterable[str], rebuilt: Workflow) -> set[tuple[str, str]]:
+    """What of some variables of the author's modules is not so in the model's copies: the variable, and where in it."""
     copies = modules_of_model(rebuilt)
-    found = set[str]()
+    found = set[tuple[str, str]]()
     for place in places:
         module, _, name = place.rpartition(".")
         author, copy = sys.modules.get(module), copies.get(module)
         if author is not None and copy is not None and name in vars(author):
-            error = difference(place, vars(author)[name], vars(copy).get(name), ANY)
-            if error is not None and not isinstance(error, UnknownError):
-                found.add(place)
+            found.update((place, at) for at in places_of_change(place, vars(author)[name], vars(copy).get(name)))
     return found
 
 
@@ -192,16 +194,6 @@ def _imported_by(name: str, copy: ModuleType) -> Iterator[str]:
 def _with_packages(names: Iterable[str]) -> set[str]:
     parts = [name.split(".") for name in names]
     return {".".join(each[: length + 1]) for each in parts for length in range(len(each))}
-
-
-class AnyPlace(Container[str]):
-    """All places."""
-
-    def __contains__(self, place: object) -> bool:
-        return True
-
-
-ANY = AnyPlace()
 
 
 class NewIdentifiers(Container[str]):

@@ -47,6 +47,7 @@ from mlflow_flavor._pairs import (
     DifferenceError,
     IdentifierError,
     Pair,
+    UnknownError,
     attributes_of_both,
     differ,
     expect,
@@ -59,7 +60,7 @@ from mlflow_flavor._pairs import (
 from mlflow_flavor._reductions import reduced_parts
 from workflows import Workflow
 
-__all__ = ["difference", "places_of_new_identifiers"]
+__all__ = ["difference", "places_of_change", "places_of_new_identifiers"]
 
 # They hold nothing that a source could set: each is as good as another.
 EMPTY = (
@@ -97,6 +98,12 @@ def difference(place: str, one: object, other: object, new_identifiers: Containe
 def places_of_new_identifiers(place: str, one: object, other: object) -> Iterator[str]:
     """Where two values, both made by one source, hold another identifier each."""
     return (at for at, error in _differences(place, one, other) if isinstance(error, IdentifierError))
+
+
+def places_of_change(place: str, one: object, other: object) -> Iterator[str]:
+    """Where two values are known to differ, but for identifiers."""
+    found = _differences(place, one, other)
+    return (at for at, error in found if not isinstance(error, IdentifierError | UnknownError))
 
 
 def _is_new(place: str, error: DifferenceError, new_identifiers: Container[str]) -> bool:
