@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -14,11 +14,18 @@ __all__ = ["AnswerOrder"]
 TURNS = 20
 """Turns of the event loop in which the one who got an answer goes on before the next one gets theirs."""
 
+IN_THREAD = 0.02
+"""The same for whoever got one in a thread, in seconds: what comes of it has to be told to the event loop."""
+
+LEAST = 1.0
+"""Seconds in which no answer is given, after which the earlier ones that nobody has asked for are not waited for."""
+
 
 class AnswerOrder:
     """Lets each answer through when those before it have been given; safe to use from several threads and event loops.
 
-    Nobody waits longer than the call took when it was recorded, however much else the code asks for by now.
+    Nobody waits for an answer that is not asked for any more: not longer than the call took when it was recorded, and a
+    second in which nothing else comes.
 
     Args:
         number: How many answers there are; their places are 0 to `number - 1`.
@@ -31,35 +38,55 @@ class AnswerOrder:
         self._lock = threading.Lock()
 
     async def come(self, place: int, seconds: float) -> None:
-        """Wait for the turn of the answer at this place, at most so long."""
+        """Wait for the turn of the answer at this place, of a call that took so long."""
         loop = asyncio.get_running_loop()
         try:
-            if (turn := self._turn(place)) is not None:
-                await asyncio.wait([asyncio.wrap_future(turn)], timeout=seconds)
+            while (turn := self._turn(place)) is not None:
+                before = self._first
+                done, _ = await asyncio.wait([asyncio.wrap_future(turn)], timeout=max(seconds, LEAST))
+                if not done and self._first == before:
+                    self._give_up_before(place)
         finally:
             _in_some_turns(loop, partial(self.is_given, place))
 
     def come_in_thread(self, place: int, seconds: float) -> None:
         """The same, where no event loop runs."""
-        if (turn := self._turn(place)) is not None:
+        while (turn := self._turn(place)) is not None:
+            before = self._first
             with suppress(TimeoutError):
-                turn.result(seconds)
-        self.is_given(place)
+                turn.result(max(seconds, LEAST))
+            if not turn.done() and self._first == before:
+                self._give_up_before(place)
+        later = threading.Timer(IN_THREAD, self.is_given, [place])
+        later.daemon = True
+        later.start()
 
     def is_given(self, place: int) -> None:
         """An answer was given, or will not be."""
+        self._are_given([place])
+
+    def _give_up_before(self, place: int) -> None:
+        self._are_given([each for each in range(self._first, place) if each not in self._waiting])
+
+    def _are_given(self, places: Iterable[int]) -> None:
         with self._lock:
-            self._given[place] = True
+            for place in places:
+                self._given[place] = True
+                self._waiting.pop(place, None)
             found = self._given.find(False, self._first)
             self._first = found if found >= 0 else len(self._given)
-            self._waiting.pop(place, None)
             turn = self._waiting.pop(self._first, None)
-        if turn is not None:
+        if turn is not None and not turn.done():  # whoever waited may have been cancelled
             turn.set_result(None)
 
     def _turn(self, place: int) -> Future[None] | None:
         with self._lock:
-            return self._waiting.setdefault(place, Future()) if place > self._first else None
+            if place <= self._first:
+                return None
+            turn = self._waiting.get(place)
+            if turn is None or turn.done():
+                turn = self._waiting[place] = Future()
+            return turn
 
 
 def _in_some_turns(loop: asyncio.AbstractEventLoop, then: Callable[[], None], turns: int = TURNS) -> None:

@@ -176,17 +176,20 @@ class Playback:
     Where a child run has none for it, another of its kind has: several were under way, and started in another order.
 
     Attributes:
+        gives: It gives answers; else it compares them.
         given: How many answers were given in place of calls.
         order: The order in which the answers came.
+        is_over: The run that it is for has ended; tasks that it left behind get nothing more, and call nobody.
         missing: Names of calls that had to be made, because nothing was recorded for them.
         changed: `(call#n, answer then, answer now)` of calls that were made and answered otherwise.
     """
 
     def __init__(self, recordings: Iterable[tuple[RunPath, str]], serializer: ModelSerializer, *, gives: bool) -> None:
         self.given = 0
+        self.is_over = False
         self.missing: list[str] = []
         self.changed: list[tuple[str, object, object]] = []
-        self._gives = gives
+        self.gives = gives
         self._serializer = serializer
         self._answers: dict[tuple[RunPath, Request], deque[Answer]] = defaultdict(deque)
         self._asked: Counter[str] = Counter()
@@ -204,7 +207,7 @@ class Playback:
 
     def next(self, path: RunPath, request: Request) -> Answer | None:
         """The recorded answer that a call gets in place of being made; None: make it."""
-        if not self._gives:
+        if not self.gives:
             return None
         with self._lock:
             answer = self._taken(path, request)
@@ -216,7 +219,7 @@ class Playback:
 
     def note_made(self, name: str) -> None:
         """Note a call that is made, since no answer can be looked up, or none came then."""
-        if self._gives:
+        if self.gives:
             with self._lock:
                 self.missing.append(name)
 
@@ -233,7 +236,7 @@ class Playback:
 
     def compare(self, path: RunPath, request: Request, answer: object) -> None:
         """Note a call that was made and gave something else than it did then."""
-        if self._gives:
+        if self.gives:
             return
         with self._lock:
             self._asked[request.name] += 1

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, overload
@@ -28,7 +29,11 @@ GIVEN_UP = 5.0
 
 logger = logging.getLogger("workflows.mlflow")
 
+REMEMBERED = 1000
+"""Of so many runs that are over, tasks that they have left behind are known."""
+
 _playbacks: dict[str, tuple[Playback, RunPath]] = {}
+_over: deque[str] = deque()
 _warned: set[str] = set()
 
 
@@ -84,6 +89,8 @@ def _answered(label: str, function: Callable[..., Any], args: tuple[Any, ...], k
         _note_made_by_somebody(label)
         return function(*args, **kwargs)
     playback, path = _playbacks.get(scope.run_id) or (None, ROOT_RUN)
+    if playback is not None and playback.gives and playback.is_over and inspect.iscoroutinefunction(function):
+        return _nothing_more()
     recording = drawer.recording(scope.run_id)
     if playback is None and recording is None:
         return function(*args, **kwargs)
@@ -162,7 +169,8 @@ class Call:
 def _note_made_by_somebody(label: str) -> None:
     """A thread of the caller's own has no context: its call may be one of a run that is played back."""
     for playback in {id(playback): playback for playback, _ in list(_playbacks.values())}.values():
-        playback.note_made(label)
+        if not playback.is_over:
+            playback.note_made(label)
 
 
 def _given(playback: Playback, answer: Answer) -> Any:
@@ -193,8 +201,15 @@ async def _when_it_came(playback: Playback, answer: Answer) -> Any:
 async def _open(playback: Playback, answer: Answer, label: str, call: Callable[[], Awaitable[Any]]) -> Any:
     """A call that was given up before it had an answer, and may be again; if not, it is made."""
     await asyncio.sleep(answer.seconds + GIVEN_UP)
+    if playback.is_over:
+        await _nothing_more()
     playback.note_made(label)
     return await call()
+
+
+async def _nothing_more() -> None:
+    """A task that a run has left behind ends here, when that is over: it must call nobody."""
+    raise asyncio.CancelledError
 
 
 def _warn(name: str, message: str, *about: object) -> None:
@@ -246,5 +261,7 @@ def played_back(run_id: str, playback: Playback) -> Generator[None]:
         yield
     finally:
         remove()
-        for known in runs.run_ids:
-            _playbacks.pop(known, None)
+        playback.is_over = True
+        _over.extend(runs.run_ids)
+        while len(_over) > REMEMBERED:
+            _playbacks.pop(_over.popleft(), None)

@@ -94,7 +94,8 @@ async def _completed_in_turn(attempt: Attempt, result: Any) -> AttemptCompleted:
         await run.crowd.completing.wait()
     except asyncio.CancelledError:
         keep_result(attempt)
-        _was_stopped(attempt)
+        if not _was_stopped(attempt):
+            run.returned.pop(attempt.exec_id, None)  # another attempt may be made
         raise
     finally:
         results.pop(id(attempt), None)

@@ -126,7 +126,8 @@ def _take_kept(state: RunState, wait: Wait, effects: list[Effect]) -> None:
         call.kept = tuple(e for e in call.kept if e is not wait.answer)
         end_wait(state, wait, effects)
         return
-    wait.answer = next((envelope for envelope in state.kept if wait.matches(envelope.event)), None)
+    mine = (e for e in state.kept if e.names in (None, wait.wait_id))
+    wait.answer = next((envelope for envelope in mine if wait.matches(envelope.event)), None)
     if wait.answer is not None:
         state.kept = tuple(e for e in state.kept if e is not wait.answer)
         state.early = [e for e in state.early or () if e is not wait.answer]
@@ -340,7 +341,10 @@ def reply(state: RunState, wait_id: str, envelope: Envelope, effects: list[Effec
     wait_id = envelope.names = called(state, wait_id)
     wait = state.waits.get(wait_id)
     if wait is not None and wait.answer is None and wait.fits(envelope.event):
-        answered_by(envelope, [wait], state, effects)
+        if wait.spent:  # its step may give it up again: that answer is then for nobody
+            state.keep(envelope, early=True)
+        else:
+            answered_by(envelope, [wait], state, effects)
         return wait.call
     call = state.asleep.owner(wait_id, state.calls) if state.asleep is not None else None
     if wait is not None or call is None or wait_id in call.answers:
