@@ -16,8 +16,7 @@ from mlflow_flavor._kinds import is_a
 from mlflow_flavor._model_code import imported_modules, modules_of_model
 from mlflow_flavor._origins import own_tops
 from mlflow_flavor._pairs import AbsentError, DifferenceError, UnknownError, UnsetError
-from mlflow_flavor._parts import may_hold
-from mlflow_flavor._sameness import difference, places_of_change, places_of_new_identifiers
+from mlflow_flavor._sameness import PLAIN, difference, places_of_change, places_of_new_identifiers
 from workflows import Workflow
 from workflows.representation import get_workflow_representation
 
@@ -140,7 +139,7 @@ def places_of(sources: Sources, lines: str, brought: Iterable[str]) -> set[str]:
     authors = {name: module for name, module in _of_author(brought, script).items() if module is not sources.home}
     found = places(script, sources.home, authors)
     own = {f"{name}.{each}": value for name, module in authors.items() for each, value in vars(module).items()}
-    values = {id(own[place]) for place in found & own.keys() if may_hold(own[place])}
+    values = {id(own[place]) for place in found & own.keys() if not isinstance(own[place], PLAIN)}
     return found.union(place for place, value in own.items() if id(value) in values)
 
 

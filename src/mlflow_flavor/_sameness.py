@@ -60,7 +60,7 @@ from mlflow_flavor._pairs import (
 from mlflow_flavor._reductions import reduced_parts
 from workflows import Workflow
 
-__all__ = ["difference", "places_of_change", "places_of_new_identifiers"]
+__all__ = ["PLAIN", "difference", "places_of_change", "places_of_new_identifiers"]
 
 # They hold nothing that a source could set: each is as good as another.
 EMPTY = (

@@ -381,3 +381,22 @@ async def test_a_call_that_nobody_needs_to_make_again_is_not_in_the_script(save:
     )
     script = (save(calls) / "workflow.py").read_text()
     assert "counted(save)" not in script
+
+
+FACADE = """
+from registry_ import HOOKS, SETTINGS, configure, hook
+"""
+
+
+@pytest.mark.parametrize("imports", ["from facade_ import HOOKS, SETTINGS, hook, configure", "from facade_ import *"])
+async def test_what_has_several_names_is_one(save: Save, tmp_path: Path, imports: str):
+    name, registry = f"facade_{tmp_path.name}", tmp_path / f"registry_{tmp_path.name}.py"
+    more = 'SETTINGS = {"model": "small", "calls": 0}\ndef configure(model):\n    SETTINGS["model"] = model\n'
+    registry.write_text(registry.read_text() + more)
+    (tmp_path / f"{name}.py").write_text(FACADE.replace("registry_", registry.stem))
+    calls = f"{imports}\nhook(made)\nconfigure('big')\ndef later(): SETTINGS['calls'] += 1\n".replace("facade_", name)
+    agent = AGENT.replace("len(HOOKS)", "[len(HOOKS), SETTINGS['model']]")
+    try:
+        assert await answer(save(calls, agent, [tmp_path / f"{name}.py"])) == [[], [1, "big"], []]
+    finally:
+        sys.modules.pop(name, None)
