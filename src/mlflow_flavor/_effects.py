@@ -159,14 +159,15 @@ def _calls(statements: Sequence[Statement], names: Container[str], workflow: Set
     """Statements that call something of these names, or what their module makes or does with them."""
     imports = [ast.unparse(s.node) for s in statements if isinstance(s.node, IMPORTS)]
     using = {s: ast.unparse(s.node) for s in statements if not isinstance(s.node, IMPORTS) and _uses(s, names)}
+    own = {name for s in statements if isinstance(s.node, DEFINITIONS) for name in s.binds}
     found: dict[Statement, Call] = {}
     for statement in statements:
         if isinstance(statement.node, NOT_RUN) or statement.guarded or not workflow.isdisjoint(statement.binds):
             continue
-        functions = _called(statement.node)
-        needs = _all_needs(statement, statements) if functions else set[str]()
-        leads = [ast.unparse(function) for function in functions if (root_name(function) or "") in names]
-        called = {root_name(function) for function in functions}
+        made = _called(statement.node)
+        needs = _all_needs(statement, statements) if made else set[str]()
+        called = {root_name(call.func) for call in made}
+        leads = [ast.unparse(call) for call in made if _leads_to(call, names, own)]
         leads += [
             text
             for other, text in using.items()
@@ -176,6 +177,13 @@ def _calls(statements: Sequence[Statement], names: Container[str], workflow: Set
             needs |= {LAMBDA} if has_lambda(statement.node) else set[str]()
             found[statement] = Call(needs, "\n".join([*imports, *leads]))
     return found
+
+
+def _leads_to(call: ast.Call, names: Container[str], own: Container[str]) -> bool:
+    """Whether something of these names is called, or given to a function of the module's own."""
+    root = root_name(call.func) or ""
+    given = [*call.args, *(keyword.value for keyword in call.keywords)] if root in own else []
+    return root in names or any(isinstance(n, ast.Name) and n.id in names for each in given for n in ast.walk(each))
 
 
 def _uses(definition: Statement, names: Container[str]) -> bool:
@@ -205,10 +213,10 @@ def _at_place(statement: Statement) -> str:
     return "line {}, {}".format(*statement.position)
 
 
-def _called(node: ast.stmt) -> list[ast.expr]:
-    """What a statement calls when it is run, a class in its body: `register` of `register(Tool())`, and `Tool`."""
+def _called(node: ast.stmt) -> list[ast.Call]:
+    """The calls that a statement makes when it is run, a class in its body."""
     run = node.body if isinstance(node, ast.ClassDef) else [node]
-    return [inner.func for each in run for inner in same_scope(each) if isinstance(inner, ast.Call)]
+    return [inner for each in run for inner in same_scope(each) if isinstance(inner, ast.Call)]
 
 
 def _is_collection(place: str, names: Container[str], home: ModuleType) -> bool:

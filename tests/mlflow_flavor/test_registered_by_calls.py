@@ -112,6 +112,7 @@ async def answer(model: Path) -> object:
         ("class Kit:\n    tools = [Search]\n    def install(self): hook(*self.tools)\nKit().install()", [[], 1, []]),
         ("class Kit:\n    registry.register(Search())\n    hook(made)", [["search"], 1, []]),
         ("OTHERS['a'] = OTHERS['b'] = made\ndel OTHERS['a']", [[], 0, ["b"]]),
+        ("def install(where, tool): where.register(tool)\n\ninstall(registry, Search())", [["search"], 0, []]),
         ("hook(made)\nFIRST = HOOKS[0]\n@tool\ndef save(): return FIRST(1)", [[], 1, ["save"]]),
     ],
 )
