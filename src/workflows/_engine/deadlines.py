@@ -11,6 +11,8 @@ import asyncio
 import gc
 import math
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from workflows.instrumentation.scope import AttemptScope, current_attempt
@@ -19,12 +21,10 @@ __all__ = ["Deadlines"]
 
 SCHEDULED = "_scheduled"
 """Where loops of asyncio have their timers."""
-OWN = "workflows._engine.timers"
-"""Where the engine sets timers, maybe in the context of an attempt."""
 
 
 class Deadlines:
-    """What the timers of one event loop are about; those that the engine sets itself are none."""
+    """What the timers of one event loop are about."""
 
     __slots__ = ("_attempts",)
 
@@ -43,7 +43,8 @@ class Deadlines:
         if timers is None:
             return any(map(_is_in_time, links))
         if self._attempts is None:  # once in a turn, for all that ask: there may be thousands
-            self._attempts = {id(_set_by(timer)) for timer in timers if not timer.cancelled()}
+            live = (timer for timer in timers if not timer.cancelled())
+            self._attempts = {id(_set_by(timer)) for timer in live if _is_for_a_task(timer)}
             loop.call_soon(self._forget)
         return id(attempt) in self._attempts
 
@@ -52,9 +53,20 @@ class Deadlines:
 
 
 def _set_by(timer: Any) -> AttemptScope | None:
-    if type(getattr(timer._callback, "__self__", None)).__module__ == OWN:
-        return None
     return timer._context.get(current_attempt)
+
+
+def _is_for_a_task(timer: Any) -> bool:
+    """Whether a timer does something with a task, as far as its callback says so: pools of connections have others."""
+    callback, given = timer._callback, timer._args or ()
+    if isinstance(callback, partial):
+        callback, given = callback.func, (*callback.args, *given)
+    parts = [getattr(callback, "__self__", None), *given]
+    for cell in getattr(callback, "__closure__", None) or ():
+        with suppress(ValueError):  # its variable has no value yet
+            held = cell.cell_contents
+            parts += held if isinstance(held, (set, list, tuple)) else [held]
+    return any(isinstance(part, (asyncio.Future, asyncio.Timeout)) or _is_scope(part) for part in parts)
 
 
 def _is_in_time(link: object) -> bool:
@@ -65,7 +77,10 @@ def _is_in_time(link: object) -> bool:
 def _is_timer(part: Any) -> bool:
     if isinstance(part, asyncio.Timeout):
         return part.when() is not None and not part.expired()
-    name = type(part).__name__
-    if name == "TimerHandle":
+    if type(part).__name__ == "TimerHandle":
         return not part.cancelled()
-    return name == "CancelScope" and part.deadline < math.inf  # AnyIO's
+    return _is_scope(part) and part.deadline < math.inf
+
+
+def _is_scope(part: object) -> bool:
+    return type(part).__name__ == "CancelScope"  # AnyIO's

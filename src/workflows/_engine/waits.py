@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 
 from workflows._engine.asking import call_wait_over
-from workflows._engine.calls import Call, CallPhase, Wait
+from workflows._engine.calls import Call, CallPhase, Wait, in_order
 from workflows._engine.effects import DeliverLater, Effect, EndWait, RestartWait, ResumeCall, StartWait, TellSent
 from workflows._engine.open_waits import NO_WAITS, OpenWaits
 from workflows._engine.resumed_waits import called, give_up, is_spent, take_place, unreached, without
@@ -121,13 +121,13 @@ def _is_replayed(state: RunState, wait: Wait, effects: list[Effect]) -> bool:
 def _take_kept(state: RunState, wait: Wait, effects: list[Effect]) -> None:
     """End a wait with an event that came before: for the same call, or one that nobody took; if there is one."""
     call = wait.call
-    wait.answer = next((envelope for envelope in call.kept if wait.matches(envelope.event)), None)
+    mine = (e for e in call.kept if e.names in (None, wait.wait_id))
+    wait.answer = next((envelope for envelope in mine if wait.matches(envelope.event)), None)
     if wait.answer is not None:
         call.kept = tuple(e for e in call.kept if e is not wait.answer)
         end_wait(state, wait, effects)
         return
-    mine = (e for e in state.kept if e.names in (None, wait.wait_id))
-    wait.answer = next((envelope for envelope in mine if wait.matches(envelope.event)), None)
+    wait.answer = next((envelope for envelope in state.kept if wait.matches(envelope.event)), None)
     if wait.answer is not None:
         state.kept = tuple(e for e in state.kept if e is not wait.answer)
         state.early = [e for e in state.early or () if e is not wait.answer]
@@ -200,9 +200,9 @@ def leave_waits(state: RunState, call: Call, effects: list[Effect]) -> list[Enve
     """A call is over: what it was to get and nothing else has taken is for others now."""
     lost = give_up(call, unreached(state, call))
     kept, call.kept = call.kept, ()
-    for envelope in lost:
+    for envelope in (*lost, *(envelope for envelope in kept if envelope.names is not None)):
         _tell_lost(state, envelope, effects)
-    return [envelope for envelope in kept if not envelope.shared]
+    return [envelope for envelope in kept if envelope.names is None and not envelope.shared]
 
 
 def _tell_lost(state: RunState, envelope: Envelope | None, effects: list[Effect]) -> None:
@@ -303,6 +303,10 @@ def abandon_wait(state: RunState, tick: WaitAbandoned, effects: list[Effect]) ->
         state.waits.remove(wait)
         call.open_waits -= 1
         effects.append(EndWait(wait))
+        if wait.spent:
+            for envelope in [kept for kept in call.kept if kept.names == wait.wait_id]:
+                call.kept = tuple(kept for kept in call.kept if kept is not envelope)
+                _tell_lost(state, envelope, effects)
         if wait.answer is None:
             if wait.wait_id in call.waiting_since:
                 call.waiting_since = without(call.waiting_since, wait.wait_id)
@@ -341,10 +345,12 @@ def reply(state: RunState, wait_id: str, envelope: Envelope, effects: list[Effec
     wait_id = envelope.names = called(state, wait_id)
     wait = state.waits.get(wait_id)
     if wait is not None and wait.answer is None and wait.fits(envelope.event):
-        if wait.spent:  # its step may give it up again: that answer is then for nobody
-            state.keep(envelope, early=True)
-        else:
+        if not wait.spent:
             answered_by(envelope, [wait], state, effects)
+        elif any(kept.names == wait_id for kept in wait.call.kept):
+            return None
+        else:  # its step may give it up again: then that is for nobody
+            wait.call.kept = in_order(wait.call.kept, envelope)
         return wait.call
     call = state.asleep.owner(wait_id, state.calls) if state.asleep is not None else None
     if wait is not None or call is None or wait_id in call.answers:
