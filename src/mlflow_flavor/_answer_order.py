@@ -17,15 +17,14 @@ TURNS = 20
 IN_THREAD = 0.02
 """The same for whoever got one in a thread, in seconds: what comes of it has to be told to the event loop."""
 
-LEAST = 1.0
-"""Seconds in which no answer is given, after which the earlier ones that nobody has asked for are not waited for."""
+MORE = 0.1
+"""Seconds that an answer may come later than it did, before the earlier ones are given up that nobody has asked for."""
 
 
 class AnswerOrder:
     """Lets each answer through when those before it have been given; safe to use from several threads and event loops.
 
-    Nobody waits for an answer that is not asked for any more: not longer than the call took when it was recorded, and a
-    second in which nothing else comes.
+    Nobody waits for an answer that is not asked for any more, or hardly longer than the call took when it was recorded.
 
     Args:
         number: How many answers there are; their places are 0 to `number - 1`.
@@ -35,15 +34,19 @@ class AnswerOrder:
         self._given = bytearray(number)
         self._first = 0  # of those that were not given
         self._waiting: dict[int, Future[None]] = {}
+        self._last_in: dict[int, int] = {}  # the place of the last answer in each thread
         self._lock = threading.Lock()
 
     async def come(self, place: int, seconds: float) -> None:
         """Wait for the turn of the answer at this place, of a call that took so long."""
         loop = asyncio.get_running_loop()
         try:
+            if self._turn(place) is not None:  # the one before may be about to be given
+                for _ in range(TURNS + 1):
+                    await asyncio.sleep(0)
             while (turn := self._turn(place)) is not None:
                 before = self._first
-                done, _ = await asyncio.wait([asyncio.wrap_future(turn)], timeout=max(seconds, LEAST))
+                done, _ = await asyncio.wait([asyncio.wrap_future(turn)], timeout=seconds + MORE)
                 if not done and self._first == before:
                     self._give_up_before(place)
         finally:
@@ -51,12 +54,16 @@ class AnswerOrder:
 
     def come_in_thread(self, place: int, seconds: float) -> None:
         """The same, where no event loop runs."""
+        here = threading.get_ident()
+        if (last := self._last_in.pop(here, None)) is not None:  # who asks again has told what came of the last one
+            self.is_given(last)
         while (turn := self._turn(place)) is not None:
             before = self._first
             with suppress(TimeoutError):
-                turn.result(max(seconds, LEAST))
+                turn.result(seconds + MORE)
             if not turn.done() and self._first == before:
                 self._give_up_before(place)
+        self._last_in[here] = place
         later = threading.Timer(IN_THREAD, self.is_given, [place])
         later.daemon = True
         later.start()
