@@ -35,6 +35,7 @@ class AnswerOrder:
         self._first = 0  # of those that were not given
         self._waiting: dict[int, Future[None]] = {}
         self._last_in: dict[int, int] = {}  # the place of the last answer in each thread
+        self._loops: dict[int, asyncio.AbstractEventLoop] = {}  # in which somebody goes on with an answer
         self._lock = threading.Lock()
 
     async def come(self, place: int, seconds: float) -> None:
@@ -50,6 +51,7 @@ class AnswerOrder:
                 if not done and self._first == before:
                     self._give_up_before(place)
         finally:
+            self._loops[place] = loop
             _in_some_turns(loop, partial(self.is_given, place))
 
     def come_in_thread(self, place: int, seconds: float) -> None:
@@ -78,6 +80,7 @@ class AnswerOrder:
     def _are_given(self, places: Iterable[int]) -> None:
         with self._lock:
             for place in places:
+                self._loops.pop(place, None)
                 self._given[place] = True
                 self._waiting.pop(place, None)
             found = self._given.find(False, self._first)
@@ -87,6 +90,7 @@ class AnswerOrder:
             turn.set_result(None)
 
     def _turn(self, place: int) -> Future[None] | None:
+        self._are_given([other for other, loop in list(self._loops.items()) if loop.is_closed()])
         with self._lock:
             if place <= self._first:
                 return None

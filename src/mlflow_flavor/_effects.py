@@ -24,6 +24,7 @@ __all__ = ["Acts", "EffectImport", "acts_elsewhere", "imports_for_effect", "warn
 COLLECTIONS = (dict, list, set, deque)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 IMPORTS = (ast.Import, ast.ImportFrom)
+SHOWING = ("print", "pprint", "pprint.pprint", "rich.print")
 NOT_RUN = (ast.FunctionDef, ast.AsyncFunctionDef, *IMPORTS)
 
 LEFT_OUT = (
@@ -164,7 +165,7 @@ def _calls(statements: Sequence[Statement], names: Container[str], workflow: Set
     for statement in statements:
         if isinstance(statement.node, NOT_RUN) or statement.guarded or not workflow.isdisjoint(statement.binds):
             continue
-        made = _called(statement.node)
+        made = _called(statement.node) if not _only_shows(statement.node) else []
         needs = _all_needs(statement, statements) if made else set[str]()
         called = {root_name(call.func) for call in made}
         leads = [ast.unparse(call) for call in made if _leads_to(call, names, own)]
@@ -177,6 +178,11 @@ def _calls(statements: Sequence[Statement], names: Container[str], workflow: Set
             needs |= {LAMBDA} if has_lambda(statement.node) else set[str]()
             found[statement] = Call(needs, "\n".join([*imports, *leads]))
     return found
+
+
+def _only_shows(node: ast.stmt) -> bool:
+    """Whether a statement prints something, which nobody needs where an agent is loaded."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and ast.unparse(node.value.func) in SHOWING
 
 
 def _leads_to(call: ast.Call, names: Container[str], own: Container[str]) -> bool:

@@ -329,7 +329,8 @@ async def test_what_a_failure_gave_up_is_asked_again_as_soon_as_the_call_only_wa
     await handler.send_event(Reply(text="yes"), wait_id="approval" if named else None)
     assert await handler == "yes"
     assert clock.time() == max(moment, 604)
-    assert len([event async for event in handler.stream_events(types=Ask)]) == 2
+    asked = [event async for event in handler.stream_events(types=Ask)]
+    assert len(asked) == (1 if named and moment < 604 else 2)  # who has answered need not be asked
 
 
 class Twice(Workflow):

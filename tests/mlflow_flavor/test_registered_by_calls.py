@@ -183,6 +183,7 @@ def test_a_call_that_no_script_can_make_for_plain_data_is_told(save: Save, caplo
         "registry.register(Agent(), 'agent')",
         "if __name__ == '__main__':\n    hook(print)",
         "registry.tools.get('of nobody')",
+        "print(hook(print))",
     ],
 )
 async def test_calls_that_give_nothing_of_the_file_but_the_agent_are_not_made(save: Save, call: str):

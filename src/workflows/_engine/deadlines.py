@@ -13,6 +13,8 @@ import math
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
+from inspect import isgenerator
+from types import CellType
 from typing import Any
 
 from workflows.instrumentation.scope import AttemptScope, current_attempt
@@ -71,7 +73,15 @@ def _is_for_a_task(timer: Any) -> bool:
 
 def _is_in_time(link: object) -> bool:
     """Whether a coroutine holds a timer, or is in a timeout: what is on its stack is among what it refers to."""
-    return any(_is_timer(part) or _is_timer(getattr(part, "__self__", None)) for part in gc.get_referents(link))
+    parts: list[Any] = gc.get_referents(link)
+    for part in parts:
+        if isinstance(part, CellType):
+            part = next(iter(gc.get_referents(part)), None)
+        owner = getattr(part, "__self__", None)
+        around: Any = getattr(owner, "gen", None)  # of a context manager that is a generator
+        if _is_timer(part) or _is_timer(owner) or (isgenerator(around) and _is_in_time(around)):
+            return True
+    return False
 
 
 def _is_timer(part: Any) -> bool:

@@ -184,7 +184,8 @@ def _be_for_events(state: RunState, wait: Wait, effects: list[Effect]) -> None:
     wait.spent = wait.pending = False
     if wait.unasked:
         wait.unasked = False
-        effects.append(RestartWait(wait, None, ask=True))
+        if all(kept.names != wait.wait_id for kept in wait.call.kept):  # else somebody has answered it by its id
+            effects.append(RestartWait(wait, None, ask=True))
     _take_kept(state, wait, effects)
 
 
