@@ -168,6 +168,7 @@ def _calls(statements: Sequence[Statement], names: Container[str], workflow: Set
         made = _called(statement.node) if not _only_shows(statement.node) else []
         needs = _all_needs(statement, statements) if made else set[str]()
         called = {root_name(call.func) for call in made}
+        called |= {n.id for call in made for each in _given(call) for n in ast.walk(each) if isinstance(n, ast.Name)}
         leads = [ast.unparse(call) for call in made if _leads_to(call, names, own)]
         leads += [
             text
@@ -188,8 +189,12 @@ def _only_shows(node: ast.stmt) -> bool:
 def _leads_to(call: ast.Call, names: Container[str], own: Container[str]) -> bool:
     """Whether something of these names is called, or given to a function of the module's own."""
     root = root_name(call.func) or ""
-    given = [*call.args, *(keyword.value for keyword in call.keywords)] if root in own else []
+    given = _given(call) if root in own else []
     return root in names or any(isinstance(n, ast.Name) and n.id in names for each in given for n in ast.walk(each))
+
+
+def _given(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(keyword.value for keyword in call.keywords)]
 
 
 def _uses(definition: Statement, names: Container[str]) -> bool:

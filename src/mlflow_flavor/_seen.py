@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 
 from mlflow_flavor._kinds import is_a
+from mlflow_flavor._parts import may_hold
 from mlflow_flavor._statements import same_scope
 
 __all__ = ["defined_by", "seen_by"]
@@ -27,10 +28,15 @@ def seen_by(script: ast.Module, modules: Mapping[str, ModuleType]) -> Iterator[t
                 some = names & given.keys() if alias.name == "*" else {alias.asname or alias.name}
                 imported.update((name, f"{node.module}.{name if alias.name == '*' else alias.name}") for name in some)
     chains = {*names, *(chain for node in used if isinstance(node, ast.Attribute) if (chain := _dotted(node)))}
+    inner = {id(node.value) for node in used if isinstance(node, ast.Attribute)}
+    handed_on = {_dotted(n) for n in used if isinstance(n, (ast.Name, ast.Attribute)) and id(n) not in inner}
     for chain in sorted(chains):
         first, dot, rest = chain.partition(".")
         if first in imported:
-            yield from _variable(f"{imported[first]}{dot}{rest}", modules)
+            place = f"{imported[first]}{dot}{rest}"
+            if chain in handed_on and place in modules:  # as it is, and who is given it may do anything with it
+                yield from _all_of(place, modules[place])
+            yield from _variable(place, modules)
 
 
 def defined_by(script: ast.Module) -> set[str]:
@@ -55,6 +61,10 @@ def _dotted(node: ast.expr) -> str:
     return f"{before}.{node.attr}" if before and isinstance(node, ast.Attribute) else ""
 
 
+def _all_of(name: str, module: ModuleType) -> Iterator[tuple[str, object]]:
+    return ((f"{name}.{each}", value) for each, value in list(vars(module).items()) if not is_a(value, ModuleType))
+
+
 def _variable(place: str, modules: Mapping[str, ModuleType]) -> Iterator[tuple[str, object]]:
     """The variable at the beginning of a place, if it is one of these modules."""
     parts = place.split(".")
@@ -65,3 +75,16 @@ def _variable(place: str, modules: Mapping[str, ModuleType]) -> Iterator[tuple[s
             if not is_a(value, ModuleType):
                 yield ".".join(parts[: length + 1]), value
             return
+        if module is not None and "__getattr__" in vars(module):
+            yield from _made_when_asked(module, parts[length], modules)
+
+
+def _made_when_asked(module: ModuleType, name: str, modules: Mapping[str, ModuleType]) -> Iterator[tuple[str, object]]:
+    """What a module gives that has no such variable (PEP 562), with the place of the variable that it is elsewhere."""
+    try:
+        value = getattr(module, name)
+    except Exception:  # noqa: BLE001  # of the author's own; who needs it would see it
+        return
+    for other, variables in ((each, vars(found)) for each, found in list(modules.items())):
+        same = (each for each, found in list(variables.items()) if found is value and (each == name or may_hold(value)))
+        yield from ((f"{other}.{each}", value) for each in same)

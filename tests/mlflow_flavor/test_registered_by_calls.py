@@ -113,6 +113,10 @@ async def answer(model: Path) -> object:
         ("class Kit:\n    registry.register(Search())\n    hook(made)", [["search"], 1, []]),
         ("OTHERS['a'] = OTHERS['b'] = made\ndel OTHERS['a']", [[], 0, ["b"]]),
         ("def install(where, tool): where.register(tool)\n\ninstall(registry, Search())", [["search"], 0, []]),
+        ("def install(where): where.hook(made), where.tool(made)\n\ninstall(registry_)", [[], 1, ["made"]]),
+        ("def install(where=registry_): where.hook(made)\n\ninstall()", [[], 1, []]),
+        ("def install(where): where.register(Sum())\n\nmine = registry_.registry\ninstall(mine)", [["sum"], 0, []]),
+        ("kit = registry_\nkit.registry.register(Sum())\nkit.hook(made)", [["sum"], 1, []]),
         ("hook(made)\nFIRST = HOOKS[0]\n@tool\ndef save(): return FIRST(1)", [[], 1, ["save"]]),
     ],
 )
@@ -157,6 +161,8 @@ LIMITED = AGENT.replace("sorted(OTHERS)", "registry_.limited()")
         "def setup(): registry_.limit(9)\n\nsetup()",
         "class Kit:\n    registry_.limit(9)",
         "limit = registry_.limit\nlimit(9)",
+        "kit = registry_\nkit.limit(9)",
+        "def install(where): where.limit(9)\n\ninstall(where=registry_)",
     ],
 )
 async def test_plain_data_that_it_sets_are_in_the_model(save: Save, calls: str):
@@ -226,6 +232,10 @@ def add(): pass
 def made(number):
     def inner(): return number
     return inner
+
+def install(kit):
+    kit.registry.register(Search())
+    kit.hook(add), kit.hook(lambda: 1)
 """
 
 
@@ -236,6 +246,7 @@ def made(number):
         ("import tools_\nregistry.register(tools_.Search())\nhook(tools_.add)", [["search"], 1, []]),
         ("from tools_ import add, made\nfor n in (1, 2): hook(made(n))\ntool(add)", [[], 2, ["add"]]),
         ("from tools_ import add\ntool(add)\nUSED = add()", [[], 0, ["add"]]),
+        ("import tools_\ntools_.install(registry_)", [["search"], 2, []]),
     ],
 )
 async def test_what_it_gives_of_a_third_module_is_in_the_model(
@@ -245,6 +256,47 @@ async def test_what_it_gives_of_a_third_module_is_in_the_model(
     text = calls.replace("tools_", f"tools_{tmp_path.name}")
     assert await answer(save(text, more=[tmp_path / f"tools_{tmp_path.name}.py"])) == said
     assert "holds" not in caplog.text
+
+
+LAZY = """
+def __getattr__(name):
+    if name in ("tool", "tools", "names"):
+        from . import registered
+        return getattr(registered, name)
+    raise AttributeError(name)
+"""
+REGISTERED = """
+tools = {}
+
+def tool(function):
+    tools[function.__name__] = function
+    return function
+
+def names(): return sorted(tools)
+"""
+
+
+@pytest.mark.parametrize(
+    ("imports", "calls"),
+    [
+        ("from lazy_ import names, tool", "@tool\ndef save(): pass\ntool(made)"),
+        ("import lazy_\nfrom lazy_ import tools", "lazy_.tool(made)\ndef names(): return sorted(tools)"),
+        ("import lazy_", "lazy_.tool(made)\ndef names(): return lazy_.names()"),
+        ("from lazy_ import tool\nfrom lazy_.registered import names", "tool(made)"),
+    ],
+)
+async def test_a_package_may_import_its_modules_when_it_is_asked(
+    save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imports: str, calls: str
+):
+    package = tmp_path / f"lazy_{tmp_path.name}"
+    package.mkdir()
+    (package / "__init__.py").write_text(LAZY)
+    (package / "registered.py").write_text(REGISTERED)
+    agent = AGENT.replace("[sorted(registry.tools), len(HOOKS), sorted(OTHERS)]", "names()")
+    model = save(f"{imports}\n{calls}".replace("lazy_", package.name), agent, more=[package])
+    assert await answer(model) == sorted(["made", *(["save"] if "save" in calls else [])])
+    for name in (package.name, f"{package.name}.registered"):
+        monkeypatch.delitem(sys.modules, name)
 
 
 KIT = """
