@@ -222,9 +222,9 @@ class Completion:
             self._places[call.leads] = self._places_in(call.leads)
         return self._places[call.leads]
 
-    def _places_in(self, lines: str) -> Set[str]:
+    def _places_in(self, lines: str, rebuilt: Workflow | None = None) -> Set[str]:
         assert self._source.sources is not None, "what has calls is written from a module"
-        return places_of(self._source.sources, lines, self._source.brought)
+        return places_of(self._source.sources, lines, self._source.brought, rebuilt)
 
     def _without_vain(self, found: Made, given: Made, before: Mapping[Pair, int]) -> Made:
         """The script without what it has newly to no avail: a run has put that there, or another line."""
@@ -243,7 +243,7 @@ class Completion:
         led_to = {name: self._led_to(call) for name, call in self._source.calls.items() if name not in known}
         if not led_to:
             return found
-        used = self._places_in(found.source.text.decode()) & set[str]().union(*led_to.values())
+        used = self._places_in(found.source.text.decode(), found.workflow) & set[str]().union(*led_to.values())
         before = changed(used, found.workflow)
         others = {place for place, _ in before}
         asked = sorted(name for name, places in led_to.items() if not places.isdisjoint(others))

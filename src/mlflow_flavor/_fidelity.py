@@ -16,7 +16,9 @@ from mlflow_flavor._kinds import is_a
 from mlflow_flavor._model_code import imported_modules, modules_of_model
 from mlflow_flavor._origins import own_tops
 from mlflow_flavor._pairs import AbsentError, DifferenceError, UnknownError, UnsetError
+from mlflow_flavor._parts import may_hold
 from mlflow_flavor._sameness import PLAIN, difference, places_of_change, places_of_new_identifiers
+from mlflow_flavor._unloaded import NOTHING_UNLOADED, Source, Unloaded, with_packages
 from workflows import Workflow
 from workflows.representation import get_workflow_representation
 
@@ -106,9 +108,11 @@ def held_elsewhere(sources: Sources, rebuilt: Workflow) -> Comparison:
     """What modules of the author's hold of others of theirs, and the model's copies of them do not."""
     home = None if sources.helper else sources.home
     copies = modules_of_model(rebuilt)
-    script = _script(copies)
-    authors = {name: module for name, module in _of_author(copies, script).items() if module is not home}
-    found, there = left_out(script, home, authors, copies)
+    script, unloaded = _script(copies), _unloaded(copies)
+    brought = {*copies, *unloaded.top_level_names()}
+    authors = {name: module for name, module in _of_author(brought, script).items() if module is not home}
+    found, there = left_out(script, home, authors, copies, unloaded)
+    found = [each for each in found if not _is_of_another(each.place, authors, copies)]
     known = {sources.home.__name__, *copies}
     used = modules_used(rebuilt) if any(each.module not in known for each in found) else set[str]()
     return Comparison([each for each in found if each.module in known or each.module not in used], there)
@@ -124,20 +128,22 @@ def held_in_all(sources: Sources, text: bytes, brought: Iterable[str]) -> list[H
     """
     script = ast.parse(text)
     authors = {name: module for name, module in _of_author(brought, script).items() if module is not sources.home}
-    return left_out(script, sources.home, authors, None).missing
+    return left_out(script, sources.home, authors, None, NOTHING_UNLOADED).missing
 
 
-def places_of(sources: Sources, lines: str, brought: Iterable[str]) -> set[str]:
+def places_of(sources: Sources, lines: str, brought: Iterable[str], rebuilt: Workflow | None = None) -> set[str]:
     """The variables of the author's modules to which a few lines lead, by all names that these have there.
 
     Args:
         sources: The author's module.
         lines: These lines, with what they need imported.
         brought: Modules that the model will have, the outermost packages of such ones.
+        rebuilt: The model's workflow, if the lines are its script: they lead to what its steps import as well.
     """
     script = ast.parse(lines)
     authors = {name: module for name, module in _of_author(brought, script).items() if module is not sources.home}
-    found = places(script, sources.home, authors)
+    unloaded = _unloaded(modules_of_model(rebuilt)) if rebuilt is not None else NOTHING_UNLOADED
+    found = places(script, sources.home, authors, unloaded)
     own = {f"{name}.{each}": value for name, module in authors.items() for each, value in vars(module).items()}
     values = {id(own[place]) for place in found & own.keys() if not isinstance(own[place], PLAIN)}
     return found.union(place for place, value in own.items() if id(value) in values)
@@ -158,22 +164,25 @@ def changed(places: Iterable[str], rebuilt: Workflow) -> set[tuple[str, str]]:
 def modules_used(rebuilt: Workflow) -> set[str]:
     """The modules that a model's script and the author's that it leads to import, also when they are called."""
     copies = modules_of_model(rebuilt)
-    authors = _of_author(copies, _script(copies))
+    unloaded = _unloaded(copies)
+    authors = _of_author({*copies, *unloaded.top_level_names()}, _script(copies))
     used = set[str]()
-    todo = list(copies.items())
+    todo = [source for name, copy in copies.items() if (source := _source(name, copy)) is not None]
     while todo:
-        new = _with_packages(_imported_by(*todo.pop())) - used
+        tree, package = todo.pop()
+        new = {each for name in imported_modules(tree, package) for each in with_packages(name)} - used
         used |= new
-        todo += [(name, authors[name]) for name in new & authors.keys() - copies.keys()]
+        for name in new - copies.keys():
+            source = unloaded.source(name) or (_source(name, authors[name]) if name in authors else None)
+            todo += [source] if source is not None else []
     return used
 
 
 def _of_author(brought: Iterable[str], script: ast.Module) -> dict[str, ModuleType]:
     """The author's modules, of the packages of which the model has some, or a script imports one."""
-    imported = _with_packages(imported_modules(script))
     tops = {name.partition(".")[0] for name in brought}
     # Some are imported only when a step runs, and the model has no copies of them yet.
-    tops |= own_tops({name.partition(".")[0] for name in imported} - tops)
+    tops |= own_tops({name.partition(".")[0] for name in imported_modules(script)} - tops)
     loaded = [(name, module) for name, module in sys.modules.copy().items() if name.partition(".")[0] in tops]
     return {name: module for name, module in loaded if is_a(module, ModuleType)}
 
@@ -182,17 +191,26 @@ def _script(copies: Mapping[str, ModuleType]) -> ast.Module:
     return ast.parse(Path(str(copies[""].__file__)).read_bytes())
 
 
-def _imported_by(name: str, copy: ModuleType) -> Iterator[str]:
-    """What a module of the model's imports anywhere, by the names that the author's modules have."""
-    file = Path(str(getattr(copy, "__file__", "")))
-    if file.suffix == ".py" and file.is_file():
-        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        yield from imported_modules(ast.parse(file.read_bytes()), package)
+def _unloaded(copies: Mapping[str, ModuleType]) -> Unloaded:
+    spec = copies[""].__spec__
+    places = spec.submodule_search_locations if spec is not None else None
+    return Unloaded(Path(next(iter(places))) if places else None, copies)
 
 
-def _with_packages(names: Iterable[str]) -> set[str]:
-    parts = [name.split(".") for name in names]
-    return {".".join(each[: length + 1]) for each in parts for length in range(len(each))}
+def _is_of_another(place: str, authors: Mapping[str, ModuleType], copies: Mapping[str, ModuleType]) -> bool:
+    """Whether a place is another name for a variable of a module that the model has imported, and not of such a one."""
+    module, _, name = place.rpartition(".")
+    if module not in authors or module in copies or not may_hold(value := vars(authors[module]).get(name)):
+        return False
+    return any(found is value for each in authors.keys() & copies.keys() for found in vars(authors[each]).values())
+
+
+def _source(name: str, module: ModuleType) -> Source | None:
+    """The source of a module, by the name that the author's has."""
+    file = Path(str(getattr(module, "__file__", "")))
+    if file.suffix != ".py" or not file.is_file():
+        return None
+    return Source(ast.parse(file.read_bytes()), name if file.name == "__init__.py" else name.rpartition(".")[0])
 
 
 class NewIdentifiers(Container[str]):

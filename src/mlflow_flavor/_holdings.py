@@ -16,6 +16,7 @@ from typing import NamedTuple
 from mlflow_flavor._model_imports import MODULE_PREFIX
 from mlflow_flavor._origins import own_tops
 from mlflow_flavor._reading import SUBCLASSES
+from mlflow_flavor._unloaded import Unloaded
 from mlflow_flavor._walk import HOME, Found, Walk
 
 __all__ = ["Comparison", "Holding", "left_out", "places"]
@@ -102,10 +103,10 @@ class Author:
             self._own[top] = bool(own_tops([top]))
         return module if self._own[top] else None
 
-    def held(self, script: ast.Module) -> list[Found]:
+    def held(self, script: ast.Module, unloaded: Unloaded) -> list[Found]:
         """What they hold of each other, as far as a script leads to it."""
         known = vars(self.home) if self.home is not None else {}
-        found = Walk(self.home, self._others, self.name).held(script)
+        found = Walk(self.home, self._others, self.name, unloaded).held(script)
         # Another model's script may have registered something too.
         return [each for each in found if not self._is_copy(each) or each.name in known]
 
@@ -113,9 +114,9 @@ class Author:
         return found.module == HOME and found.origin.startswith(MODULE_PREFIX)
 
 
-def places(script: ast.Module, home: ModuleType, authors: Mapping[str, ModuleType]) -> set[str]:
+def places(script: ast.Module, home: ModuleType, authors: Mapping[str, ModuleType], unloaded: Unloaded) -> set[str]:
     """The variables of the author's modules to which a few lines lead."""
-    return Walk(home, authors, Author(home, authors).name).places(script)
+    return Walk(home, authors, Author(home, authors).name, unloaded).places(script)
 
 
 def left_out(
@@ -123,6 +124,7 @@ def left_out(
     home: ModuleType | None,
     authors: Mapping[str, ModuleType],
     model: Mapping[str, ModuleType] | None,
+    unloaded: Unloaded,
 ) -> Comparison:
     """What the author's modules hold, and the model's copies do not, as far as a script leads to it.
 
@@ -136,12 +138,13 @@ def left_out(
         authors: The other modules of the author's, by name.
         model: The model's copies of them, as far as they are there; that with no name is the script. None: the script
             could not be run, so that all is left out.
+        unloaded: What the model has of modules beside these copies: a step may import them.
     """
     author = Author(home, authors)
-    held = author.held(script)
+    held = author.held(script, unloaded)
     names = {HOME, *(model or authors)}
     brought = {name.partition(".")[0] for name in model or ()}
-    there = _of_model(script, home, authors, model, brought) if held and model is not None else []
+    there = _of_model(script, home, authors, model, brought, unloaded) if held and model is not None else []
     own = model[HOME].__name__ if model is not None else HOME
     missing = _missing(author, [each for each in held if each.module in names], there, own)
     absent = {(each.module, each.name): each for each in reversed(held) if each.module not in names}
@@ -160,6 +163,7 @@ def _of_model(
     authors: Mapping[str, ModuleType],
     model: Mapping[str, ModuleType],
     brought: Iterable[str],
+    unloaded: Unloaded,
 ) -> list[Found]:
     own = model[HOME].__name__
     copies = {own, f"{own}.{home.__name__}"} if home is not None else {own}
@@ -174,7 +178,7 @@ def _of_model(
             return module.removeprefix(f"{own}.")
         return module if module in shared else None
 
-    return list(Walk(model[HOME], others, name).held(script))
+    return list(Walk(model[HOME], others, name, unloaded).held(script))
 
 
 def _missing(author: Author, held: Iterable[Found], there: Iterable[Found], own: str) -> list[Holding]:

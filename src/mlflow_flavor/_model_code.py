@@ -33,6 +33,7 @@ __all__ = [
     "config",
     "imported_modules",
     "modules_of_model",
+    "parsed",
     "prompts_of",
     "refuse_in_script",
     "set_model",
@@ -163,10 +164,14 @@ class ModelCode:
     def imports(self) -> set[str]:
         """The modules that the script and its helpers import, wherever in them; the helpers themselves left out."""
         own = frozenset(top_level_names(self.code))
-        scripts = [self.script, *(self.code.rglob("*.py") if self.code is not None else ())]
-        trees = (ast.parse(script.read_bytes()) for script in scripts)
-        found = {name for tree in trees for name in imported_modules(tree)}
+        found = {name for tree in self.trees() for name in imported_modules(tree)}
         return {name for name in found if name.partition(".")[0] not in own}
+
+    def trees(self) -> Iterator[ast.Module]:
+        """The code of the script and its helpers, but for files there that are no Python: templates of some, say."""
+        for file in (self.script, *(self.code.rglob("*.py") if self.code is not None else ())):
+            if (tree := parsed(file)) is not None:
+                yield tree
 
     def run(self, model_config: Mapping[str, Any] | None = None) -> Workflow:
         """Run the script and give the workflow that it set; each call makes a new one, whose modules go with it.
@@ -291,6 +296,14 @@ def _forget(name: str) -> None:
     finder.importers.pop(name, None)
     for module in _modules_of(name):
         del sys.modules[module]
+
+
+def parsed(file: Path) -> ast.Module | None:
+    """The code in a file; None if that is no Python, which is nobody's business until it is run."""
+    try:
+        return ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # the latter of a null byte
+        return None
 
 
 def imported_modules(tree: ast.AST, package: str = "") -> Iterator[str]:

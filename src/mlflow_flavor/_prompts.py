@@ -37,9 +37,7 @@ def prompt_uris(code: ModelCode, config: Mapping[str, Any], loaded: Iterable[str
         config: The configuration.
         loaded: What the script loaded when it was run.
     """
-    scripts = [code.script, *(code.code.rglob("*.py") if code.code is not None else ())]
-    trees = [ast.parse(script.read_bytes()) for script in scripts]
-    texts = {text for tree in trees for text in (*_texts(tree), *_named_in_calls(tree))}
+    texts = {text for tree in code.trees() for text in (*_texts(tree), *_named_in_calls(tree))}
     return sorted(text for text in {*texts, *_leaves(config), *loaded} if text.startswith(SCHEME) and text != SCHEME)
 
 

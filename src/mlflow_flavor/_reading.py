@@ -10,7 +10,7 @@ from typing import Any
 
 from mlflow_flavor._kinds import is_a
 
-__all__ = ["SUBCLASSES", "asks_for_subclasses", "read_by"]
+__all__ = ["SUBCLASSES", "asks_for_subclasses", "imported_by", "read_by"]
 
 IMPORT = dis.opmap["IMPORT_NAME"]
 SUBCLASSES = "__subclasses__"
@@ -44,6 +44,18 @@ def read_by(function: FunctionType, modules: Mapping[str, ModuleType]) -> Iterat
 def _values(names: set[str], variables: Mapping[str, Any]) -> Iterator[str]:
     """Those of some names that are variables, and no modules: of such a one, code reads more than itself."""
     return (name for name in sorted(names & variables.keys()) if not is_a(variables[name], ModuleType))
+
+
+def imported_by(function: FunctionType) -> set[str]:
+    """The modules that a function imports when it is called, and names in them as if they were modules."""
+    package = str(function.__globals__.get("__package__") or "")
+    found = set[str]()
+    todo = [function.__code__]
+    while todo:
+        code = todo.pop()
+        found |= set(_imported_by(code, package))
+        todo.extend(inner for inner in code.co_consts if isinstance(inner, CodeType))
+    return found
 
 
 def asks_for_subclasses(code: CodeType) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from importlib.util import resolve_name
 from types import ModuleType
 
 from mlflow_flavor._kinds import is_a
@@ -13,8 +14,14 @@ from mlflow_flavor._statements import same_scope
 __all__ = ["defined_by", "seen_by"]
 
 
-def seen_by(script: ast.Module, modules: Mapping[str, ModuleType]) -> Iterator[tuple[str, object]]:
-    """The variables of these modules that a script uses, with their places: `shop.tools.TOOLS`."""
+def seen_by(script: ast.Module, modules: Mapping[str, ModuleType], package: str = "") -> Iterator[tuple[str, object]]:
+    """The variables of these modules that a script uses, with their places: `shop.tools.TOOLS`.
+
+    Args:
+        script: The script, or the source of a module.
+        modules: The modules.
+        package: What relative imports start from; without it they count for nothing.
+    """
     used = list(_outside_decorators(script))
     names = {node.id for node in used if isinstance(node, ast.Name)}
     imported: dict[str, str] = {}
@@ -22,11 +29,12 @@ def seen_by(script: ast.Module, modules: Mapping[str, ModuleType]) -> Iterator[t
         if isinstance(node, ast.Import):
             whole = [(alias.asname, alias.name, alias.name.partition(".")[0]) for alias in node.names]
             imported.update({asname or top: name if asname else top for asname, name, top in whole})
-        elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
-            given = vars(modules[node.module]) if node.module in modules else {}
+        elif isinstance(node, ast.ImportFrom) and (package or not node.level):
+            origin = resolve_name("." * node.level + (node.module or ""), package)
+            given = vars(modules[origin]) if origin in modules else {}
             for alias in node.names:
                 some = names & given.keys() if alias.name == "*" else {alias.asname or alias.name}
-                imported.update((name, f"{node.module}.{name if alias.name == '*' else alias.name}") for name in some)
+                imported.update((name, f"{origin}.{name if alias.name == '*' else alias.name}") for name in some)
     chains = {*names, *(chain for node in used if isinstance(node, ast.Attribute) if (chain := _dotted(node)))}
     inner = {id(node.value) for node in used if isinstance(node, ast.Attribute)}
     handed_on = {_dotted(n) for n in used if isinstance(n, (ast.Name, ast.Attribute)) and id(n) not in inner}

@@ -13,9 +13,11 @@ from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, cast
 
 from mlflow_flavor._kinds import is_a
+from mlflow_flavor._model_code import imported_modules
 from mlflow_flavor._parts import Kind, may_hold
-from mlflow_flavor._reading import SUBCLASSES, asks_for_subclasses, read_by
+from mlflow_flavor._reading import SUBCLASSES, asks_for_subclasses, imported_by, read_by
 from mlflow_flavor._seen import defined_by, seen_by
+from mlflow_flavor._unloaded import NOTHING_UNLOADED, Unloaded, with_packages
 from workflows import Workflow
 from workflows.events import Event
 
@@ -77,10 +79,15 @@ class Walk:
         home: The module of the script, or the author's that it was written from.
         modules: The other modules, by the names by which the script imports them.
         own_name: What the author calls a module of theirs, or `HOME`; None for any other.
+        unloaded: What the model has of modules that its script has not imported.
     """
 
     def __init__(
-        self, home: ModuleType | None, modules: Mapping[str, ModuleType], own_name: Callable[[str], str | None]
+        self,
+        home: ModuleType | None,
+        modules: Mapping[str, ModuleType],
+        own_name: Callable[[str], str | None],
+        unloaded: Unloaded = NOTHING_UNLOADED,
     ) -> None:
         self._home = home
         self._variables: dict[str, object] = vars(home) if home is not None else {}
@@ -88,6 +95,8 @@ class Walk:
         self._own = {module.__name__: module for module in modules.values()}
         self._importable = {**modules, **self._own}  # a model's copy imports another one by the author's name
         self._own_name = own_name
+        self._unloaded = unloaded
+        self._read = set[str]()  # modules whose sources were read
         self._titles = dict(self._named())
         self._todo: deque[Reached] = deque()
         self._seen: set[int] = set()
@@ -100,9 +109,7 @@ class Walk:
 
     def held(self, script: ast.Module) -> Iterator[Found]:
         """What variables hold of the author's own."""
-        self._todo.extend(Reached(place, 0, [value], True) for place, value in seen_by(script, self._modules))
-        if any(isinstance(node, ast.Attribute) and node.attr == SUBCLASSES for node in ast.walk(script)):
-            self._ask_for_subclasses()
+        self._go_on_from(script)
         yield from self._found()
         for name in sorted(defined_by(script) & self._variables.keys()):
             place = f"{self._variables['__name__']}.{name}"
@@ -114,6 +121,20 @@ class Walk:
         """The variables that it leads to."""
         deque(self.held(script), maxlen=0)
         return {place for place, _ in self._told}
+
+    def _go_on_from(self, script: ast.Module, package: str = "") -> None:
+        """Go on to what a script uses, and modules that nobody has imported."""
+        self._todo.extend(Reached(place, 0, [value], True) for place, value in seen_by(script, self._modules, package))
+        if any(isinstance(node, ast.Attribute) and node.attr == SUBCLASSES for node in ast.walk(script)):
+            self._ask_for_subclasses()
+        self._read_unloaded(imported_modules(script, package))
+
+    def _read_unloaded(self, names: Iterable[str]) -> None:
+        new = {each for name in names for each in with_packages(name)} - self._read
+        self._read |= new
+        for name in new:
+            if (source := self._unloaded.source(name)) is not None:
+                self._go_on_from(source.tree, source.package)
 
     def _found(self) -> Iterator[Found]:
         while self._todo:
@@ -171,6 +192,7 @@ class Walk:
             self._look_at(place, depth, type(value))
         if is_a(value, FunctionType) and value.__globals__.get("__name__") in self._own:
             self._todo.extend(Reached(read, 0, [variable], True) for read, variable in read_by(value, self._importable))
+            self._read_unloaded(imported_by(value))
             if asks_for_subclasses(value.__code__):
                 self._ask_for_subclasses()
         elif is_a(value, type) and value.__module__ in self:
