@@ -337,3 +337,58 @@ async def test_answers_are_given_in_order_though_only_the_last_wait_had_begun_ag
         await handler.send_event(Reply(text=text))
 
     assert await handler == ["1", "2", "3"]
+
+
+class Reminding(Workflow):
+    """Reminds a person who has not written for a second; the turns have ids of their own, or one, or none."""
+
+    def __init__(self, ids: str) -> None:
+        super().__init__(timeout=None)
+        self.ids = ids
+
+    @step
+    async def chat(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        said: list[str] = []
+        while len(said) < 4:
+            waiter_id = {"each": f"turn {len(said)}", "one": "turn", "none": None}[self.ids]
+            try:
+                asked = ctx.wait_for_event(Reply, waiter_event=Ask(n=len(said)), waiter_id=waiter_id, timeout=None)
+                reply = await asyncio.wait_for(asked, 1)
+            except TimeoutError:
+                continue
+            said.append(reply.text)
+        return StopEvent(result=said)
+
+
+@pytest.mark.parametrize("ids", ["each", "one", "none"])
+async def test_messages_are_taken_in_order_while_a_step_goes_once_more_through_what_it_gave_up(
+    clock: VirtualClockLoop, ids: str
+) -> None:
+    handler = Reminding(ids).run()
+    await asyncio.sleep(1.3)  # a reminder
+    await handler.send_event(Reply(text="1"))
+    await asyncio.sleep(2.5)  # two more
+    handler = gone_on(Reminding(ids), await snapshot(handler))
+    for text in "234":
+        await asyncio.sleep(0.3)
+        await handler.send_event(Reply(text=text))
+    assert await handler == ["1", "2", "3", "4"]
+
+
+async def questions(handler: WorkflowHandler) -> list[int]:
+    return [event.n async for event in handler.stream_events() if isinstance(event, Ask)]
+
+
+@pytest.mark.parametrize("ids", ["each", "one", "none"])
+async def test_what_is_open_in_a_later_round_is_not_asked_again(clock: VirtualClockLoop, ids: str) -> None:
+    handler = Reminding(ids).run()
+    before = asyncio.create_task(questions(handler))
+    await asyncio.sleep(2.5)
+    handler = gone_on(Reminding(ids), await snapshot(handler))
+    after = asyncio.create_task(questions(handler))
+    await asyncio.sleep(0.5)
+    for text in "1234":
+        await handler.send_event(Reply(text=text))
+        await asyncio.sleep(0.1)
+    assert await handler == ["1", "2", "3", "4"]
+    assert (await before, await after) == ([0, 0, 0], [1, 2, 3])

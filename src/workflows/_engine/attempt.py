@@ -12,6 +12,7 @@ from workflows._engine.awaited_runs import AwaitedRun, AwaitingAttempt
 from workflows._engine.calls import Call, CallPhase, Wait
 from workflows._engine.live import LiveRun
 from workflows._engine.only_waiting import Answer, Body
+from workflows._engine.replay_order import ReplayOrder
 from workflows._engine.resumed_waits import unreached
 from workflows._engine.ticks import (
     EventArrived,
@@ -61,6 +62,7 @@ class Attempt(AwaitingAttempt):
         "_ends",
         "_out_of_order",
         "_place",
+        "_replayed",
         "_unread",
         "_waits_by_name",
         "answers",
@@ -103,6 +105,7 @@ class Attempt(AwaitingAttempt):
         self._ends: WaitEnds | None = None
         self._unread: dict[str, tuple[str, int]] | None = None
         self._place = "", 0
+        self._replayed: ReplayOrder | None = None
         self._answers: dict[str, Answer] | None = None
 
     @property
@@ -255,6 +258,8 @@ class Attempt(AwaitingAttempt):
             self._watched().waits_in(task, answered=at_once)
         try:
             ended = await answer
+            if is_known:
+                await self._its_turn(wait_id)
         except asyncio.CancelledError:
             self._answers.pop(wait_id, None)
             if not self.stopped and self.run.attempts.get(self.exec_id) is self:
@@ -270,6 +275,17 @@ class Attempt(AwaitingAttempt):
             raise _timeout_of(wait_id, f"Timed out waiting for {event_type.__name__} after {timeout} seconds.")
         self.answers = (*self.answers, (ended.answer.event_id, type(ended.answer.event)))
         return ended.answer.event
+
+    @property
+    def holds_answers(self) -> bool:
+        """Answers that it had before are on their way to its body, in the order in which they came."""
+        return self._replayed is not None and self._replayed.holds
+
+    async def _its_turn(self, wait_id: str) -> None:
+        if self._replayed is None:
+            call = self.call
+            self._replayed = ReplayOrder(self.run.loop, [w for w in call.answers if w not in call.waiting_since])
+        await self._replayed.turn(wait_id)
 
     def _may_come_to_others(self, wait_id: str) -> bool:
         """Whether other waits of it were open at the snapshot, to which tasks of it may come."""

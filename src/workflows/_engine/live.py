@@ -123,6 +123,7 @@ class LiveRun(ABC):
         root_run_id: The run that no step started: this one, or the outermost parent.
         parent: The attempt that started this run as its child.
         is_over: It has ended, and no task of it is left.
+        has_begun: It has its first tick; before that it may queue at the gate of its workflow.
         awaited: How many await the handler now.
         sender_outside: Somebody outside has got hold of the run's context, and may send events with it.
         inside: Contexts of attempts; one that is alive when nothing runs is held by a task that a step left behind.
@@ -157,6 +158,7 @@ class LiveRun(ABC):
         "executor",
         "functions",
         "handler",
+        "has_begun",
         "history",
         "inside",
         "is_over",
@@ -212,7 +214,7 @@ class LiveRun(ABC):
         self.pausable = not plan.idle_counts
         self.end: EndRun | None = None
         self.ending_waits: dict[str, list[EndWait]] | None = None
-        self.is_over = self.only_waits = False
+        self.is_over = self.only_waits = self.has_begun = False
         self.resting = self.awaited = self.streamed = self._told = self._sent_from_outside = 0
         self.inside: WeakSet[Any] | None = None
         self.handler: ReferenceType[Any] | None = None

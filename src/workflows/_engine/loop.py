@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from typing import Any, Protocol, assert_never
 
 from workflows._engine.attempt import Attempt
-from workflows._engine.calls import Call
+from workflows._engine.calls import Call, CallPhase
 from workflows._engine.child_waits import heed_waits, waits_below
 from workflows._engine.closing import close, finish, stop_children, stop_some
 from workflows._engine.effects import (
@@ -34,6 +34,7 @@ from workflows._engine.effects import (
     TellSent,
 )
 from workflows._engine.gate import PlaceAtGate
+from workflows._engine.held_workers import heed_workers
 from workflows._engine.idle_watch import check_idle, warn_if_it_lasts
 from workflows._engine.internal_events import show_queued, show_unhandled
 from workflows._engine.live import NONE_RETURNED, LiveRun, ParentAttempt, RunPlan
@@ -112,7 +113,6 @@ class Run(LiveRun):
         "_closing",
         "_place",
         "_spawn",
-        "_took_first",
         "context",
         "stepper",
     )
@@ -129,7 +129,7 @@ class Run(LiveRun):
         self._spawn = spawn
         self.context = contextvars.copy_context()
         self._place = PlaceAtGate(plan.gate, loop.time()) if plan.gate is not None else None
-        self._began = self._took_first = False
+        self._began = False
         self._closing: asyncio.Task[None] | None = None
         self.stepper = Stepper(self._start, self) if plan.stepwise else None
         if isinstance(parent := current_attempt.get(), Attempt):
@@ -148,7 +148,7 @@ class Run(LiveRun):
             self.tell_started()
             if self.plan.timeout is not None:
                 self.timers.set("run", self.plan.timeout, self._timed_out)
-            self._took_first = True
+            self.has_begun = True
             self.mailbox.open(self._first_tick())
         except Exception as error:  # noqa: BLE001  # as in `take`
             self.fail(error)
@@ -177,7 +177,7 @@ class Run(LiveRun):
 
     def standing(self) -> RunState:
         """The state to take a snapshot of; that of a run which still queues at its gate has its start event."""
-        if self._took_first:
+        if self.has_begun:
             return self.state
         queued = apart(self.plan.resume.state) if self.plan.resume else RunState(self.spec, self.run_id)
         if self.plan.resume is None:
@@ -387,6 +387,8 @@ class Run(LiveRun):
 
     def _end_wait(self, effect: EndWait) -> None:
         self.timers.cancel(f"wait {effect.wait.wait_id}")
+        if effect.wait.call.phase is CallPhase.QUEUED:
+            heed_workers(self, effect.wait.call.step.name)
         if self.dispatcher.handlers:
             tell_wait_ended(self, effect)
 

@@ -11,6 +11,7 @@ import asyncio
 import gc
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
+from types import AsyncGeneratorType
 from typing import Any, cast
 
 from workflows._engine.awaited_runs import AwaitedRun
@@ -25,6 +26,9 @@ AnyFuture = asyncio.Future[Any]
 
 PATIENCE = 10
 """So many turns of the event loop a body may take to give up waits since another one is over, or to come to others."""
+
+
+_AWAITING = ("cr_await", "gi_yieldfrom", "ag_await")
 
 
 class Answer(asyncio.Future[Wait]):
@@ -198,6 +202,10 @@ class Body:
 
     def _is_patient(self) -> bool:
         """Whether the body may still give up waits that it has begun, or come to others, in this turn or the next."""
+        attempt = self._run.attempts.get(self._call.exec_id)
+        if attempt is not None and attempt.holds_answers:
+            self._patience = PATIENCE
+            self._is_lately_answered = True
         if not (self._patience and (self._call.pending or self._call.spent or self._is_lately_answered)):
             self._is_lately_answered = False
             return False
@@ -306,9 +314,14 @@ def links(task: asyncio.Task[Any]) -> Iterator[object]:
     link: Any = task.get_coro()
     while link is not None:
         yield link
-        following: Any = getattr(link, "cr_await", None) or getattr(link, "gi_yieldfrom", None)
-        # What `coroutine.__await__()` gives says nothing of the coroutine in it.
-        link = following or next((inner for inner in gc.get_referents(link) if asyncio.iscoroutine(inner)), None)
+        following: Any = next((found for name in _AWAITING if (found := getattr(link, name, None)) is not None), None)
+        if following is None:  # what `__await__()` and `__anext__()` give says nothing of what is in it
+            following = next((inner for inner in gc.get_referents(link) if _is_link(inner)), None)
+        link = following
+
+
+def _is_link(found: object) -> bool:
+    return asyncio.iscoroutine(found) or isinstance(found, AsyncGeneratorType)
 
 
 def what_wakes(future: AnyFuture) -> AnyFuture | None:

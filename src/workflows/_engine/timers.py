@@ -46,6 +46,10 @@ class Timers:
         timer = self._timers[key] = _Timer(tick)
         timer.handle = self._loop.call_later(delay, self._fire, key, timer)
 
+    def __contains__(self, key: str) -> bool:
+        """Whether such a timer is set."""
+        return key in self._timers
+
     def cancel(self, key: str) -> None:
         """Forget a timer, if there is one."""
         timer = self._timers.pop(key, None)

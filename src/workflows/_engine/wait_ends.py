@@ -9,7 +9,7 @@ from typing import Any
 
 from workflows._engine.only_waiting import PATIENCE, Answer
 
-__all__ = ["WaitEnds"]
+__all__ = ["WaitEnds", "in_some_turns"]
 
 
 class WaitEnds:
@@ -55,7 +55,7 @@ class WaitEnds:
         """The attempt gave a wait up, and not since another one was over."""
         if self._leaving is None:
             self._leaving = {}
-            _in_some_turns(self._loop, partial(self._were_given_up, self._leaving))
+            in_some_turns(self._loop, partial(self._were_given_up, self._leaving))
             self._loop.call_soon(self._next_are_apart)
         self._leaving.update([place])
 
@@ -78,8 +78,9 @@ class WaitEnds:
             self._loop.call_soon(self._next_turn)
 
 
-def _in_some_turns(loop: asyncio.AbstractEventLoop, then: Callable[[], None], turns: int = PATIENCE) -> None:
+def in_some_turns(loop: asyncio.AbstractEventLoop, then: Callable[[], None], turns: int = PATIENCE) -> None:
+    """Call a function after some turns of the event loop."""
     if turns:
-        loop.call_soon(_in_some_turns, loop, then, turns - 1)
+        loop.call_soon(in_some_turns, loop, then, turns - 1)
     else:
         then()

@@ -15,6 +15,7 @@ from workflows._engine.resumed_waits import called, give_up, is_spent, take_plac
 from workflows._engine.routing import give_back_worker, take_worker
 from workflows._engine.state import RunState
 from workflows._engine.ticks import CallOnlyWaits, CallWorks, WaitAbandoned, WaitBegan, WaitsRemain
+from workflows._engine.wait_names import place_of
 from workflows.instrumentation.records import Envelope
 
 __all__ = [
@@ -86,7 +87,9 @@ def _see_whether_it_is_for_events(state: RunState, wait: Wait, background: bool)
     wait.spent = wait.unasked = is_spent(state, wait)
     if background and not wait.spent:
         wait.pending = wait.unasked = call.was_overtaken(*wait.place)
-        wait.unplaced = bool(unreached(state, call))
+        others = unreached(state, call)
+        wait.unplaced = bool(others)
+        wait.unasked = wait.unasked or any(place_of(other)[0] == wait.place[0] for other in others)
         call.pending = call.pending or wait.pending or wait.unplaced
     wait.held = wait.spent or wait.unplaced
     call.spent = call.spent or wait.spent
@@ -121,17 +124,21 @@ def _is_replayed(state: RunState, wait: Wait, effects: list[Effect]) -> bool:
 def _take_kept(state: RunState, wait: Wait, effects: list[Effect]) -> None:
     """End a wait with an event that came before: for the same call, or one that nobody took; if there is one."""
     call = wait.call
-    mine = (e for e in call.kept if e.names in (None, wait.wait_id))
-    wait.answer = next((envelope for envelope in mine if wait.matches(envelope.event)), None)
-    if wait.answer is not None:
-        call.kept = tuple(e for e in call.kept if e is not wait.answer)
-        end_wait(state, wait, effects)
+    wait.answer = _kept_for(state, wait)
+    if wait.answer is not None and wait.unplaced:
+        _stand_for_another(state, wait)  # what that one got came before
+        wait.answer = _kept_for(state, wait)
+    if wait.answer is None:
         return
-    wait.answer = next((envelope for envelope in state.kept if wait.matches(envelope.event)), None)
-    if wait.answer is not None:
-        state.kept = tuple(e for e in state.kept if e is not wait.answer)
-        state.early = [e for e in state.early or () if e is not wait.answer]
-        end_wait(state, wait, effects)
+    call.kept = tuple(e for e in call.kept if e is not wait.answer)
+    state.kept = tuple(e for e in state.kept if e is not wait.answer)
+    state.early = [e for e in state.early or () if e is not wait.answer]
+    end_wait(state, wait, effects)
+
+
+def _kept_for(state: RunState, wait: Wait) -> Envelope | None:
+    mine = (e for e in wait.call.kept if e.names in (None, wait.wait_id))
+    return next((e for kept in (mine, state.kept) for e in kept if wait.matches(e.event)), None)
 
 
 def call_only_waits(state: RunState, tick: CallOnlyWaits, effects: list[Effect]) -> None:
@@ -175,7 +182,7 @@ def waits_remain(state: RunState, tick: WaitsRemain, effects: list[Effect]) -> N
             _be_for_events(state, wait, effects)
     elif call.pending:
         call.pending = False
-        for wait in [wait for wait in state.waits.of(call) if wait.pending]:
+        for wait in [wait for wait in state.waits.of(call) if wait.pending or (wait.unasked and not wait.spent)]:
             _be_for_events(state, wait, effects)
 
 
@@ -195,6 +202,7 @@ def _stand_for_another(state: RunState, wait: Wait) -> None:
     known = take_place(state, wait)
     if known is not None:
         wait.number = known.number  # it is as old as it was
+        wait.unasked = False  # and so was it asked then
 
 
 def leave_waits(state: RunState, call: Call, effects: list[Effect]) -> list[Envelope]:

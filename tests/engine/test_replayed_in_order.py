@@ -1,0 +1,159 @@
+"""Answers that a step had before reach its tasks in the order in which they came, in a retry and in a resumed run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.engine.flows import Reply
+from workflows import Context, Workflow, step
+from workflows.events import Event, HumanResponseEvent, StartEvent, StopEvent
+from workflows.handler import WorkflowHandler
+from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
+from workflows.testing import VirtualClockLoop
+
+
+class Note(HumanResponseEvent):
+    text: str = ""
+
+
+async def gone_on(workflow: Workflow, handler: WorkflowHandler) -> WorkflowHandler:
+    saved: dict[str, Any] = json.loads(json.dumps(await handler.suspend()))
+    return workflow.run(ctx=Context.from_dict(workflow, saved))
+
+
+async def sent(handler: WorkflowHandler, *events: Event) -> None:
+    for event in events:
+        await handler.send_event(event)
+        await asyncio.sleep(0.1)
+
+
+class WithNotes(Workflow):
+    """A task collects notes while a person is asked; then somebody is called with the answer and the notes."""
+
+    @step(retry_policy=retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(3)))
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        notes: list[str] = []
+
+        async def listen() -> None:
+            while True:
+                notes.append((await ctx.wait_for_event(Note)).text)
+
+        listener = asyncio.create_task(listen())
+        try:
+            said = (await ctx.wait_for_event(Reply)).text
+        finally:
+            listener.cancel()
+        result = [said, *notes]
+        await asyncio.sleep(10)
+        if ctx.retry_info().retry_number < ev.failures:
+            raise ConnectionError("the model is busy")
+        return StopEvent(result=result)
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+async def test_a_retry_hears_what_the_first_attempt_heard(clock: VirtualClockLoop, failures: int) -> None:
+    handler = WithNotes(timeout=None).run(failures=failures)
+    await sent(handler, Note(text="1"), Note(text="2"), Reply(text="yes"))
+    assert await handler == ["yes", "1", "2"]
+
+
+async def test_so_does_a_run_that_goes_on(clock: VirtualClockLoop) -> None:
+    handler = WithNotes(timeout=None).run(failures=1)
+    await sent(handler, Note(text="1"), Note(text="2"), Reply(text="yes"))
+    handler = await gone_on(WithNotes(timeout=None), handler)
+    assert await handler == ["yes", "1", "2"]
+
+
+class InTasks(Workflow):
+    """Waits in tasks, and says in which order they went on."""
+
+    def __init__(self, names: str, skipped: str = "") -> None:
+        super().__init__(timeout=None)
+        self.names = names
+        self.skipped = skipped
+
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        heard: list[str] = []
+
+        async def wait(name: str) -> None:
+            await ctx.wait_for_event(Reply, waiter_id=name, requirements={"text": name})
+            heard.append(name)
+
+        await asyncio.gather(*(wait(name) for name in self.names if name not in self.skipped))
+        await asyncio.sleep(10)
+        return StopEvent(result="".join(heard))
+
+
+@pytest.mark.parametrize("order", ["abcd", "dcba", "bdac"])
+async def test_tasks_go_on_in_the_order_in_which_they_did(clock: VirtualClockLoop, order: str) -> None:
+    handler = InTasks("abcd").run()
+    await sent(handler, *(Reply(text=name) for name in order))
+    handler = await gone_on(InTasks("abcd"), handler)
+    assert await handler == order
+
+
+@pytest.mark.parametrize(("skipped", "order"), [("b", "dac"), ("bd", "ac"), ("bdc", "a")])
+async def test_waits_that_the_code_has_no_more_hold_up_nobody(
+    clock: VirtualClockLoop, skipped: str, order: str
+) -> None:
+    handler = InTasks("abcd").run()
+    await sent(handler, *(Reply(text=name) for name in "bdac"))
+    handler = await gone_on(InTasks("abcd", skipped), handler)
+    assert await handler == order
+
+
+class InTurn(Workflow):
+    """Tasks that need a lock to ask: one comes to its wait when another is over."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__(timeout=None)
+        self.names = names
+
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        lock, heard = asyncio.Lock(), list[str]()
+
+        async def wait(name: str) -> None:
+            async with lock:
+                heard.append((await ctx.wait_for_event(Reply, waiter_id=name)).text)
+
+        await asyncio.gather(*map(wait, self.names))
+        await asyncio.sleep(10)
+        return StopEvent(result=heard)
+
+
+async def test_who_comes_to_them_in_another_order_goes_on_as_well(clock: VirtualClockLoop) -> None:
+    handler = InTurn("a", "b", "c").run()
+    await sent(handler, *(Reply(text=name) for name in "123"))
+    handler = await gone_on(InTurn("c", "a", "b"), handler)
+    assert await handler == ["3", "1", "2"]
+
+
+async def test_a_task_that_is_cancelled_before_its_turn_hands_it_on(clock: VirtualClockLoop) -> None:
+    class Impatient(Workflow):
+        @step
+        async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            async def wait(name: str) -> str:
+                return (await ctx.wait_for_event(Reply, waiter_id=name, requirements={"text": name})).text
+
+            first, second = (asyncio.create_task(wait(name)) for name in "ba")
+            await asyncio.sleep(0)
+            if self.goes_on:
+                first.cancel()
+            done, _ = await asyncio.wait({first, second})
+            await asyncio.sleep(10)
+            return StopEvent(result=sorted(task.result() for task in done if not task.cancelled()))
+
+        goes_on = False
+
+    handler = Impatient(timeout=None).run()
+    await sent(handler, Reply(text="a"), Reply(text="b"))
+    later = Impatient(timeout=None)
+    later.goes_on = True
+    handler = await gone_on(later, handler)
+    assert await handler == ["a"]
