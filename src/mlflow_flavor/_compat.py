@@ -50,11 +50,12 @@ __all__ = [
     "configured_metadata",
     "detach",
     "invalid",
-    "is_in_progress",
     "keep_open",
     "otlp_diverts_traces",
     "set_facts",
     "shares_provider",
+    "spans_of_open_trace",
+    "state_of_trace",
     "trace_lifetime",
     "tracing_has_begun",
 ]
@@ -205,12 +206,12 @@ def attached_text(info: TraceInfo, reference: str) -> str:
     return repository.download_trace_attachment(str(found["attachment_id"])).decode()
 
 
-def is_in_progress(trace_id: str) -> bool:
-    """Whether a trace is open here, or stored without its end."""
+def state_of_trace(trace_id: str) -> TraceState | None:
+    """How a trace ended, as far as MLflow's list has it, whether its spans can be read or not; None if it has not."""
     try:
-        return TracingClient().get_trace_info(trace_id).state == TraceState.IN_PROGRESS
+        return TracingClient().get_trace_info(trace_id).state
     except MlflowException:  # there is none
-        return False
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +258,12 @@ class OpenTrace:
     def store_as_it_is(self) -> None:
         """Store what is known of the trace now."""
         TracingClient().start_trace(self._live)
+
+
+def spans_of_open_trace(trace_id: str) -> dict[str, LiveSpan]:
+    """The spans that MLflow holds of a trace, by id; none if it is over."""
+    with InMemoryTraceManager.get_instance().get_trace(trace_id) as found:
+        return dict(found.span_dict) if found is not None else {}
 
 
 # --- storing ----------------------------------------------------------------------------------------------------------

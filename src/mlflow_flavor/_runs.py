@@ -32,6 +32,7 @@ from mlflow_flavor._facts import (
     said_tags,
     trace_metadata,
 )
+from mlflow_flavor._given_up import end_given_up
 from mlflow_flavor._handover import Handover
 from mlflow_flavor._links import link_previous_segment
 from mlflow_flavor._live import LeftTrace, publish
@@ -285,6 +286,8 @@ class RunSpans:
         self, facts: dict[str, Any], at_ns: int | None, outputs: Shown | None = None, status: SpanStatus | None = None
     ) -> None:
         self._store_recording(at_ns)
+        if isinstance(self.root, LiveSpan):
+            end_given_up(self.root, at_ns)
         end_span(self.root, at_ns, facts, outputs, status)
         if self._owns_trace:
             assert isinstance(self.root, LiveSpan), "only a live span begins a trace"

@@ -25,7 +25,7 @@ from mlflow_flavor._comparison import (
     different_environment,
     different_source,
 )
-from mlflow_flavor._compat import attached_text, invalid, is_in_progress
+from mlflow_flavor._compat import attached_text, invalid, state_of_trace
 from mlflow_flavor._compat_models import download
 from mlflow_flavor._facts import FIRST_TRACE
 from mlflow_flavor._loading import StoredModel, config_digest
@@ -187,12 +187,15 @@ class FirstRun:
         found = cls._stored(trace_id)
         if found is not None:
             return found
-        if is_in_progress(trace_id):
-            raise invalid(
-                f"The run of trace {trace_id} is still going on, or its process ended before it did: only a run that "
-                "has ended can be repeated."
-            )
-        raise invalid(f"There is no trace '{trace_id}' in {mlflow.get_tracking_uri()}.")
+        state = state_of_trace(trace_id)
+        if state is None:
+            raise invalid(f"There is no trace '{trace_id}' in {mlflow.get_tracking_uri()}.")
+        if state != TraceState.IN_PROGRESS:
+            raise invalid(f"MLflow cannot read the spans of trace {trace_id}: some of them were not stored.")
+        raise invalid(
+            f"The run of trace {trace_id} is still going on, or its process ended before it did: only a run that has "
+            "ended can be repeated."
+        )
 
     @classmethod
     def _stored(cls, trace_id: str) -> FirstRun | None:

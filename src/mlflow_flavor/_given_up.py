@@ -1,0 +1,103 @@
+"""Calls that a step gave up: MLflow's autologging leaves the span of a coroutine open that is cancelled, or of a stream
+that is not read to its end. A trace with an open span is not complete, and MLflow does not give it to anybody.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from types import FrameType
+from typing import Any
+
+from mlflow.entities import LiveSpan
+
+from mlflow_flavor._compat import spans_of_open_trace
+from workflows.instrumentation import attributes as names
+
+__all__ = ["end_given_up"]
+
+CUT_OFF = ("failed", "retrying", "timed_out", "cancelled", "abandoned", "interrupted")
+"""Outcomes of steps whose calls go on in a thread at most."""
+LOOK_AGAIN = (2.0, 10.0)
+"""Seconds after which spans are looked at again that somebody held."""
+
+Spans = Mapping[str, LiveSpan]
+
+
+def end_given_up(root: LiveSpan, at_ns: int | None) -> None:
+    """End the spans below a run that is over which nobody will end.
+
+    Whoever will end one holds it: the coroutine, or the thread, that makes the call. What a task or a thread goes on
+    with that a step left behind keeps its span, and MLflow waits for that; so it does for a stream while it is read.
+    """
+    _look(root, at_ns, LOOK_AGAIN, {})
+
+
+def _look(root: LiveSpan, at_ns: int | None, later: Sequence[float], before: Mapping[str, int]) -> None:
+    left = _end(root, at_ns, before)
+    if left and later:
+        timer = threading.Timer(later[0], _look, (root, at_ns, later[1:], left))
+        timer.daemon = True
+        timer.start()
+
+
+def _end(root: LiveSpan, at_ns: int | None, before: Mapping[str, int]) -> dict[str, int]:
+    """End those that nobody holds, and streams that have brought nothing since; gives how much others have brought."""
+    spans = spans_of_open_trace(root.trace_id)
+    left: dict[str, int] = {}
+    for span_id in [each for each, span in spans.items() if span.end_time_ns is None and each != root.span_id]:
+        above = _above(spans, span_id)
+        if root.span_id not in (each.span_id for each in above):
+            continue
+        step = next((each for each in above if names.STEP_OUTCOME in each.attributes), None)
+        is_cut_off = step is not None and step.attributes[names.STEP_OUTCOME] in CUT_OFF
+        is_left = not _is_held(spans, span_id) or (is_cut_off and not _is_in_a_thread(spans[span_id]))
+        span = spans[span_id]
+        if is_left or (before.get(span_id) == len(span.events) and _is_stream(span)):
+            ended_ns = (step.end_time_ns if step is not None else None) or at_ns or span.start_time_ns
+            facts = {names.CALL_OUTCOME: "cancelled" if is_left else "closed"}
+            span.end(attributes=facts, end_time_ns=max(ended_ns, span.start_time_ns))
+        else:
+            left[span_id] = len(span.events)
+    return left
+
+
+def _is_stream(span: LiveSpan) -> bool:
+    """Whether the call was to give a stream: whoever reads that only in part closes it some time, and tells nobody."""
+    inputs: Any = span.inputs
+    return isinstance(inputs, dict) and inputs.get("stream") is True  # pyright: ignore[reportUnknownMemberType]
+
+
+def _above(spans: Spans, span_id: str) -> list[LiveSpan]:
+    found: list[LiveSpan] = []
+    span = spans.get(spans[span_id].parent_id or "")
+    while span is not None:
+        found.append(span)
+        span = spans.get(span.parent_id or "")
+    return found
+
+
+def _references(spans: Mapping[str, object], span_id: str) -> int:
+    return sys.getrefcount(spans[span_id])
+
+
+_by_mlflow: Mapping[str, object] = {"": object()}
+_NOBODYS = _references(dict(_by_mlflow), "")
+"""As many has what is in MLflow's own mapping, and in a copy of that."""
+
+
+def _is_held(spans: Spans, span_id: str) -> bool:
+    """Whether anybody but MLflow's buffer holds a span, who could end it."""
+    return _references(spans, span_id) > _NOBODYS
+
+
+def _is_in_a_thread(span: LiveSpan) -> bool:
+    """Whether a function that runs now holds a span; one that has failed does so as long as its error lives."""
+    for innermost in sys._current_frames().values():  # pyright: ignore[reportPrivateUsage]  # documented for debuggers
+        frame: FrameType | None = innermost
+        while frame is not None:
+            if frame.f_globals is not globals() and any(value is span for value in frame.f_locals.values()):
+                return True
+            frame = frame.f_back
+    return False
