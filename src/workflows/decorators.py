@@ -82,7 +82,7 @@ def step(
         workflow: A workflow class or instance to attach a free function to.
         num_workers: How many calls may run at once in one run. One that only waits for events is none of them until its
             answer comes; one whose wait is given up (`asyncio.timeout` around it) goes on at once, also beyond these,
-            and soon where all who have the workers wait for a lock, or the like, which it may hold.
+            and soon where all who have the workers wait for a lock which it may hold (that is logged).
         retry_policy: When a failed attempt is tried again; None is never.
         skip_graph_checks: Names of graph checks ("reachability", "dead_end") that this step is excused from.
         accept_event_subclasses: Also run for subclasses of the named event classes.

@@ -140,6 +140,30 @@ def by_one_child_at_a_time() -> Way:
     return way
 
 
+def in_tasks() -> Way:
+    lock = asyncio.Lock()
+
+    async def way(ctx: Context, number: int) -> None:
+        async def locked() -> None:
+            async with lock:
+                await ask(ctx, number)
+
+        await asyncio.gather(locked(), asyncio.sleep(0))
+
+    return way
+
+
+def by_wait_for() -> Way:
+    lock = asyncio.Lock()
+
+    async def way(ctx: Context, number: int) -> None:
+        await asyncio.wait_for(lock.acquire(), 3600)
+        await ask(ctx, number)
+        lock.release()
+
+    return way
+
+
 WAYS: dict[str, Callable[[], Way]] = {
     "lock": lambda: within(asyncio.Lock),
     "semaphore": lambda: within(lambda: asyncio.Semaphore(2)),
@@ -147,6 +171,8 @@ WAYS: dict[str, Callable[[], Way]] = {
     "anyio limiter": lambda: within(lambda: anyio.CapacityLimiter(1)),
     "state": lambda: with_the_state,
     "pool": from_a_pool,
+    "tasks": in_tasks,
+    "wait_for": by_wait_for,
     "child": by_one_child_at_a_time,
 }
 
@@ -195,3 +221,47 @@ def test_it_needs_a_worker_where_somebody_works_who_has_one(lock: asyncio.Lock |
 
     with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
         assert runner.run(asked_of(Jobs(way)))[1] == 8
+
+
+def test_one_at_a_time_goes_on_without_a_worker():
+    """Two have workers and wait for connections of a pool; six have those, and their answers."""
+    pool = asyncio.Semaphore(6)
+    at_work: list[int] = []
+    most = 0
+
+    async def way(ctx: Context, number: int) -> None:
+        nonlocal most
+        async with pool:
+            await ask(ctx, number)
+            at_work.append(number)
+            most = max(most, len(at_work))
+            await asyncio.sleep(60)
+            at_work.remove(number)
+
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        assert runner.run(asked_of(Jobs(way)))[1] == 8
+    assert most <= 2
+
+
+def test_what_brings_words_from_elsewhere_is_no_lock():
+    """A body that reads what a model streams waits for a queue, and works."""
+    at_work: list[int] = []
+
+    async def way(ctx: Context, number: int) -> None:
+        await ask(ctx, number)
+        at_work.append(number)
+        assert len(at_work) <= 2
+        words: asyncio.Queue[str] = asyncio.Queue()
+        asyncio.get_running_loop().call_later(5, words.put_nowait, "word")
+        await words.get()
+        at_work.remove(number)
+
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        assert runner.run(asked_of(Jobs(way)))[1] == 8
+
+
+def test_it_is_told(caplog: pytest.LogCaptureFixture):
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        runner.run(asked_of(Jobs(within(asyncio.Lock))))
+    (record,) = caplog.records
+    assert record.getMessage().startswith("step work: a call has its answer and no worker")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.flows import Reply
+from tests.engine.flows import Ask, Reply
 from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
@@ -157,3 +157,129 @@ async def test_a_task_that_is_cancelled_before_its_turn_hands_it_on(clock: Virtu
     later.goes_on = True
     handler = await gone_on(later, handler)
     assert await handler == ["a"]
+
+
+class Reviews(Workflow):
+    """Two reviews at once, of two questions each that have no names of their own."""
+
+    @step(retry_policy=retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(2)))
+    async def review(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        async def ask(number: int) -> list[str]:
+            asked = [Ask(n=number, prompt=prompt) for prompt in ("title", "owner")]
+            return [(await ctx.wait_for_event(Reply, waiter_event=question)).text for question in asked]
+
+        result = await asyncio.gather(ask(1), ask(2))
+        await asyncio.sleep(10)
+        if ctx.retry_info().retry_number < ev.failures:
+            raise ConnectionError("the model is busy")
+        return StopEvent(result=result)
+
+
+@pytest.mark.parametrize("cut", range(5))
+async def test_tasks_that_ask_by_turns_keep_their_answers(clock: VirtualClockLoop, cut: int) -> None:
+    asked: list[Ask] = []
+
+    async def read(handler: WorkflowHandler) -> None:
+        async for event in handler.stream_events():
+            asked.extend([event] if isinstance(event, Ask) else [])
+
+    handler = Reviews(timeout=None).run(failures=1)
+    readers = [asyncio.create_task(read(handler))]
+    for answered in range(4):
+        await asyncio.sleep(0.1)
+        if answered == cut:
+            handler = await gone_on(Reviews(timeout=None), handler)
+            readers.append(asyncio.create_task(read(handler)))
+            await asyncio.sleep(0.1)
+        await handler.send_event(Reply(text=f"{asked[answered].prompt} {asked[answered].n}"))
+    assert await handler == [["title 1", "owner 1"], ["title 2", "owner 2"]]
+    await asyncio.gather(*readers)
+
+
+class TakesCommands(Workflow):
+    """Works five seconds on each of three messages; a command that comes beside them is for what is begun after it."""
+
+    @step
+    async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        careful, done = False, list[str]()
+
+        async def listen() -> None:
+            nonlocal careful
+            await ctx.wait_for_event(Note)
+            careful = True
+
+        listener = asyncio.create_task(listen())
+        for number in range(3):
+            said = (await ctx.wait_for_event(Reply, waiter_id=f"message {number}")).text
+            await asyncio.sleep(5)
+            done.append(f"{said} with care" if careful else said)
+        await listener
+        return StopEvent(result=done)
+
+
+async def test_what_came_after_some_work_comes_after_it_again(clock: VirtualClockLoop) -> None:
+    handler = TakesCommands(timeout=None).run()
+    for event in (Reply(text="1"), Reply(text="2"), Note()):
+        await handler.send_event(event)
+        await asyncio.sleep(6)
+    handler = await gone_on(TakesCommands(timeout=None), handler)
+    await handler.send_event(Reply(text="3"))
+    assert await handler == ["1", "2", "3 with care"]
+
+
+class WaitsForEither(Workflow):
+    """Takes what comes first, and waits for that kind again."""
+
+    @step
+    async def take(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        taken: list[str] = []
+        kinds = (Reply, Note)
+        waits = {asyncio.create_task(ctx.wait_for_event(kind)): kind for kind in kinds}
+        while len(taken) < 6:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                taken.append(task.result().text)
+                kind = waits.pop(task)
+                waits[asyncio.create_task(ctx.wait_for_event(kind))] = kind
+        for task in waits:
+            task.cancel()
+        return StopEvent(result="".join(taken))
+
+
+@pytest.mark.parametrize("cut", [2, 4, 5])
+async def test_what_a_loop_of_two_waits_took_it_takes_in_that_order_again(clock: VirtualClockLoop, cut: int) -> None:
+    events = [Reply(text="1"), Note(text="2"), Note(text="3"), Reply(text="4"), Note(text="5"), Reply(text="6")]
+    handler = WaitsForEither(timeout=None).run()
+    await sent(handler, *events[:cut])
+    handler = await gone_on(WaitsForEither(timeout=None), handler)
+    await sent(handler, *events[cut:])
+    assert await handler == "123456"
+
+
+async def test_a_task_that_is_cancelled_while_its_answer_is_held_leaves_nothing_behind(clock: VirtualClockLoop) -> None:
+    class Approves(Workflow):
+        @step
+        async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            async def listen() -> None:
+                while True:
+                    await ctx.wait_for_event(Note, timeout=None)
+
+            listener, stop = asyncio.create_task(listen()), asyncio.create_task(listen())
+            if not self.knows:
+                await ctx.wait_for_event(Reply, waiter_id="approved")
+            await asyncio.sleep(0)
+            listener.cancel()
+            said = await ctx.wait_for_event(Reply, waiter_id="publish", timeout=None)
+            stop.cancel()
+            return StopEvent(result=said.text)
+
+        knows = False
+
+    handler = Approves(timeout=None).run()
+    await sent(handler, Reply(text="approved"), Note(text="1"))
+    later = Approves(timeout=None)
+    later.knows = True
+    handler = await gone_on(later, handler)
+    await asyncio.sleep(3600)  # an event loop that is never at rest has no time for this
+    await handler.send_event(Reply(text="now"))
+    assert await handler == "now"

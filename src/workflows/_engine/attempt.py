@@ -33,6 +33,9 @@ __all__ = ["OF_WAIT", "Attempt"]
 OF_WAIT = "__wait__"
 """What the timeout of a wait has the id of that wait under."""
 
+HELD_AT_MOST = 30.0
+"""Seconds for which an attempt holds answers, while its body works and does not come to those that came before."""
+
 logger = logging.getLogger("workflows.run")
 
 
@@ -227,6 +230,7 @@ class Attempt(AwaitingAttempt):
         answer.call = self.call
         if self._answers is None:
             self._answers = {}
+            self._replayed = self._order_of_old()
         self._answers[wait_id] = answer
         ends = self._ends = self._ends or WaitEnds(self.run.loop, self.call.let_go)
         task, subclasses = asyncio.current_task(), self.call.step.accept_event_subclasses
@@ -250,7 +254,7 @@ class Attempt(AwaitingAttempt):
                 answer.place,
             )
         )
-        ends.goes_on()
+        self._has_begun(ends)
         at_once = answer.done()
         if not background:
             self._let_clock_go(False)
@@ -258,8 +262,8 @@ class Attempt(AwaitingAttempt):
             self._watched().waits_in(task, answered=at_once)
         try:
             ended = await answer
-            if is_known:
-                await self._its_turn(wait_id)
+            if self._replayed is not None:
+                await self._its_turn(self._replayed, wait_id)
         except asyncio.CancelledError:
             self._answers.pop(wait_id, None)
             if not self.stopped and self.run.attempts.get(self.exec_id) is self:
@@ -281,11 +285,29 @@ class Attempt(AwaitingAttempt):
         """Answers that it had before are on their way to its body, in the order in which they came."""
         return self._replayed is not None and self._replayed.holds
 
-    async def _its_turn(self, wait_id: str) -> None:
-        if self._replayed is None:
-            call = self.call
-            self._replayed = ReplayOrder(self.run.loop, [w for w in call.answers if w not in call.waiting_since])
-        await self._replayed.turn(wait_id)
+    def _has_begun(self, ends: WaitEnds) -> None:
+        if self._replayed is not None:
+            self._replayed.release()
+        ends.goes_on()
+
+    def _order_of_old(self) -> ReplayOrder | None:
+        old = [wait_id for wait_id in self.call.answers if wait_id not in self.call.waiting_since]
+        return ReplayOrder(self.run.loop, self.call, old) if old else None
+
+    async def _its_turn(self, order: ReplayOrder, wait_id: str) -> None:
+        await order.turn(wait_id, self._holds)
+        if (body := self._body_made()) is not None:
+            body.answered()
+
+    def _holds(self) -> None:
+        self._watched().waits_in(asyncio.current_task(), answered=False)
+        if (timer := f"replay {self.exec_id}") not in self.run.timers and self._replayed is not None:
+            self.run.timers.set(timer, HELD_AT_MOST, self._replayed.give_up)
+
+    def skip_answers(self) -> None:
+        """Hold an answer no longer for what came before it: nothing of the body comes to that."""
+        if self._replayed is not None:
+            self._replayed.skip()
 
     def _may_come_to_others(self, wait_id: str) -> bool:
         """Whether other waits of it were open at the snapshot, to which tasks of it may come."""

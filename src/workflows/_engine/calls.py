@@ -48,6 +48,8 @@ class Call:
             it asks and begins anew.
         waiting_for: What they take, as far as the snapshot has it.
         kept: What ended waits that it gave up before it got it, or has not come to: for its next waits.
+        begun: How many waits this attempt has begun.
+        came_after: How many an attempt had begun when a wait was over, where others were open.
         overtaken: The last wait of each name that it gave up since another one was over, as it will in another attempt.
         let_go: The last wait of each name that it gave up for another reason, a timeout around it, say.
         open_ns: How long the longest of these was open.
@@ -63,6 +65,8 @@ class Call:
     __slots__ = (
         "answers",
         "attempt",
+        "begun",
+        "came_after",
         "collected",
         "completed_by",
         "due_ns",
@@ -110,7 +114,8 @@ class Call:
         self.worker = self.completed_by = -1
         self.phase = CallPhase.QUEUED
         self.first_started_ns = self.due_ns = self.last_failed_ns = 0
-        self.emitted = self.open_waits = self.open_ns = self.paused_ns = 0
+        self.emitted = self.open_waits = self.open_ns = self.paused_ns = self.begun = 0
+        self.came_after: Mapping[str, int] = _NOTHING
         self.replay = self.pending = self.spent = False
         self.scope: tuple[str, ...] = ()
         self.answers: Mapping[str, Envelope | None] = _NOTHING
@@ -144,6 +149,11 @@ class Call:
         if not self.answers:
             self.answers = {}
         cast("dict[str, Envelope | None]", self.answers)[wait_id] = answer
+
+    def came(self, wait_id: str) -> None:
+        """Note when a wait is over, if its body waits for others meanwhile."""
+        if self.begun > len(self.answers):
+            self.came_after = {**self.came_after, wait_id: self.begun}
 
     def give_back(self, wait_id: str) -> Envelope | None:
         """What a wait got is for the next waits; gives it where it was for this one alone, so that it is lost."""

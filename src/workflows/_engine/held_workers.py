@@ -2,19 +2,20 @@
 
 A call that waits for an event gives its worker back, and needs one to go on. Where it holds a lock meanwhile (one
 question at a time, a connection of a pool, the gate of a workflow whose runs it starts), calls that have taken all the
-workers may wait for just that: then it goes on without a worker.
+workers may wait for just that: then it goes on without a worker, one at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from workflows._engine.attempt import Attempt
-from workflows._engine.calls import Call
+from workflows._engine.calls import Call, CallPhase
 from workflows._engine.live import LiveRun
-from workflows._engine.only_waiting import links, what_wakes
+from workflows._engine.only_waiting import Answer, links, parts_of, what_wakes
 from workflows._engine.ticks import CallWorks
 
 __all__ = ["heed_workers"]
@@ -24,59 +25,125 @@ AnyFuture = asyncio.Future[Any]
 LOOK_AFTER = 0.2
 """Seconds between two looks at first; who waits for the same lock in both has waited for it all that time."""
 LOOK_AT_LEAST_AFTER = 2.0
+MAY_BE_WORK_FOR = 30.0
+"""Seconds for which they wait so where another step of the run works, which may have the lock and let go of it, or
+where it may be no lock."""
 
-# Functions that wait for others of this process, and for no socket or thread. Of anyio's, which read sockets by events
-# of asyncio as well, only those that are locks.
+# Functions that wait until another coroutine lets go of something.
 _LOCKS = {
-    "asyncio.locks": ("Lock.acquire", "Semaphore.acquire", "Condition.wait", "Event.wait"),
-    "asyncio.queues": ("Queue.get", "Queue.put"),
+    "asyncio.locks": ("Lock.acquire", "Semaphore.acquire"),
     "workflows.context.writer_turns": ("WriterTurns.acquire",),
     "anyio._backends._asyncio": ("Lock.acquire", "Semaphore.acquire", "CapacityLimiter.acquire_on_behalf_of"),
 }
+# Functions that wait for another coroutine, or for a socket or a thread through one: a pool is a queue, and so is what
+# a model streams. Of anyio's, which reads sockets by events of asyncio, only those above.
+_SIGNALS = {"asyncio.locks": ("Condition.wait", "Event.wait"), "asyncio.queues": ("Queue.get", "Queue.put")}
 _SOCKETS = "anyio._backends._asyncio"
+
+GOES_ON = (
+    "step %s: a call has its answer and no worker, since all who have one wait for locks, and it may hold these: it "
+    "goes on without. Let go of a lock before wait_for_event, or raise num_workers"
+)
+
+logger = logging.getLogger("workflows.run")
 
 
 def heed_workers(run: LiveRun, step: str) -> None:
     """A call of a step has its answer and no worker: see to it that it goes on."""
     if _timer(step) not in run.timers:
-        _look_later(run, step, LOOK_AFTER, {})
+        _look_later(run, step, LOOK_AFTER, Looked({}, 0.0))
+
+
+class Awaited(NamedTuple):
+    """What a body waits for.
+
+    Attributes:
+        futures: What wakes it.
+        maybe_work: Some of that may come from a socket or a thread.
+    """
+
+    futures: tuple[AnyFuture, ...]
+    maybe_work: bool
+
+
+class Looked(NamedTuple):
+    """What was seen.
+
+    Attributes:
+        locks: What each running call of the step waits for.
+        since: When that was seen first, by the clock of the event loop.
+    """
+
+    locks: Mapping[str, Awaited]
+    since: float
 
 
 def _timer(step: str) -> str:
     return f"workers {step}"
 
 
-def _look_later(run: LiveRun, step: str, delay: float, before: Mapping[str, AnyFuture]) -> None:
+def _look_later(run: LiveRun, step: str, delay: float, before: Looked) -> None:
     run.timers.set(_timer(step), delay, lambda: _look(run, step, delay, before))
 
 
-def _look(run: LiveRun, step: str, delay: float, before: Mapping[str, AnyFuture]) -> CallWorks | None:
+def _look(run: LiveRun, step: str, delay: float, before: Looked) -> CallWorks | None:
     queue = run.state.queues.get(step)
     answered: Call | None = next((call for call in queue.calls if call.to_resume), None) if queue is not None else None
     if answered is None:
         return None
-    holders = [each for each in run.attempts.values() if each.step == step and each.call.worker >= 0]
-    locks = {each.exec_id: lock for each in holders if (lock := _lock_of(each)) is not None}
-    all_wait = len(locks) == len(holders)
-    if not (all_wait and locks == before):
-        _look_later(run, step, LOOK_AFTER if all_wait else min(2 * delay, LOOK_AT_LEAST_AFTER), locks)
+    running: list[Attempt] = [each for each in run.attempts.values() if each.call.phase is CallPhase.RUNNING]
+    mine = {each.exec_id: _awaited_by(each) for each in running if each.step == step}  # also those without a worker
+    locks = {exec_id: found for exec_id, found in mine.items() if found is not None}
+    if len(locks) < len(mine):
+        _look_later(run, step, min(2 * delay, LOOK_AT_LEAST_AFTER), Looked({}, 0.0))
         return None
-    _look_later(run, step, LOOK_AFTER, locks)
+    now = run.loop.time()
+    looked = before if locks == before.locks else Looked(locks, now)
+    _look_later(run, step, LOOK_AFTER, looked)
+    maybe_work = any(found.maybe_work for found in locks.values())
+    maybe_work = maybe_work or any(each.step != step and _awaited_by(each) is None for each in running)
+    if now - looked.since < (MAY_BE_WORK_FOR if maybe_work else LOOK_AFTER / 2):
+        return None
+    if (told := f"workers {step}") not in run.warned:
+        run.warned |= {told}
+        logger.warning(GOES_ON, step, extra={"run_id": run.run_id})
     return CallWorks(run.clock.now_ns(), answered.exec_id)
 
 
-def _lock_of(attempt: Attempt) -> AnyFuture | None:
-    """What a body awaits, if that is a lock, or the like."""
-    task = attempt.task
-    if task is None or task.done():
+def _awaited_by(attempt: Attempt) -> Awaited | None:
+    """The locks, and the like, that a body waits for, beside events; None if it does something."""
+    if attempt.task is None or attempt.task.done():
         return None
     at_gate = bool(attempt.children) and not any(child.has_begun for child in attempt.children or ())
-    return what_wakes(task) if at_gate or _is_lock(task) else None
+    if at_gate and (awaits := what_wakes(attempt.task)) is not None:
+        return Awaited((awaits,), maybe_work=False)
+    found: list[AnyFuture] = []
+    maybe_work = False
+    todo: list[AnyFuture] = [attempt.task]
+    while todo:
+        needed = todo.pop()
+        awaits = None if needed.done() else what_wakes(needed)
+        if needed.done() or isinstance(awaits, Answer):
+            continue
+        if awaits is None:
+            return None
+        kind = _kind(needed) if isinstance(needed, asyncio.Task) else None
+        if kind is not None:
+            found.append(awaits)
+            maybe_work = maybe_work or kind is _SIGNALS
+            continue
+        parts, _ = parts_of(needed, awaits)
+        if not parts:
+            return None
+        todo.extend(parts)
+    return Awaited(tuple(found), maybe_work)
 
 
-def _is_lock(task: asyncio.Task[Any]) -> bool:
+def _kind(task: asyncio.Task[Any]) -> Mapping[str, tuple[str, ...]] | None:
+    """Of what kind that is which a task awaits; None if of neither."""
     frames = [frame for link in links(task) if (frame := getattr(link, "cr_frame", None)) is not None]
     called = [(str(frame.f_globals.get("__name__")), frame.f_code.co_qualname) for frame in frames[-2:]]
     if len(called) == 2 and called[0][0] == _SOCKETS:  # then that says what it is
         called.pop()
-    return bool(called) and called[-1][1] in _LOCKS.get(called[-1][0], ())
+    kinds = (kind for kind in (_LOCKS, _SIGNALS) if called and called[-1][1] in kind.get(called[-1][0], ()))
+    return next(kinds, None)

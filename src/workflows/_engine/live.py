@@ -29,7 +29,7 @@ from workflows.instrumentation.records import Carriers, Envelope, EventStreamed,
 from workflows.instrumentation.scope import AttemptScope, Identity
 
 NONE_RETURNED: dict[str, AttemptCompleted] = {}  # what every new run begins with; one with checkpoints gets its own
-NONE_WARNED: frozenset[type[Event | WorkflowDeadlockError]] = frozenset()  # each call of it makes another one
+NONE_WARNED: frozenset[type[Event | WorkflowDeadlockError] | str] = frozenset()  # each call of it makes another one
 
 __all__ = ["Checkpoint", "LiveRun", "ParentAttempt", "ResumePoint", "RunPlan"]
 
@@ -130,7 +130,8 @@ class LiveRun(ABC):
         returned: What bodies have returned that wait for their checkpoint or their turn, by exec_id; snapshots have it.
         to_tell: Waits of the run itself that have begun or ended, of which whoever listens is told in later turns.
         ending_waits: What the end of the run has closed and nobody was told of yet, by exec_id: there may be thousands.
-        warned: What the log has been told of: classes of events that nobody took, or that the run seems stuck.
+        warned: What the log has been told of: classes of events that nobody took, that the run seems stuck, or that the
+            workers of a step wait for locks.
         streamed: How many events were published to the stream.
         functions: What the steps' calls call, by step name, as far as it was needed.
         executor: Gives what runs the sync steps.

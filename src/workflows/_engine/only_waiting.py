@@ -20,7 +20,7 @@ from workflows._engine.child_waits import heed_waits
 from workflows._engine.live import LiveRun
 from workflows._engine.ticks import CallOnlyWaits, CallWorks, WaitsRemain
 
-__all__ = ["PATIENCE", "Answer", "Body", "links", "what_wakes"]
+__all__ = ["PATIENCE", "Answer", "Body", "links", "parts_of", "what_wakes"]
 
 AnyFuture = asyncio.Future[Any]
 
@@ -195,17 +195,21 @@ class Body:
         elif call.open_waits and (call.phase is CallPhase.RUNNING or call.pending) and not patient:
             self._run.mailbox.put(CallOnlyWaits(self._run.clock.now_ns(), call.exec_id))
         only_waits = not (works or self._runs_at_work)
-        self._closed = not (call.open_waits or self._waiting_runs)
+        self._closed = not (call.open_waits or self._waiting_runs or self._awaits_old_answers)
         # When it looks no more, the body has all its answers, or is to get the last ones with a worker.
         self._let_clock_go(not only_waits or (self._closed and call.phase is CallPhase.RUNNING))
         self._rest(only_waits and awaits_runs)
 
     def _is_patient(self) -> bool:
         """Whether the body may still give up waits that it has begun, or come to others, in this turn or the next."""
-        attempt = self._run.attempts.get(self._call.exec_id)
-        if attempt is not None and attempt.holds_answers:
-            self._patience = PATIENCE
+        if self._awaits_old_answers:
             self._is_lately_answered = True
+            if self._at_work:
+                self._patience = PATIENCE
+                return True
+            if self._patience <= 1:
+                self._patience = PATIENCE
+                self._run.attempts[self._call.exec_id].skip_answers()
         if not (self._patience and (self._call.pending or self._call.spent or self._is_lately_answered)):
             self._is_lately_answered = False
             return False
@@ -213,6 +217,12 @@ class Body:
         if self._patience:
             self._look_soon()
         return self._patience > 0
+
+    @property
+    def _awaits_old_answers(self) -> bool:
+        """Answers that it had before are on their way to it, in the order in which they came."""
+        attempt = self._run.attempts.get(self._call.exec_id)
+        return attempt is not None and attempt.holds_answers
 
     def _may_end_in_time(self) -> bool:
         """Whether something that it does ends at a certain time, or has just now; it may give up waits then."""
@@ -268,7 +278,7 @@ class Body:
             if not awaits.only_waits:
                 self._runs_at_work.add(awaits)
         elif not (isinstance(awaits, Answer) and awaits.call is self._call):
-            part.parts, part.group = _parts_of(future, awaits) if awaits is not None else ((), None)
+            part.parts, part.group = parts_of(future, awaits) if awaits is not None else ((), None)
             if part.group is not None:
                 self._groups[future] = None
             if not part.parts:
@@ -332,7 +342,7 @@ def what_wakes(future: AnyFuture) -> AnyFuture | None:
     return None if awaits is None or awaits.done() else awaits
 
 
-def _parts_of(future: AnyFuture, awaits: AnyFuture) -> tuple[Collection[AnyFuture], asyncio.TaskGroup | None]:
+def parts_of(future: AnyFuture, awaits: AnyFuture) -> tuple[Collection[AnyFuture], asyncio.TaskGroup | None]:
     """The tasks and other futures that a part awaits, and the group that they are of; none if it awaits others."""
     if awaits is not future and isinstance(awaits, asyncio.Task):
         return (awaits,), None

@@ -1,77 +1,118 @@
-"""Answers that a body had before reach it in the order in which they came, whichever of its tasks they are for."""
+"""Answers that a body had before reach it in the order in which they came, whichever of its tasks they are for.
+
+And not before it has begun as many waits as it had by then: a person takes longer than the other tasks of a body do to
+come to theirs, and waits are named in the order in which they begin.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
+from workflows._engine.calls import Call
+from workflows._engine.only_waiting import Answer
 from workflows._engine.wait_ends import in_some_turns
 
 __all__ = ["ReplayOrder"]
 
 
 class ReplayOrder:
-    """The waits of a call that were over before, by their ids, in the order of their ends.
+    """The waits of a call that were over before, by their ids, in the order of their ends."""
 
-    One that nobody comes to for some turns of the event loop holds up nobody: code may have changed.
-    """
+    __slots__ = ("_call", "_due", "_given", "_going", "_held", "_left", "_loop", "_old")
 
-    __slots__ = ("_due", "_held", "_left", "_loop", "_number", "_watches")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, wait_ids: Iterable[str]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, call: Call, wait_ids: Iterable[str]) -> None:
         self._loop = loop
+        self._call = call
         self._left = deque(wait_ids)
+        self._old = frozenset(self._left)
         self._due = set(self._left)
-        self._held: dict[str, list[asyncio.Future[None]]] = {}
-        self._number = 0
-        self._watches = False
+        self._held: dict[str, list[Answer]] = {}
+        self._going = set[str]()  # no longer held, and not gone on
+        self._given: tuple[str, asyncio.Task[Any] | None] | None = None  # some turns ago at most, and to which task
 
     @property
     def holds(self) -> bool:
-        """Whether somebody waits for their turn."""
-        return bool(self._held)
+        """Whether somebody waits for their turn, or goes on in this one."""
+        return bool(self._held or self._going)
 
-    async def turn(self, wait_id: str) -> None:
-        """Return when those before this one are over, or nobody comes to them."""
-        if wait_id in self._due and self._left[0] != wait_id:
-            held = self._loop.create_future()
-            self._held.setdefault(wait_id, []).append(held)
-            self._watch()
-            try:
-                await held
-            finally:
-                self._over(wait_id)
-        else:
-            self._over(wait_id)
+    async def turn(self, wait_id: str, held: Callable[[], None]) -> None:
+        """Return when it is the turn of this one, or others are skipped; `held` is called if it takes that.
 
-    def _over(self, wait_id: str) -> None:
-        self._number += 1
-        self._due.discard(wait_id)
-        self._release()
+        One that is answered only now comes after all others.
+        """
+        task = asyncio.current_task()
+        if wait_id not in self._old:
+            if not (self._due or self._given):
+                return
+            self._left.append(wait_id)
+            self._due.add(wait_id)
+        try:
+            if wait_id in self._due and not self._is_next(wait_id, task):
+                before = Answer(loop=self._loop)  # so that it is no work to await it
+                before.call = self._call
+                self._held.setdefault(wait_id, []).append(before)
+                held()
+                try:
+                    await before
+                finally:
+                    self._no_longer(wait_id, before)
+        finally:
+            self._due.discard(wait_id)
+            self._going.discard(wait_id)
+            if wait_id in self._old and self._call.came_after:  # else one task had them all
+                self._given = wait_id, task
+                in_some_turns(self._loop, partial(self._is_heard, self._given))
+            self.release()
 
-    def _release(self) -> None:
-        """Let those go on whose turn it is; they go on in the next turn of the event loop."""
+    def release(self) -> None:
+        """Let the next one go on if it may; it does in the next turn of the event loop."""
         while self._left and self._left[0] not in self._due:
             self._left.popleft()
-        if self._left:
-            for held in self._held.pop(self._left[0], ()):
-                if not held.done():
-                    held.set_result(None)
+        if self._left and self._left[0] in self._held and self._is_next(self._left[0], None):
+            self._go_on(self._left[0])
 
-    def _watch(self) -> None:
-        if not self._watches:
-            self._watches = True
-            number = self._number
-            in_some_turns(self._loop, lambda: self._look(number))
-
-    def _look(self, number: int) -> None:
-        self._watches = False
-        if not self._held:
+    def skip(self) -> None:
+        """The body comes to nothing more by itself: code may have changed, or has another way to its waits."""
+        if not self._held or self._given is not None or self._left[0] in self._going:
             return
-        if number == self._number:  # nobody comes to what is before them
-            while self._left[0] not in self._held:
-                self._due.discard(self._left.popleft())
-            self._release()
-        if self._held:
-            self._watch()
+        while self._left[0] not in self._held:
+            self._due.discard(self._left.popleft())
+        self._go_on(self._left[0])
+
+    def give_up(self) -> None:
+        """Hold nothing any more."""
+        self._due.clear()
+        for wait_id in list(self._held):
+            self._go_on(wait_id)
+
+    def _is_next(self, wait_id: str, task: asyncio.Task[Any] | None) -> bool:
+        if self._left[0] != wait_id or self._call.begun < self._call.came_after.get(wait_id, 0):
+            return False
+        return self._given is None or self._given[1] is task or self._came_with(self._given[0], wait_id)
+
+    def _came_with(self, before: str, wait_id: str) -> bool:
+        one, other = self._call.answers.get(before), self._call.answers.get(wait_id)
+        return one is not None and other is not None and one.queued_at_ns == other.queued_at_ns
+
+    def _is_heard(self, given: tuple[str, asyncio.Task[Any] | None]) -> None:
+        """Whoever awaits the task that got it has gone on."""
+        if self._given is given:
+            self._given = None
+            self.release()
+
+    def _go_on(self, wait_id: str) -> None:
+        for held in self._held.pop(wait_id, ()):
+            if not held.done():
+                self._going.add(wait_id)
+                held.set_result(None)  # type: ignore[arg-type]  # nobody reads it
+
+    def _no_longer(self, wait_id: str, held: Answer) -> None:
+        """It goes on, or was cancelled."""
+        if held in (left := self._held.get(wait_id, [])):
+            left.remove(held)
+            if not left:
+                del self._held[wait_id]

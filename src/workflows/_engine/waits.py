@@ -45,6 +45,7 @@ SPENT_SECONDS = 1.0
 def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
     """Open a wait; an event that came before it, and that nobody took, answers it at once."""
     call = state.calls[tick.exec_id]
+    call.begun += 1
     if state.asleep is not None:
         state.asleep.begins(tick.wait_id, tick.event_type, call)
         state.asleep = state.asleep or None
@@ -262,6 +263,7 @@ def _note_answer(state: RunState, wait: Wait, effects: list[Effect]) -> None:
     """From now on nothing else ends the wait, and a snapshot has its answer."""
     call = wait.call
     call.got(wait.wait_id, wait.answer)
+    call.came(wait.wait_id)
     if wait.wait_id in call.waiting_since:
         call.waiting_since = without(call.waiting_since, wait.wait_id)
     if state.questions.open:
