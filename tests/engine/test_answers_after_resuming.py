@@ -12,7 +12,7 @@ import pytest
 from tests.engine.flows import A, Ask, B, Reply, Told
 from workflows import Context, Workflow, step
 from workflows.context import PickleSerializer
-from workflows.events import StartEvent, StopEvent
+from workflows.events import HumanResponseEvent, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 from workflows.instrumentation.records import EventUnhandled, WaitResolved
 from workflows.testing import RecordLog, VirtualClockLoop
@@ -392,3 +392,48 @@ async def test_what_is_open_in_a_later_round_is_not_asked_again(clock: VirtualCl
         await asyncio.sleep(0.1)
     assert await handler == ["1", "2", "3", "4"]
     assert (await before, await after) == ([0, 0, 0], [1, 2, 3])
+
+
+class Command(HumanResponseEvent):
+    text: str = ""
+
+
+class EitherOf(Workflow):
+    """A message or a command, whichever comes first; who says nothing for a second is asked again."""
+
+    def __init__(self, ids: str) -> None:
+        super().__init__(timeout=None)
+        self.ids = ids
+
+    @step
+    async def take(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        said: list[str] = []
+        while len(said) < 4:
+            names = {"each": (f"a {len(said)}", f"b {len(said)}"), "one": ("a", "b"), "none": (None, None)}[self.ids]
+            waits = [
+                asyncio.create_task(ctx.wait_for_event(kind, waiter_id=name, timeout=None))
+                for kind, name in zip((Reply, Command), names, strict=True)
+            ]
+            done, pending = await asyncio.wait(waits, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+            for wait in pending:
+                wait.cancel()
+            said += [wait.result().text for wait in waits if wait in done]
+        return StopEvent(result=said)
+
+
+@pytest.mark.parametrize("ids", ["each", "one", "none"])
+@pytest.mark.parametrize("later", [0.1, 0.5, 1.5, 2.5])
+async def test_a_round_that_nobody_answered_is_none_that_another_wait_won(
+    clock: VirtualClockLoop, ids: str, later: float
+) -> None:
+    handler = EitherOf(ids).run()
+    await asyncio.sleep(0.5)
+    await handler.send_event(Reply(text="1"))
+    await asyncio.sleep(3.2)
+    await handler.send_event(Command(text="2"))
+    await asyncio.sleep(0.1)
+    handler = gone_on(EitherOf(ids), await snapshot(handler))
+    for text in "34":
+        await asyncio.sleep(later)
+        await handler.send_event(Reply(text=text))
+    assert await handler == ["1", "2", "3", "4"]

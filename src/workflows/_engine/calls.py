@@ -48,8 +48,11 @@ class Call:
             it asks and begins anew.
         waiting_for: What they take, as far as the snapshot has it.
         kept: What ended waits that it gave up before it got it, or has not come to: for its next waits.
+        apart: Of each name the waits, from one to another, that it let go before it gave a later one up for the other
+            reason.
         begun: How many waits this attempt has begun.
         came_after: How many an attempt had begun when a wait was over, where others were open.
+        old: How many waits were over when this attempt began its first one.
         overtaken: The last wait of each name that it gave up since another one was over, as it will in another attempt.
         let_go: The last wait of each name that it gave up for another reason, a timeout around it, say.
         open_ns: How long the longest of these was open.
@@ -59,11 +62,13 @@ class Call:
         pending: Some of these are pending.
         spent: Some of these are spent, or were.
         to_resume: Waits of it that are over while it still queues for a worker.
+        reached: To how many of the waits that were over its body has come again.
         recoveries: How often each `@catch_error` handler has run in this lineage.
     """
 
     __slots__ = (
         "answers",
+        "apart",
         "attempt",
         "begun",
         "came_after",
@@ -79,6 +84,7 @@ class Call:
         "last_failed_ns",
         "latest",
         "let_go",
+        "old",
         "open_ns",
         "open_waits",
         "overtaken",
@@ -86,6 +92,7 @@ class Call:
         "pending",
         "phase",
         "queued_at_ns",
+        "reached",
         "recoveries",
         "replay",
         "scope",
@@ -114,7 +121,8 @@ class Call:
         self.worker = self.completed_by = -1
         self.phase = CallPhase.QUEUED
         self.first_started_ns = self.due_ns = self.last_failed_ns = 0
-        self.emitted = self.open_waits = self.open_ns = self.paused_ns = self.begun = 0
+        self.emitted = self.open_waits = self.open_ns = self.paused_ns = self.begun = self.old = self.reached = 0
+        self.apart: Mapping[str, Sequence[tuple[int, int]]] = _NOTHING
         self.came_after: Mapping[str, int] = _NOTHING
         self.replay = self.pending = self.spent = False
         self.scope: tuple[str, ...] = ()
@@ -170,14 +178,19 @@ class Call:
         """It gave a wait up: since another one was over, or for another reason."""
         name, number = place
         if overtaken:
+            last, released = self.overtaken.get(name, -1), self.let_go.get(name, -1)
+            if last < released < number:
+                self.apart = {**self.apart, name: (*self.apart.get(name, ()), (last + 1, released))}
             self.overtaken = {**self.overtaken, name: max(number, self.overtaken.get(name, 0))}
         else:
             self.let_go = {**self.let_go, name: max(number, self.let_go.get(name, 0))}
             self.open_ns = max(open_ns, self.open_ns)
 
     def was_overtaken(self, name: str, number: int) -> bool:
-        """Whether it gave this wait up since another was over; of one name, all before the last that have no answer."""
-        return number <= self.overtaken.get(name, -1)
+        """Whether it gave this wait up, which has no answer, since another one was over."""
+        if number > self.overtaken.get(name, -1):
+            return False
+        return not any(first <= number <= last for first, last in self.apart.get(name, ()))
 
 
 def in_order(kept: Sequence[Envelope], envelope: Envelope) -> tuple[Envelope, ...]:

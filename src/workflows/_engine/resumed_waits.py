@@ -59,7 +59,8 @@ def is_spent(state: RunState, wait: Wait) -> bool:
     """Whether a step will give a wait up as it did before: what comes now is for what it asks after that.
 
     It did so for another reason than that another one was over, and went on: in the attempt before it began other waits
-    after that; before a snapshot it got an answer to a later one of that name, or none of that name was open.
+    after that; before a snapshot it got an answer to a later one of that name, or to others that it has yet to come to, or
+    none of that name was open.
     """
     call, (name, number) = wait.call, wait.place
     if call.was_overtaken(name, number) or number > call.let_go.get(name, -1):
@@ -69,7 +70,9 @@ def is_spent(state: RunState, wait: Wait) -> bool:
     if call.latest is None:
         places = [place_of(w) for w, got in call.answers.items() if got is not None and w not in call.waiting_since]
         call.latest = dict(sorted(places))
-    return number < call.latest.get(name, 0) or not any(place_of(other)[0] == name for other in unreached(state, call))
+    if number < call.latest.get(name, 0) or call.reached < call.old:
+        return True
+    return not any(place_of(other)[0] == name for other in unreached(state, call))
 
 
 def take_place(state: RunState, wait: Wait) -> Awaited | None:

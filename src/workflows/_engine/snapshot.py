@@ -268,6 +268,7 @@ def _dump_call(call: Call, waits: Iterable[tuple[Wait, int]], serializer: BaseSe
         },
         "kept": [_dump_envelope(envelope, serializer) for envelope in call.kept],
         "came_after": dict(call.came_after),
+        "apart": {name: [list(run) for run in runs] for name, runs in call.apart.items()},
         "overtaken": dict(call.overtaken),
         "let_go": dict(call.let_go),
         "open_ns": call.open_ns,
@@ -324,6 +325,7 @@ def _load_call(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSeri
     call.last_failed_ns = int(data["last_failed_ns"])
     call.answers = {w: _load_envelope(answer, serializer) if answer else None for w, answer in data["answers"].items()}
     call.came_after = dict(data.get("came_after", {}))
+    call.apart = {name: [(int(a), int(b)) for a, b in runs] for name, runs in data.get("apart", {}).items()}
     call.kept = _load_envelopes(data.get("kept", ()), serializer)
     call.overtaken, call.let_go = dict(data.get("overtaken", {})), dict(data.get("let_go", {}))
     call.open_ns = int(data.get("open_ns", 0))

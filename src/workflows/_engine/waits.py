@@ -46,6 +46,8 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
     """Open a wait; an event that came before it, and that nobody took, answers it at once."""
     call = state.calls[tick.exec_id]
     call.begun += 1
+    if call.begun == 1:
+        call.old = sum(wait_id not in call.waiting_since for wait_id in call.answers)
     if state.asleep is not None:
         state.asleep.begins(tick.wait_id, tick.event_type, call)
         state.asleep = state.asleep or None
@@ -114,6 +116,7 @@ def _is_replayed(state: RunState, wait: Wait, effects: list[Effect]) -> bool:
         _tell_lost(state, call.give_back(wait.wait_id), effects)
         return False
     wait.answer = answer
+    call.reached += not since
     if since:
         effects.extend([StartWait(wait, None, ask=False), EndWait(wait)])
     effects.append(ResumeCall(wait))
