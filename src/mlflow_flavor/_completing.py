@@ -14,7 +14,16 @@ from dataclasses import dataclass
 
 from mlflow.exceptions import MlflowException
 
-from mlflow_flavor._fidelity import Change, change, changed, held_elsewhere, held_in_all, modules_used, places_of
+from mlflow_flavor._fidelity import (
+    Change,
+    change,
+    changed,
+    held_elsewhere,
+    held_in_all,
+    imports_of,
+    modules_used,
+    places_of,
+)
 from mlflow_flavor._holdings import Comparison, Holding
 from mlflow_flavor._written import Call, ModelSource, needed_arguments, reason_of, refused
 from workflows import Workflow
@@ -95,6 +104,7 @@ class Made:
         workflow: What it made.
         missing: What the author's modules hold, and the model's copies of them did not.
         there: How much these hold of each name of a module.
+        later: What they do not hold before a run, which imports the modules of that.
     """
 
     source: ModelSource
@@ -102,11 +112,18 @@ class Made:
     workflow: Workflow
     missing: Sequence[Holding]
     there: Counter[tuple[str, str]]
+    later: Sequence[Holding]
 
     @property
     def number_missing(self) -> Counter[Pair]:
         """How much is missing of each name, by where it is."""
         return _numbers(self.source, self.missing)
+
+    @property
+    def elsewhere(self) -> list[Holding]:
+        """What is missing of modules that the model has and that its script has not imported."""
+        foreign = (each for each in self.missing if each.is_foreign)
+        return [each for each in (*self.later, *foreign) if each.module.partition(".")[0] in self.source.brought]
 
     @property
     def acts(self) -> Set[str]:
@@ -157,7 +174,7 @@ class Completion:
         found = self._with(self._calls_for, named)
         if found is not named:  # some names may have failed for want of what calls give
             found = self._with(self._names_for, found)
-        found = self._with_values(found)
+        found = self._with_imports(self._with_values(found))
         return self.made_with(found.names) if found.names != self._last else found
 
     def _with(self, wanted: Callable[[Made], Set[str]], found: Made) -> Made:
@@ -257,6 +274,28 @@ class Completion:
         self.lost = {name for name in asked if name in self.reasons and not led_to[name].isdisjoint(still)}
         return self.made_with(best.names - vain) if vain & best.names else best
 
+    def _with_imports(self, found: Made) -> Made:
+        """The script with calls that import what fills something there: a loader of tools does nothing else.
+
+        It may say by texts what it imports, so that any call may be one.
+        """
+        for name, call in sorted(self._source.calls.items()):
+            wanted = {each.module for each in found.elsewhere}
+            if not wanted:
+                break
+            may_be_it = any(each.is_foreign for each in found.elsewhere) or wanted & self._imports(call)
+            if not may_be_it or name in found.names or name in self.reasons:
+                continue
+            if self._most([name], found.names, self._why_not_written):
+                self._most([name], found.names, self._why_not_run)
+            best = self._best or found
+            found = best if len(best.elsewhere) < len(found.elsewhere) else found
+        return found
+
+    def _imports(self, call: Call) -> Set[str]:
+        assert self._source.sources is not None, "what has calls is written from a module"
+        return imports_of(self._source.sources, call.leads, self._source.brought)
+
     def made_with(self, names: frozenset[str]) -> Made:
         """The script that has these names.
 
@@ -268,7 +307,7 @@ class Completion:
         workflow = source.made(self._run)
         held = held_elsewhere(source.sources, workflow) if source.sources is not None else Comparison([], Counter())
         self._kinds.update((source.name_of(each), each.kind) for each in held.missing)
-        return Made(source, names, workflow, held.missing, held.there)
+        return Made(source, names, workflow, held.missing, held.there, held.later)
 
     def _most(
         self, names: Sequence[str], given: frozenset[str], why_not: Callable[[frozenset[str]], str | None]

@@ -14,6 +14,7 @@ from inspect import getattr_static
 from pathlib import Path
 from types import ModuleType
 
+from mlflow_flavor._model_code import imported_modules
 from mlflow_flavor._names import names_in
 from mlflow_flavor._origins import as_user_writes_it, local_places, own_tops
 from mlflow_flavor._statements import LAMBDA, Position, Statement, first_name, has_lambda, root_name, same_scope
@@ -147,7 +148,8 @@ def acts_elsewhere(
     filled = {s.position: {first_name(f) for f in s.fills if _is_collection(f, names, home)} for s in own - using}
     touched = {name for s in own for name in s.touches} - {name for s in using for name in s.touches}
     touched = touched.union(*filled.values())
-    calls = _calls(statements, names, workflow)
+    loading = {s for s in statements if isinstance(s.node, DEFINITIONS) and not brought.isdisjoint(_tops(s, package))}
+    calls = _calls(statements, names, loading, workflow)
     return Acts(
         {name: module for name, module in names.items() if name in touched},
         {_at_place(s): call for s, call in calls.items()},
@@ -156,10 +158,13 @@ def acts_elsewhere(
     )
 
 
-def _calls(statements: Sequence[Statement], names: Container[str], workflow: Set[str]) -> dict[Statement, Call]:
-    """Statements that call something of these names, or what their module makes or does with them."""
+def _calls(
+    statements: Sequence[Statement], names: Container[str], loading: Set[Statement], workflow: Set[str]
+) -> dict[Statement, Call]:
+    """Statements that call something of these names, or what their module makes or does with them, or loads."""
     imports = [ast.unparse(s.node) for s in statements if isinstance(s.node, IMPORTS)]
-    using = {s: ast.unparse(s.node) for s in statements if not isinstance(s.node, IMPORTS) and _uses(s, names)}
+    acting = (s for s in statements if not isinstance(s.node, IMPORTS) and (s in loading or _uses(s, names)))
+    using = {s: ast.unparse(s.node) for s in acting}
     own = {name for s in statements if isinstance(s.node, DEFINITIONS) for name in s.binds}
     found: dict[Statement, Call] = {}
     for statement in statements:
@@ -179,6 +184,11 @@ def _calls(statements: Sequence[Statement], names: Container[str], workflow: Set
             needs |= {LAMBDA} if has_lambda(statement.node) else set[str]()
             found[statement] = Call(needs, "\n".join([*imports, *leads]))
     return found
+
+
+def _tops(definition: Statement, package: str) -> set[str]:
+    """The outermost packages of what a function, or those of a class, imports when it is called."""
+    return {name.partition(".")[0] for name in imported_modules(definition.node, package)}
 
 
 def _only_shows(node: ast.stmt) -> bool:

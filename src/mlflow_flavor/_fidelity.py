@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mlflow_flavor._holdings import Comparison, Holding, left_out, places
+from mlflow_flavor._holdings import Comparison, Holding, imports, left_out, places
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._model_code import imported_modules, modules_of_model
 from mlflow_flavor._origins import own_tops
@@ -29,6 +29,7 @@ __all__ = [
     "changed",
     "held_elsewhere",
     "held_in_all",
+    "imports_of",
     "modules_used",
     "places_of",
 ]
@@ -111,11 +112,12 @@ def held_elsewhere(sources: Sources, rebuilt: Workflow) -> Comparison:
     script, unloaded = _script(copies), _unloaded(copies)
     brought = {*copies, *unloaded.top_level_names()}
     authors = {name: module for name, module in _of_author(brought, script).items() if module is not home}
-    found, there = left_out(script, home, authors, copies, unloaded)
+    found, there, _ = left_out(script, home, authors, copies, unloaded)
     found = [each for each in found if not _is_of_another(each.place, authors, copies)]
     known = {sources.home.__name__, *copies}
     used = modules_used(rebuilt) if any(each.module not in known for each in found) else set[str]()
-    return Comparison([each for each in found if each.module in known or each.module not in used], there)
+    later = [each for each in found if each.module not in known and each.module in used]
+    return Comparison([each for each in found if each not in later], there, later)
 
 
 def held_in_all(sources: Sources, text: bytes, brought: Iterable[str]) -> list[Holding]:
@@ -147,6 +149,13 @@ def places_of(sources: Sources, lines: str, brought: Iterable[str], rebuilt: Wor
     own = {f"{name}.{each}": value for name, module in authors.items() for each, value in vars(module).items()}
     values = {id(own[place]) for place in found & own.keys() if not isinstance(own[place], PLAIN)}
     return found.union(place for place, value in own.items() if id(value) in values)
+
+
+def imports_of(sources: Sources, lines: str, brought: Iterable[str]) -> set[str]:
+    """The modules that a few lines import when they are run, in the functions to which they lead."""
+    script = ast.parse(lines)
+    authors = {name: module for name, module in _of_author(brought, script).items() if module is not sources.home}
+    return imports(script, sources.home, authors).union(imported_modules(script))
 
 
 def changed(places: Iterable[str], rebuilt: Workflow) -> set[tuple[str, str]]:

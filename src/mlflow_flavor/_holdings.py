@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from mlflow_flavor._reading import SUBCLASSES
 from mlflow_flavor._unloaded import Unloaded
 from mlflow_flavor._walk import HOME, Found, Walk
 
-__all__ = ["Comparison", "Holding", "left_out", "places"]
+__all__ = ["Comparison", "Holding", "imports", "left_out", "places"]
 
 Place = tuple[str, str, str, bool]
 """A module and a name of it, where what has it is held, and whether that is in the script's module."""
@@ -73,10 +73,12 @@ class Comparison(NamedTuple):
     Attributes:
         missing: What those do not hold.
         there: How much they hold of each name of a module.
+        later: What of the former is of modules that the model imports when it is run, if not before.
     """
 
     missing: list[Holding]
     there: Counter[tuple[str, str]]
+    later: Sequence[Holding] = ()
 
 
 class Author:
@@ -117,6 +119,13 @@ class Author:
 def places(script: ast.Module, home: ModuleType, authors: Mapping[str, ModuleType], unloaded: Unloaded) -> set[str]:
     """The variables of the author's modules to which a few lines lead."""
     return Walk(home, authors, Author(home, authors).name, unloaded).places(script)
+
+
+def imports(script: ast.Module, home: ModuleType, authors: Mapping[str, ModuleType]) -> set[str]:
+    """The modules that functions import to which a few lines lead, and names in them as if they were modules."""
+    walk = Walk(home, authors, Author(home, authors).name)
+    walk.places(script)
+    return walk.imported
 
 
 def left_out(

@@ -80,6 +80,9 @@ class Walk:
         modules: The other modules, by the names by which the script imports them.
         own_name: What the author calls a module of theirs, or `HOME`; None for any other.
         unloaded: What the model has of modules that its script has not imported.
+
+    Attributes:
+        imported: What the functions on the way import when they are called.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Walk:
         self._own_name = own_name
         self._unloaded = unloaded
         self._read = set[str]()  # modules whose sources were read
+        self.imported = set[str]()
         self._titles = dict(self._named())
         self._todo: deque[Reached] = deque()
         self._seen: set[int] = set()
@@ -192,7 +196,9 @@ class Walk:
             self._look_at(place, depth, type(value))
         if is_a(value, FunctionType) and value.__globals__.get("__name__") in self._own:
             self._todo.extend(Reached(read, 0, [variable], True) for read, variable in read_by(value, self._importable))
-            self._read_unloaded(imported_by(value))
+            imported = imported_by(value)
+            self.imported |= imported
+            self._read_unloaded(imported)
             if asks_for_subclasses(value.__code__):
                 self._ask_for_subclasses()
         elif is_a(value, type) and value.__module__ in self:

@@ -59,8 +59,8 @@ def is_spent(state: RunState, wait: Wait) -> bool:
     """Whether a step will give a wait up as it did before: what comes now is for what it asks after that.
 
     It did so for another reason than that another one was over, and went on: in the attempt before it began other waits
-    after that; before a snapshot it got an answer to a later one of that name, or to others to which it has yet to come,
-    or none of that name was open.
+    after that; before a snapshot it got an answer to a later one of that name, or to another to which it has yet to
+    come, or none of that name was open.
     """
     call, (name, number) = wait.call, wait.place
     if call.was_overtaken(name, number) or number > call.let_go.get(name, -1):
