@@ -206,9 +206,19 @@ class Definition:
         return self._gates[loop]
 
     def bound(self, workflow: object, step: StepSpec) -> Callable[..., Any]:
-        """What a call of a step calls: the bound method of the instance, or the free function."""
+        """What a call of a step calls: the bound method of the instance, or the free function.
+
+        Raises:
+            WorkflowValidationError: If the instance has something else by the name of a step.
+        """
         attached = self.attached.get(step.name)
         found = attached if attached is not None else getattr(workflow, step.name, None)
+        if found is not None and not callable(found):
+            name, kind = type(workflow).__name__, type(found).__name__
+            raise WorkflowValidationError(
+                f"{name}.{step.name} is a step, and the instance has an attribute of that name, a {kind}, which hides "
+                f"it. Give one of them another name: self._{step.name} = ...",
+            )
         return found if found is not None else self._functions[step.name]  # attached to the class
 
     def context_at(

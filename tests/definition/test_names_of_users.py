@@ -10,6 +10,7 @@ from pydantic import BaseModel, PrivateAttr
 
 from workflows import Workflow, step
 from workflows.drawing import draw_most_recent_execution_mermaid
+from workflows.errors import WorkflowValidationError
 from workflows.events import Event, StartEvent, StopEvent
 from workflows.workflow import WorkflowMeta
 
@@ -112,3 +113,27 @@ async def test_the_last_run_is_drawn_beside_a_history_of_the_user(tmp_path: Path
     chat = Chat("_history")
     await chat.run(text="hi")
     assert "answer" in draw_most_recent_execution_mermaid(chat, filename=str(tmp_path / "run.mermaid"))
+
+
+class Finds(Workflow):
+    def __init__(self, finder: object) -> None:
+        super().__init__()
+        self.find = finder  # type: ignore[method-assign]
+
+    @step
+    async def find(self, ev: StartEvent) -> StopEvent:
+        return StopEvent()
+
+
+async def test_an_attribute_that_hides_a_step_is_told() -> None:
+    with pytest.raises(
+        WorkflowValidationError, match=r"Finds\.find is a step, and the instance .* a list, which hides"
+    ):
+        await Finds([1]).run()
+
+
+async def test_a_function_may_stand_for_a_step() -> None:
+    async def found(ev: StartEvent) -> StopEvent:
+        return StopEvent(result="another")
+
+    assert await Finds(found).run() == "another"

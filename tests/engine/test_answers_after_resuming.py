@@ -437,3 +437,20 @@ async def test_a_round_that_nobody_answered_is_none_that_another_wait_won(
         await asyncio.sleep(later)
         await handler.send_event(Reply(text=text))
     assert await handler == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("ids", ["each", "one", "none"])
+async def test_a_run_may_go_on_again_and_again(clock: VirtualClockLoop, ids: str) -> None:
+    handler = EitherOf(ids).run()
+    for event, goes_on, before, rest in (
+        (Command(text="1"), False, 2.8, 0.05),
+        (Command(text="2"), False, 0.3, 2.4),
+        (Reply(text="3"), True, 0.3, 3.2),  # by when it was taken, and some seconds of silence more
+        (Command(text="4"), True, 1.2, 20),
+    ):
+        if goes_on:
+            handler = gone_on(EitherOf(ids), await snapshot(handler))
+        await asyncio.sleep(before)
+        await handler.send_event(event)
+        await asyncio.sleep(rest)
+    assert await handler == ["1", "2", "3", "4"]

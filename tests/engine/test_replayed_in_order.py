@@ -228,7 +228,7 @@ async def test_what_came_after_some_work_comes_after_it_again(clock: VirtualCloc
 
 
 class WaitsForEither(Workflow):
-    """Takes what comes first, and waits for that kind again."""
+    """Takes what comes first, works a second on it, and waits for that kind again."""
 
     @step
     async def take(self, ctx: Context, ev: StartEvent) -> StopEvent:
@@ -239,6 +239,7 @@ class WaitsForEither(Workflow):
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 taken.append(task.result().text)
+                await asyncio.sleep(1)
                 kind = waits.pop(task)
                 waits[asyncio.create_task(ctx.wait_for_event(kind))] = kind
         for task in waits:
@@ -247,12 +248,20 @@ class WaitsForEither(Workflow):
 
 
 @pytest.mark.parametrize("cut", [2, 4, 5])
-async def test_what_a_loop_of_two_waits_took_it_takes_in_that_order_again(clock: VirtualClockLoop, cut: int) -> None:
+@pytest.mark.parametrize("after", [0, 0.5, 2.5, 30])
+async def test_what_a_loop_of_two_waits_took_it_takes_in_that_order_again(
+    clock: VirtualClockLoop, cut: int, after: float
+) -> None:
     events = [Reply(text="1"), Note(text="2"), Note(text="3"), Reply(text="4"), Note(text="5"), Reply(text="6")]
     handler = WaitsForEither(timeout=None).run()
-    await sent(handler, *events[:cut])
+    for event in events[:cut]:
+        await sent(handler, event)
+        await asyncio.sleep(2)
     handler = await gone_on(WaitsForEither(timeout=None), handler)
-    await sent(handler, *events[cut:])
+    await asyncio.sleep(after)
+    for event in events[cut:]:
+        await sent(handler, event)
+        await asyncio.sleep(2)
     assert await handler == "123456"
 
 

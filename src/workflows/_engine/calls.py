@@ -49,9 +49,10 @@ class Call:
         waiting_for: What they take, as far as the snapshot has it.
         kept: What ended waits that it gave up before it got it, or has not come to: for its next waits.
         apart: Of each name the waits, from one to another, that it let go before it gave a later one up for the other
-            reason.
+            reason, or was back where it was.
         begun: How many waits this attempt has begun.
         came_after: How many an attempt had begun when a wait was over, where others were open.
+        had_begun: How many the attempt before, or before the snapshot, had begun at its end.
         old: How many waits were over when this attempt began its first one.
         overtaken: The last wait of each name that it gave up since another one was over, as it will in another attempt.
         let_go: The last wait of each name that it gave up for another reason, a timeout around it, say.
@@ -78,6 +79,7 @@ class Call:
         "emitted",
         "exec_id",
         "first_started_ns",
+        "had_begun",
         "inputs",
         "kept",
         "last_error",
@@ -122,6 +124,7 @@ class Call:
         self.phase = CallPhase.QUEUED
         self.first_started_ns = self.due_ns = self.last_failed_ns = 0
         self.emitted = self.open_waits = self.open_ns = self.paused_ns = self.begun = self.old = self.reached = 0
+        self.had_begun = 0
         self.apart: Mapping[str, Sequence[tuple[int, int]]] = _NOTHING
         self.came_after: Mapping[str, int] = _NOTHING
         self.replay = self.pending = self.spent = False
@@ -178,9 +181,7 @@ class Call:
         """It gave a wait up: since another one was over, or for another reason."""
         name, number = place
         if overtaken:
-            last, released = self.overtaken.get(name, -1), self.let_go.get(name, -1)
-            if last < released < number:
-                self.apart = {**self.apart, name: (*self.apart.get(name, ()), (last + 1, released))}
+            self._set_apart(name, min(self.let_go.get(name, -1), number - 1))
             self.overtaken = {**self.overtaken, name: max(number, self.overtaken.get(name, 0))}
         else:
             self.let_go = {**self.let_go, name: max(number, self.let_go.get(name, 0))}
@@ -188,9 +189,25 @@ class Call:
 
     def was_overtaken(self, name: str, number: int) -> bool:
         """Whether it gave this wait up, which has no answer, since another one was over."""
-        if number > self.overtaken.get(name, -1):
-            return False
-        return not any(first <= number <= last for first, last in self.apart.get(name, ()))
+        return number <= self.overtaken.get(name, -1) and not self._is_apart(name, number)
+
+    def was_let_go(self, name: str, number: int) -> bool:
+        """Whether it gave this wait up for another reason."""
+        return number <= self.let_go.get(name, -1) or self._is_apart(name, number)
+
+    def is_back_at(self, name: str, number: int) -> None:
+        """It is where it was: what it lets go of that name from now on is new."""
+        if name in self.let_go:
+            self._set_apart(name, number - 1)
+            self.let_go = {key: value for key, value in self.let_go.items() if key != name}
+
+    def _set_apart(self, name: str, last: int) -> None:
+        first = self.overtaken.get(name, -1) + 1
+        if first <= last and not self._is_apart(name, last):
+            self.apart = {**self.apart, name: (*self.apart.get(name, ()), (first, last))}
+
+    def _is_apart(self, name: str, number: int) -> bool:
+        return any(first <= number <= last for first, last in self.apart.get(name, ()))
 
 
 def in_order(kept: Sequence[Envelope], envelope: Envelope) -> tuple[Envelope, ...]:

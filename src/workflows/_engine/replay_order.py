@@ -7,6 +7,7 @@ come to theirs, and waits are named in the order in which they begin.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -22,7 +23,18 @@ __all__ = ["ReplayOrder"]
 class ReplayOrder:
     """The waits of a call that were over before, by their ids, in the order of their ends."""
 
-    __slots__ = ("_call", "_due", "_given", "_going", "_held", "_left", "_loop", "_old")
+    __slots__ = (
+        "_call",
+        "_comes_back",
+        "_due",
+        "_given",
+        "_going",
+        "_held",
+        "_is_where_it_was",
+        "_left",
+        "_loop",
+        "_old",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, call: Call, wait_ids: Iterable[str]) -> None:
         self._loop = loop
@@ -31,6 +43,7 @@ class ReplayOrder:
         self._old = frozenset(self._left)
         self._due = set(self._left)
         self._held: dict[str, list[Answer]] = {}
+        self._is_where_it_was = self._comes_back = False
         self._going = set[str]()  # no longer held, and not gone on
         self._given: tuple[str, asyncio.Task[Any] | None] | None = None  # some turns ago at most, and to which task
 
@@ -42,14 +55,13 @@ class ReplayOrder:
     async def turn(self, wait_id: str, held: Callable[[], None]) -> None:
         """Return when it is the turn of this one, or others are skipped; `held` is called if it takes that.
 
-        One that is answered only now comes after all others.
+        One that is answered only now comes after all others, and not before the body is where it was.
         """
         task = asyncio.current_task()
         if wait_id not in self._old:
-            if not (self._due or self._given):
+            if not (self._due or self._given) and self._has_begun(wait_id):
                 return
-            self._left.append(wait_id)
-            self._due.add(wait_id)
+            self._add(wait_id)
         try:
             if wait_id in self._due and not self._is_next(wait_id, task):
                 before = Answer(loop=self._loop)  # so that it is no work to await it
@@ -63,13 +75,16 @@ class ReplayOrder:
         finally:
             self._due.discard(wait_id)
             self._going.discard(wait_id)
-            if wait_id in self._old and self._call.came_after:  # else one task had them all
+            if self._call.came_after and (wait_id in self._old or self._held):  # else one task had them all
                 self._given = wait_id, task
                 in_some_turns(self._loop, partial(self._is_heard, self._given))
             self.release()
 
     def release(self) -> None:
         """Let the next one go on if it may; it does in the next turn of the event loop."""
+        if not self._comes_back and self._call.begun >= self._call.had_begun:
+            self._comes_back = True
+            in_some_turns(self._loop, self._is_back)
         while self._left and self._left[0] not in self._due:
             self._left.popleft()
         if self._left and self._left[0] in self._held and self._is_next(self._left[0], None):
@@ -81,22 +96,49 @@ class ReplayOrder:
             return
         while self._left[0] not in self._held:
             self._due.discard(self._left.popleft())
+        self._is_where_it_was = self._is_where_it_was or self._left[0] not in self._old
         self._go_on(self._left[0])
 
     def give_up(self) -> None:
         """Hold nothing any more."""
+        self._is_where_it_was = True
         self._due.clear()
         for wait_id in list(self._held):
             self._go_on(wait_id)
 
     def _is_next(self, wait_id: str, task: asyncio.Task[Any] | None) -> bool:
-        if self._left[0] != wait_id or self._call.begun < self._call.came_after.get(wait_id, 0):
+        if self._left[0] != wait_id or not self._has_begun(wait_id):
             return False
         return self._given is None or self._given[1] is task or self._came_with(self._given[0], wait_id)
+
+    def _has_begun(self, wait_id: str) -> bool:
+        """Whether the body has begun as many waits as it had when this one was over, or will be."""
+        call = self._call
+        if wait_id in self._old:
+            return call.begun >= call.came_after.get(wait_id, 0)
+        return self._is_where_it_was
+
+    def _add(self, wait_id: str) -> None:
+        """Put one that is answered only now where it belongs: all others of these that came later are after it."""
+        came = self._came(wait_id)
+        at = len(self._left)
+        while at and self._left[at - 1] not in self._old and self._came(self._left[at - 1]) > came:
+            at -= 1
+        self._left.insert(at, wait_id)
+        self._due.add(wait_id)
+
+    def _came(self, wait_id: str) -> float:
+        answer = self._call.answers.get(wait_id)
+        return answer.queued_at_ns if answer is not None else math.inf
 
     def _came_with(self, before: str, wait_id: str) -> bool:
         one, other = self._call.answers.get(before), self._call.answers.get(wait_id)
         return one is not None and other is not None and one.queued_at_ns == other.queued_at_ns
+
+    def _is_back(self) -> None:
+        """The body is where it was, and all its tasks have come to what is answered."""
+        self._is_where_it_was = True
+        self.release()
 
     def _is_heard(self, given: tuple[str, asyncio.Task[Any] | None]) -> None:
         """Whoever awaits the task that got it has gone on."""

@@ -63,7 +63,7 @@ def is_spent(state: RunState, wait: Wait) -> bool:
     come, or none of that name was open.
     """
     call, (name, number) = wait.call, wait.place
-    if call.was_overtaken(name, number) or number > call.let_go.get(name, -1):
+    if call.was_overtaken(name, number) or not call.was_let_go(name, number):
         return False
     if not call.replay:
         return True
@@ -95,7 +95,7 @@ def take_place(state: RunState, wait: Wait) -> Awaited | None:
                 answer.names = None
                 call.give_back(wait_id)
             if name is not None:  # the call is where it was; what it awaits from now on is new
-                call.let_go = without(call.let_go, name)
+                call.is_back_at(*wait.place)
             return known
     return None
 

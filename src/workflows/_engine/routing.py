@@ -82,6 +82,7 @@ def _go_on(state: RunState, call: Call, effects: list[Effect]) -> None:
     call.phase = CallPhase.RUNNING
     if call.to_resume is None:
         call.first_started_ns = call.first_started_ns or state.now_ns
+        call.had_begun = max(call.had_begun, call.begun)
         call.begun = call.reached = 0
         state.steps += 1
         effects.append(StartCall(call))

@@ -267,6 +267,7 @@ def _dump_call(call: Call, waits: Iterable[tuple[Wait, int]], serializer: BaseSe
             wait_id: _dump_envelope(answer, serializer) if answer else None for wait_id, answer in call.answers.items()
         },
         "kept": [_dump_envelope(envelope, serializer) for envelope in call.kept],
+        "had_begun": max(call.had_begun, call.begun),
         "came_after": dict(call.came_after),
         "apart": {name: [list(run) for run in runs] for name, runs in call.apart.items()},
         "overtaken": dict(call.overtaken),
@@ -324,6 +325,7 @@ def _load_call(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSeri
     call.last_error = serializer.deserialize(data["last_error"]) if data["last_error"] else None
     call.last_failed_ns = int(data["last_failed_ns"])
     call.answers = {w: _load_envelope(answer, serializer) if answer else None for w, answer in data["answers"].items()}
+    call.had_begun = int(data.get("had_begun", 0))
     call.came_after = dict(data.get("came_after", {}))
     call.apart = {name: [(int(a), int(b)) for a, b in runs] for name, runs in data.get("apart", {}).items()}
     call.kept = _load_envelopes(data.get("kept", ()), serializer)
