@@ -68,6 +68,17 @@ def module(tmp_path: Path) -> Iterator[Callable[[str], ModuleType]]:
 
 
 @pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder that is a package to import, and forgotten after the test."""
+    folder = tmp_path / f"tools_{tmp_path.name}"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    yield folder
+    for loaded in [each for each in sys.modules if each.partition(".")[0] == folder.name]:
+        del sys.modules[loaded]
+
+
+@pytest.fixture
 def experiment(store: Path, request: pytest.FixtureRequest) -> str:
     """A new experiment, which is the active one."""
     name = f"{request.node.nodeid}"

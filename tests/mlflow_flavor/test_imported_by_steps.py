@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -44,28 +43,20 @@ Save = Callable[..., Path]
 
 
 @pytest.fixture
-def save(
-    module: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Path]]:
+def save(module: Callable[[str], ModuleType], package: Path, tmp_path: Path) -> Save:
     """Saves the model of an agent whose tools are run by a module that only its step imports."""
-    name = f"tools_{tmp_path.name}"
-    package = tmp_path / name
-    package.mkdir()
     for file, text in {"__init__.py": "", "kit.py": KIT, "runner.py": RUNNER}.items():
         (package / file).write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
 
     def saved(calls: str, imports: str = "from tools_.runner import run", **files: str) -> Path:
         for file, text in files.items():
-            (package / f"{file}.py").write_text(text.replace("tools_", name))
+            (package / f"{file}.py").write_text(text.replace("tools_", package.name))
         text = HEAD + AGENT.format(calls=calls, imports=imports)
-        agent = module(text.replace("tools_", name)).Agent
+        agent = module(text.replace("tools_", package.name)).Agent
         mlflow_flavor.save_model(agent, tmp_path / "model", code_paths=[package], pip_requirements=["mlflow"])
         return tmp_path / "model"
 
-    yield saved
-    for loaded in [each for each in sys.modules if each.partition(".")[0] == name]:
-        del sys.modules[loaded]
+    return saved
 
 
 async def answer(model: Path) -> object:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -56,24 +55,18 @@ Save = Callable[[str], Path]
 
 
 @pytest.fixture
-def save(module: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Save]:
+def save(module: Callable[[str], ModuleType], package: Path, tmp_path: Path) -> Save:
     """Saves the model of an agent with a package of tools, of which each module fills the registry."""
-    name = f"tools_{tmp_path.name}"
-    package = tmp_path / name
-    package.mkdir()
     (package / "__init__.py").write_text(REGISTRY)
     for tool in ("search", "sum"):
         (package / f"{tool}.py").write_text(TOOL.format(name=tool))
-    monkeypatch.syspath_prepend(tmp_path)
 
     def saved(calls: str) -> Path:
-        agent = module((HEAD + AGENT.format(calls=calls)).replace("tools_", name)).Agent
+        agent = module((HEAD + AGENT.format(calls=calls)).replace("tools_", package.name)).Agent
         mlflow_flavor.save_model(agent, tmp_path / "model", code_paths=[package], pip_requirements=["mlflow"])
         return tmp_path / "model"
 
-    yield saved
-    for loaded in [each for each in sys.modules if each.partition(".")[0] == name]:
-        del sys.modules[loaded]
+    return saved
 
 
 async def answer(model: Path) -> object:

@@ -22,7 +22,7 @@ from workflows._engine.ticks import (
     WaitBegan,
 )
 from workflows._engine.wait_ends import WaitEnds
-from workflows._engine.wait_names import place_again, wait_name
+from workflows._engine.wait_ids import WaitIds
 from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event
 from workflows.instrumentation.history import REFS_KEPT, EventRef
@@ -63,11 +63,9 @@ class Attempt(AwaitingAttempt):
         "_collects",
         "_context",
         "_ends",
-        "_out_of_order",
-        "_place",
         "_replayed",
         "_unread",
-        "_waits_by_name",
+        "_wait_ids",
         "answers",
         "body",
         "buffered",
@@ -102,12 +100,10 @@ class Attempt(AwaitingAttempt):
         self.emitted: list[Envelope] | None = None
         self._carriers: Carriers | None = None
         self._context: Any = None
-        self._waits_by_name: dict[str, int] | None = None
-        self._out_of_order: set[tuple[str, int]] | None = None
+        self._wait_ids: WaitIds | None = None
         self._collects: dict[str, int] | None = None
         self._ends: WaitEnds | None = None
         self._unread: dict[str, tuple[str, int]] | None = None
-        self._place = "", 0
         self._replayed: ReplayOrder | None = None
         self._answers: dict[str, Answer] | None = None
 
@@ -174,41 +170,10 @@ class Attempt(AwaitingAttempt):
         return None if released is None else [member.event for member in released.members]
 
     def wait_id(self, named: str | None, event_type: type[Event], requirements: Mapping[str, object]) -> str:
-        """The id of the next wait: the same in every attempt and replay; a name that is used again gets a number."""
-        name = named or wait_name(self.exec_id, event_type.__name__, requirements)
-        used = self._waits_by_name = self._waits_by_name or {}
-        number = used.get(name, 0)
-        if not named:
-            used[name] = number + 1
-            self._place = name, number
-            return f"{name}.{number}"
-        taken = self._out_of_order = self._out_of_order or set()
-        while (name, number) in taken:
-            taken.remove((name, number))
-            number += 1
-        used[name] = number
-        wait = Wait("", self.call, event_type, requirements, 0, None, None, self.call.step.accept_event_subclasses)
-        place = place_again(wait, name, number, taken)
-        if place == number:
-            used[name] = number + 1
-        else:
-            taken.add((name, place))
-        self._place = name, place
-        return self._apart(f"{name}.{place}" if place else name)
-
-    def _apart(self, wait_id: str) -> str:
-        """Another id where another call waits under this one; the one that it had before, if it waited before."""
-        call, state, other = self.call, self.run.state, f"{wait_id}/{self.exec_id}"
-        for before in (other, wait_id):
-            if before in call.waiting_since or before in call.answers:
-                return before
-        open_wait = state.waits.get(wait_id)
-        taken = open_wait is not None and open_wait.call is not call
-        if state.asleep is not None:
-            taken = taken or state.asleep.owner(wait_id, state.calls) is not None  # it is not this call
-        beginning = (tick for tick in self.run.mailbox.waiting() if isinstance(tick, WaitBegan))
-        taken = taken or any(tick.wait_id == wait_id and tick.exec_id != self.exec_id for tick in beginning)
-        return other if taken else wait_id
+        """The id of the next wait, which `wait` is to be called with at once."""
+        if self._wait_ids is None:
+            self._wait_ids = WaitIds(self.run, self.call)
+        return self._wait_ids.next(named, event_type, requirements)
 
     async def wait(
         self,
@@ -238,7 +203,7 @@ class Attempt(AwaitingAttempt):
         is_known = wait_id in self.call.answers and not was_open
         answer.over_before = 0 if was_open else ends.before(task)
         now = self.run.clock.now_ns()
-        answer.place = self._place
+        answer.place = self._wait_ids.place if self._wait_ids is not None else ("", 0)
         background = task is not self.task or self._body_made() is not None or self._may_come_to_others(wait_id)
         self.run.mailbox.put(
             WaitBegan(
