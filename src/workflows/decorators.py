@@ -82,7 +82,8 @@ def step(
         workflow: A workflow class or instance to attach a free function to.
         num_workers: How many calls may run at once in one run. One that only waits for events is none of them until its
             answer comes; one whose wait is given up (`asyncio.timeout` around it) goes on at once, also beyond these,
-            and soon where all who have the workers wait for a lock which it may hold (that is logged).
+            and soon where all who have the workers wait for a lock which it may hold (that is logged; half a minute
+            later where they try for it again and again, as for a file or a key of Redis).
         retry_policy: When a failed attempt is tried again; None is never.
         skip_graph_checks: Names of graph checks ("reachability", "dead_end") that this step is excused from.
         accept_event_subclasses: Also run for subclasses of the named event classes.
@@ -120,6 +121,7 @@ def catch_error(
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
+        _check_name(function, "@catch_error")
         where = f"@catch_error on {function.__qualname__}"
         check_count(f"{where}: max_recoveries", max_recoveries, step=function.__name__)
         if isinstance(for_steps, str):
@@ -255,7 +257,16 @@ def _facts_of(policy: RetryPolicy | None) -> dict[str, Any]:
     return {"max_attempts": max_attempts(policy), "policy_takes_seed": takes_seed(policy)}
 
 
+def _check_name(function: Callable[..., Any], decorator: str) -> None:
+    if not (hasattr(function, "__name__") and hasattr(function, "__qualname__")):  # a partial, or a callable object
+        raise WorkflowValidationError(
+            f"{decorator} on {function!r}: it has no name, and a step has the name of its function. Write an "
+            f"`async def` that calls it.",
+        )
+
+
 def _check_options(function: Callable[..., Any], options: dict[str, Any]) -> None:
+    _check_name(function, "@step")
     where = f"@step on {function.__qualname__}"
     if isinstance(function, staticmethod | classmethod):
         kind = type(cast("object", function)).__name__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from inspect import iscoroutinefunction
 from types import MethodType
 from typing import Any
@@ -12,7 +12,7 @@ from xmlrpc.client import ServerProxy
 
 import pytest
 
-from workflows import Workflow, step
+from workflows import Workflow, catch_error, step
 from workflows.errors import WorkflowValidationError
 from workflows.events import Event, StartEvent, StopEvent
 from workflows.utils import get_steps_from_class, get_steps_from_instance
@@ -105,6 +105,12 @@ async def test_an_object_that_stands_for_a_function_can_be_decorated() -> None:
 def test_a_mock_is_not_attached_as_a_step() -> None:
     with pytest.raises(WorkflowValidationError, match="is no step: decorate it with @step"):
         Asking.add_step(MagicMock())
+
+
+@pytest.mark.parametrize("decorate", [step, catch_error, step(num_workers=1), step(workflow=Asking)])
+def test_a_partial_is_no_step(decorate: Callable[..., Any]) -> None:
+    with pytest.raises(WorkflowValidationError, match=r"on functools\.partial\(.*: it has no name, .* Write an"):
+        decorate(partial(Asking.ask, ev=Asked(text="hi")))
 
 
 async def test_a_class_method_may_be_a_step() -> None:

@@ -140,6 +140,31 @@ def by_one_child_at_a_time() -> Way:
     return way
 
 
+class Tried:
+    """A lock as processes share one: a file, a key of Redis. `async with` waits in `__aenter__`, or in `acquire()`."""
+
+    def __init__(self) -> None:
+        self.is_held = False
+
+    async def __aenter__(self) -> None:
+        while self.is_held:  # noqa: ASYNC110 - as other processes hold it, nothing tells when they let go
+            await asyncio.sleep(0.05)
+        self.is_held = True
+
+    async def __aexit__(self, *_: object) -> None:
+        self.is_held = False
+
+
+class TriedByName(Tried):
+    async def acquire(self) -> None:
+        while self.is_held:  # noqa: ASYNC110 - as above
+            await anyio.sleep(0.05)
+        self.is_held = True
+
+    async def __aenter__(self) -> None:
+        await self.acquire()
+
+
 def in_tasks() -> Way:
     lock = asyncio.Lock()
 
@@ -171,6 +196,8 @@ WAYS: dict[str, Callable[[], Way]] = {
     "anyio limiter": lambda: within(lambda: anyio.CapacityLimiter(1)),
     "state": lambda: with_the_state,
     "pool": from_a_pool,
+    "tried": lambda: within(Tried),
+    "tried by name": lambda: within(TriedByName),
     "tasks": in_tasks,
     "wait_for": by_wait_for,
     "child": by_one_child_at_a_time,

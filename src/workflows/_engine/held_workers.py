@@ -39,6 +39,9 @@ _LOCKS = {
 # a model streams. Of anyio's, which reads sockets by events of asyncio, only those above.
 _SIGNALS = {"asyncio.locks": ("Condition.wait", "Event.wait"), "asyncio.queues": ("Queue.get", "Queue.put")}
 _SOCKETS = "anyio._backends._asyncio"
+# A lock that processes share is tried, and tried again after a while, by a method with one of these names.
+_POLLS = ("acquire", "__aenter__")
+_SLEEP = ("asyncio.tasks", "sleep")
 
 GOES_ON = (
     "step %s: a call has its answer and no worker, since all who have one wait for locks, and it may hold these: it "
@@ -58,11 +61,11 @@ class Awaited(NamedTuple):
     """What a body waits for.
 
     Attributes:
-        futures: What wakes it.
-        maybe_work: Some of that may come from a socket or a thread.
+        places: What wakes it, or the method that tries again and again.
+        maybe_work: Some of that may come from a socket or a thread, or be no lock.
     """
 
-    futures: tuple[AnyFuture, ...]
+    places: tuple[object, ...]
     maybe_work: bool
 
 
@@ -99,9 +102,10 @@ def _look(run: LiveRun, step: str, delay: float, before: Looked) -> CallWorks | 
         return None
     now = run.loop.time()
     looked = before if locks == before.locks else Looked(locks, now)
-    _look_later(run, step, LOOK_AFTER, looked)
     maybe_work = any(found.maybe_work for found in locks.values())
     maybe_work = maybe_work or any(each.step != step and _awaited_by(each) is None for each in running)
+    # Who tries again and again is seldom seen where it tries.
+    _look_later(run, step, LOOK_AT_LEAST_AFTER if maybe_work else LOOK_AFTER, looked)
     if now - looked.since < (MAY_BE_WORK_FOR if maybe_work else LOOK_AFTER / 2):
         return None
     if (told := f"workers {step}") not in run.warned:
@@ -117,7 +121,7 @@ def _awaited_by(attempt: Attempt) -> Awaited | None:
     at_gate = bool(attempt.children) and not any(child.has_begun for child in attempt.children or ())
     if at_gate and (awaits := what_wakes(attempt.task)) is not None:
         return Awaited((awaits,), maybe_work=False)
-    found: list[AnyFuture] = []
+    found: list[object] = []
     maybe_work = False
     todo: list[AnyFuture] = [attempt.task]
     while todo:
@@ -127,10 +131,10 @@ def _awaited_by(attempt: Attempt) -> Awaited | None:
             continue
         if awaits is None:
             return None
-        kind = _kind(needed) if isinstance(needed, asyncio.Task) else None
-        if kind is not None:
-            found.append(awaits)
-            maybe_work = maybe_work or kind is _SIGNALS
+        lock = _lock_of(needed, awaits) if isinstance(needed, asyncio.Task) else None
+        if lock is not None:
+            found += lock.places
+            maybe_work = maybe_work or lock.maybe_work
             continue
         parts, _ = parts_of(needed, awaits)
         if not parts:
@@ -139,11 +143,15 @@ def _awaited_by(attempt: Attempt) -> Awaited | None:
     return Awaited(tuple(found), maybe_work)
 
 
-def _kind(task: asyncio.Task[Any]) -> Mapping[str, tuple[str, ...]] | None:
-    """Of what kind that is which a task awaits; None if of neither."""
-    frames = [frame for link in links(task) if (frame := getattr(link, "cr_frame", None)) is not None]
-    called = [(str(frame.f_globals.get("__name__")), frame.f_code.co_qualname) for frame in frames[-2:]]
-    if len(called) == 2 and called[0][0] == _SOCKETS:  # then that says what it is
+def _lock_of(task: asyncio.Task[Any], awaits: AnyFuture) -> Awaited | None:
+    """The lock, or what may be one, that a task waits for; None if for neither."""
+    frames = [(link, frame) for link in links(task) if (frame := getattr(link, "cr_frame", None)) is not None]
+    called = [(str(frame.f_globals.get("__name__")), frame.f_code.co_qualname) for _, frame in frames]
+    if called[-1:] == [_SLEEP]:
+        polls = next((link for link, frame in frames if frame.f_code.co_name in _POLLS), None)
+        return Awaited((polls,), maybe_work=True) if polls is not None else None
+    if len(called) > 1 and called[-2][0] == _SOCKETS:  # then that says what it is
         called.pop()
     kinds = (kind for kind in (_LOCKS, _SIGNALS) if called and called[-1][1] in kind.get(called[-1][0], ()))
-    return next(kinds, None)
+    kind = next(kinds, None)
+    return Awaited((awaits,), kind is _SIGNALS) if kind is not None else None
