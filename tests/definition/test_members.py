@@ -110,7 +110,7 @@ def test_a_mock_is_not_attached_as_a_step() -> None:
 @pytest.mark.parametrize("decorate", [step, catch_error, step(num_workers=1), step(workflow=Asking)])
 def test_a_partial_is_no_step(decorate: Callable[..., Any]) -> None:
     with pytest.raises(WorkflowValidationError, match=r"on functools\.partial\(.*: it has no name, .* Write an"):
-        decorate(partial(Asking.ask, ev=Asked(text="hi")))
+        decorate(partial(Asking.ask, ev=StartEvent()))
 
 
 async def test_a_class_method_may_be_a_step() -> None:
