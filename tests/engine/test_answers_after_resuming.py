@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -401,18 +402,18 @@ class Command(HumanResponseEvent):
 class EitherOf(Workflow):
     """A message or a command, whichever comes first; who says nothing for a second is asked again."""
 
-    def __init__(self, ids: str) -> None:
+    def __init__(self, ids: str, until: int = 4, kinds: Sequence[type[HumanResponseEvent]] = (Reply, Command)) -> None:
         super().__init__(timeout=None)
-        self.ids = ids
+        self.ids, self.until, self.kinds = ids, until, kinds
 
     @step
     async def take(self, ctx: Context, ev: StartEvent) -> StopEvent:
         said: list[str] = []
-        while len(said) < 4:
-            names = {"each": (f"a {len(said)}", f"b {len(said)}"), "one": ("a", "b"), "none": (None, None)}[self.ids]
+        while len(said) < self.until:
+            names = {kind: {"each": f"{kind} {len(said)}", "one": f"{kind}", "none": None} for kind in self.kinds}
             waits = [
-                asyncio.create_task(ctx.wait_for_event(kind, waiter_id=name, timeout=None))
-                for kind, name in zip((Reply, Command), names, strict=True)
+                asyncio.create_task(ctx.wait_for_event(kind, waiter_id=names[kind][self.ids], timeout=None))
+                for kind in self.kinds
             ]
             done, pending = await asyncio.wait(waits, timeout=1, return_when=asyncio.FIRST_COMPLETED)
             for wait in pending:
@@ -454,3 +455,27 @@ async def test_a_run_may_go_on_again_and_again(clock: VirtualClockLoop, ids: str
         await handler.send_event(event)
         await asyncio.sleep(rest)
     assert await handler == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("kinds", [(Reply, Command), (Command, Reply)])
+@pytest.mark.parametrize("ids", ["each", "one", "none"])
+async def test_what_comes_between_two_resumes_is_taken_before_what_comes_after_both(
+    clock: VirtualClockLoop, ids: str, kinds: Sequence[type[HumanResponseEvent]]
+) -> None:
+    handler = EitherOf(ids, 6, kinds).run()
+    for event, before in (
+        (Reply(text="1"), 0.5),
+        (Command(text="2"), 3.2),
+        (Reply(text="3"), 1.5),
+        (None, 1.1),
+        (Reply(text="4"), 0.3),
+        (None, 0.766),
+        (Command(text="5"), 2.534),
+        (Command(text="6"), 1.4),
+    ):
+        await asyncio.sleep(before)
+        if event is None:
+            handler = gone_on(EitherOf(ids, 6, kinds), await snapshot(handler))
+        else:
+            await handler.send_event(event)
+    assert await handler == ["1", "2", "3", "4", "5", "6"]

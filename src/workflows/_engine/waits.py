@@ -81,7 +81,8 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
     if wait.held:
         left = _longest_held(wait, left)
     effects.append(StartWait(wait, left, ask=not (since or wait.unasked)))
-    _take_kept(state, wait, effects)
+    if not wait.unplaced:  # else others of its call may be to take what came before that
+        _take_kept(state, wait, effects)
 
 
 def _see_whether_it_is_for_events(state: RunState, wait: Wait, background: bool) -> None:
@@ -186,7 +187,8 @@ def waits_remain(state: RunState, tick: WaitsRemain, effects: list[Effect]) -> N
             _be_for_events(state, wait, effects)
     elif call.pending:
         call.pending = False
-        for wait in [wait for wait in state.waits.of(call) if wait.pending or (wait.unasked and not wait.spent)]:
+        remain = [wait for wait in state.waits.of(call) if not wait.spent]
+        for wait in [wait for wait in remain if wait.pending or wait.unplaced or wait.unasked]:
             _be_for_events(state, wait, effects)
 
 
