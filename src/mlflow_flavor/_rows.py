@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, cast, get_args
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, AliasPath, BaseModel
 from pydantic.fields import FieldInfo
 
 from mlflow_flavor._bytes import plain, plain_dump
@@ -13,7 +13,7 @@ from mlflow_flavor._bytes_read import with_bytes
 from mlflow_flavor._compat import invalid
 from workflows.events import StartEvent, StopEvent
 
-__all__ = ["Row", "holds_arrays", "plain_chunk", "plain_event", "plain_fields", "plain_result", "rows_of"]
+__all__ = ["Row", "holds_arrays", "names_of", "plain_chunk", "plain_event", "plain_fields", "plain_result", "rows_of"]
 
 Row = dict[str, Any]
 
@@ -80,7 +80,17 @@ def _plain_row(row: Mapping[Any, Any], arrays: Container[str]) -> Row:
 def _array_fields(start: type[StartEvent]) -> set[str]:
     """Names of the fields that take arrays of numpy's, and so no lists in their place."""
     found = {name: field for name, field in start.model_fields.items() if holds_arrays(field.annotation)}
-    return {*found, *(field.alias for field in found.values() if field.alias)}
+    return {each for name, field in found.items() for each in (name, *names_of(start, name, field))}
+
+
+def names_of(owner: type[BaseModel], name: str, field: FieldInfo) -> set[str]:
+    """Under which names a value of a field may come."""
+    config, alias = owner.model_config, field.validation_alias
+    if alias is None or config.get("validate_by_alias") is False:
+        return {name}
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    names = {str(choice.path[0]) if isinstance(choice, AliasPath) else choice for choice in choices}
+    return {name, *names} if config.get("populate_by_name") or config.get("validate_by_name") else names
 
 
 def holds_arrays(annotation: Any) -> bool:
@@ -117,7 +127,7 @@ def _row(item: object, fields: Sequence[str], start: type[StartEvent], number: i
 
 
 def _check_names(row: Row, start: type[StartEvent], number: int) -> None:
-    known = {*start.model_fields, *(f.alias for f in start.model_fields.values() if f.alias)}
+    known = {each for name, field in start.model_fields.items() for each in (name, *names_of(start, name, field))}
     unknown = [name for name in row if name not in known]
     if unknown:
         raise invalid(

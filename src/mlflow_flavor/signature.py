@@ -6,15 +6,14 @@ from __future__ import annotations
 # The functions of MLflow that are called here have no types.
 import types
 from collections.abc import Mapping
-from datetime import date
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Object, ParamSchema, ParamSpec, Property, Schema
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, PydanticUserError, RootModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from mlflow_flavor._rows import holds_arrays
+from mlflow_flavor._rows import names_of
 from workflows import Workflow
 from workflows.events import StartEvent
 
@@ -30,9 +29,12 @@ _SCALARS: Mapping[Any, DataType] = {
     bool: DataType.boolean,
     int: DataType.long,
     float: DataType.double,
-    bytes: DataType.binary,
 }
 # Dates are not among them: MLflow's datetime takes neither the ISO text of a JSON caller nor a dict that holds one.
+
+_DATES = ("date", "date-time", "time", "duration")
+_SINGLE_IN_JSON = ("string", "integer", "number", "boolean", "null")
+_ANY_TYPE = ConfigDict(arbitrary_types_allowed=True)
 
 _NEVER_MISSING = (DataType.boolean, DataType.long)
 
@@ -67,8 +69,8 @@ def input_names(signature: ModelSignature | None) -> list[str]:
 
 def _inputs(start: type[StartEvent], example: object, optional: bool) -> Schema | None:
     if start.model_fields:
-        columns: list[Any] = [_column(field.alias or name, field) for name, field in start.model_fields.items()]
-        if _all_optional(start) or _taken_apart(start, columns):
+        columns: list[Any] = [_column(names[0], field) for names, field in _named(start)]
+        if _all_optional(start) or _taken_apart(start, columns) or _has_choice(start):
             return None  # the row comes as it is then, and our own validation is the only one
     elif example is not None:
         found: Any = infer_signature(example).inputs
@@ -87,22 +89,40 @@ def _all_optional(start: type[StartEvent]) -> bool:
     return not any(field.is_required() for field in start.model_fields.values())
 
 
+def _named(owner: type[BaseModel]) -> list[tuple[list[str], FieldInfo]]:
+    """The fields of a model, each with the names that a value of it may come by."""
+    return [(sorted(names_of(owner, name, field)), field) for name, field in owner.model_fields.items()]
+
+
+def _has_choice(owner: type[BaseModel]) -> bool:
+    """Whether a field may come by several names; MLflow knows one of each, and leaves others out."""
+    return any(len(names) > 1 for names, _ in _named(owner))
+
+
 def _taken_apart(start: type[StartEvent], columns: list[ColSpec]) -> bool:
-    """Whether MLflow could not hand on a row with these columns: it makes many rows of a dict that holds a dict."""
+    """Whether MLflow could not hand on a row with these columns: of a dict that holds lists or dicts it makes many."""
     if any(isinstance(column.type, Array | Object) for column in columns):
         return False  # it takes the dict for one row then
-    return any(_may_hold_more(field.annotation) for field in start.model_fields.values())
+    return not all(_is_single(field.annotation) for field in start.model_fields.values())
 
 
-def _may_hold_more(annotation: Any) -> bool:
-    """Whether a value of this type may be what MLflow does not count as a single one."""
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType, Annotated):
-        return any(_may_hold_more(arg) for arg in args)
-    found = origin or annotation
-    return (
-        found in (Any, object) or holds_arrays(found) or (isinstance(found, type) and issubclass(found, Mapping | date))
-    )
+def _is_single(annotation: Any) -> bool:
+    """Whether what JSON has for a value of this type is a text, a number or the like, which MLflow leaves as it is."""
+    try:
+        schema = TypeAdapter[Any](annotation, config=_ANY_TYPE).json_schema()
+    except PydanticUserError:  # nothing in JSON is such a value; a date it would be, but none of MLflow's
+        return False
+    defined = schema.get("$defs", {})
+    todo = [schema]
+    while todo:
+        found = todo.pop()
+        found = defined.get(str(found.get("$ref")).rpartition("/")[2], found)
+        parts = [*found.get("anyOf", ()), *found.get("oneOf", ())]
+        todo += parts
+        is_value = found.get("type") in _SINGLE_IN_JSON and found.get("format") not in _DATES
+        if not (parts or is_value or "enum" in found or "const" in found):
+            return False
+    return True
 
 
 def _outputs(output: object) -> Schema:
@@ -127,7 +147,9 @@ def _column(name: str, field: FieldInfo) -> ColSpec:
 
 
 def _spec_type(annotation: Any, depth: int) -> SpecType:
-    annotation, _ = _without_none(annotation)
+    annotation, optional = _without_none(annotation)
+    if optional:
+        return AnyType()  # of a None among texts MLflow makes texts of one letter, among others False or an error
     if annotation in _SCALARS:
         return _SCALARS[annotation]
     origin, args = get_origin(annotation), get_args(annotation)
@@ -140,14 +162,19 @@ def _spec_type(annotation: Any, depth: int) -> SpecType:
         return Array(_spec_type(members.pop(), depth + 1) if len(members) == 1 else AnyType())
     if origin is dict and args[0] is str:
         return Map(_spec_type(args[1], depth + 1))
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation.model_fields:
-        return Object([_property(name, field, depth + 1) for name, field in annotation.model_fields.items()])
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return AnyType()
+    if issubclass(annotation, RootModel):
+        return _spec_type(annotation.model_fields["root"].annotation, depth)
+    is_open = annotation.model_config.get("extra") == "allow" or _has_choice(annotation)
+    if annotation.model_fields and not is_open:
+        return Object([_property(names[0], field, depth + 1) for names, field in _named(annotation)])
     return AnyType()
 
 
 def _property(name: str, field: FieldInfo, depth: int) -> Property:
     annotation, optional = _without_none(field.annotation)
-    return Property(field.alias or name, _spec_type(annotation, depth), required=field.is_required() and not optional)
+    return Property(name, _spec_type(annotation, depth), required=field.is_required() and not optional)
 
 
 def _without_none(annotation: Any) -> tuple[Any, bool]:

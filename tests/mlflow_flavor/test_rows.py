@@ -17,7 +17,8 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, scoring_server
-from pydantic import BaseModel, ConfigDict, PlainSerializer, computed_field
+from pydantic import BaseModel, ConfigDict, PlainSerializer, RootModel, computed_field
+from pydantic.dataclasses import dataclass
 
 import mlflow_flavor
 from workflows import Workflow, step
@@ -31,12 +32,26 @@ import mlflow_flavor, numpy as np
 from base64 import b64decode
 from datetime import date, datetime
 from typing import Annotated, Any, Optional
-from pydantic import Base64Bytes, BaseModel, BeforeValidator, Field
+from pydantic import AliasChoices, Base64Bytes, BaseModel, BeforeValidator, Field, RootModel
+from pydantic.dataclasses import dataclass
 from workflows import Context, Workflow, step
 from workflows.events import StartEvent, StopEvent
 
 class Part(BaseModel):
     data: bytes
+
+class Said(BaseModel):
+    text: str
+
+class Open(BaseModel, extra="allow"):
+    text: str
+
+class Texts(RootModel[list[str]]):
+    pass
+
+@dataclass
+class Place:
+    row: int
 
 class Fields(StartEvent):
     {fields}
@@ -79,6 +94,23 @@ def columns(model: PyFuncModel) -> list[dict[str, Any]] | None:
     return signature.inputs.to_dict() if signature.inputs is not None else None
 
 
+class Said(BaseModel):
+    text: str
+
+
+class Open(BaseModel, extra="allow"):
+    text: str
+
+
+class Texts(RootModel[list[str]]):
+    pass
+
+
+@dataclass
+class Place:
+    row: int
+
+
 VALUES = [
     ("list[int]", [1, 2]),
     ("list", [1, 2]),
@@ -93,8 +125,26 @@ VALUES = [
     ("Optional[str]", None),
     ("str | None", "None"),
     ("list[dict[str, Any]]", [{"a": 1, "b": "x"}]),
+    ("list[str | None]", ["alpha", None]),
+    ("list[bool | None]", [True, None]),
+    ("list[list[float | None]]", [[1.5, None], [2.5, 3.5]]),
+    ("list[dict[str, str | None]]", [{"name": "alpha", "city": None}]),
+    ("str | Said", {"text": "hi"}),
+    ("Said | Place | None", {"row": 1}),
+    ("list[Said | None]", [{"text": "hi"}, None]),
+    ("str | list[Said]", [{"text": "hi"}]),
+    ("Open", {"text": "hi", "more": 1}),
+    ("Texts", ["a", "b"]),
+    ("Place", {"row": 1}),
 ]
 SHOWN = {
+    "str | Said": Said(text="hi"),
+    "Said | Place | None": Place(row=1),
+    "list[Said | None]": [Said(text="hi"), None],
+    "str | list[Said]": [Said(text="hi")],
+    "Open": Open.model_validate({"text": "hi", "more": 1}),
+    "Texts": Texts(["a", "b"]),
+    "Place": Place(row=1),
     "tuple[int, str]": (1, "a"),
     "datetime": datetime(2024, 1, 2, 3, 4, 5),
     "date": date(2024, 1, 2),
@@ -231,7 +281,11 @@ def test_a_signature_names_the_types_that_mlflow_can_hand_on(load: Load):
     ]
 
 
-@pytest.mark.parametrize("fields", [("q: str", "more: dict[str, Any]"), ("n: int = 7",)], ids=str)
+@pytest.mark.parametrize(
+    "fields",
+    [("q: str", "more: dict[str, Any]"), ("q: str", "more: str | Said"), ("q: str", "at: date"), ("n: int = 7",)],
+    ids=str,
+)
 def test_inputs_that_mlflow_would_change_are_not_in_the_signature(load: Load, fields: tuple[str, ...]):
     assert columns(load(*fields)) is None
 
@@ -265,12 +319,32 @@ def test_a_text_is_base64_wherever_a_field_takes_bytes(load: Load, field: str, s
     assert load(field).predict({"it": sent}) == f"[{held}]"
 
 
-async def test_a_text_in_a_list_of_bytes_is_base64_over_rest(load: Load):
-    app = scoring_server.init(load("it: list[bytes] = []"))
+@pytest.mark.parametrize("fields", [("it: list[bytes] = []",), ("it: list[bytes]",), ("it: bytes",)], ids=str)
+async def test_a_text_that_is_sent_for_bytes_is_base64_over_rest(load: Load, fields: tuple[str, ...]):
+    app = scoring_server.init(load(*fields))
+    is_list = "list" in fields[0]
+    row = {"it": [TEXT] if is_list else TEXT}
     rest = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
     async with rest as client:
-        reply = await client.post("/invocations", json={"dataframe_records": [{"it": [TEXT]}]})
-    assert reply.json() == {"predictions": f"[[{READ}]]"}
+        replies = [
+            (await client.post("/invocations", json=body)).json()
+            for body in ({"dataframe_records": [row]}, {"inputs": row}, {"inputs": [row]})
+        ]
+    assert replies == [{"predictions": f"[[{READ}]]" if is_list else f"[{READ}]"}] * 3
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "n: int = Field(alias='most')",
+        "n: int = Field(validation_alias='most')",
+        "n: int = Field(validation_alias=AliasChoices('top', 'most'))",
+        "model_config = {'populate_by_name': True}; n: int = Field(alias='top')",
+    ],
+)
+def test_a_field_may_come_by_each_of_its_names(load: Load, field: str):
+    name = "n" if "populate" in field else "most"
+    assert load(field, "q: str").predict({name: 3, "q": "a"}) == "[3, 'a']"
 
 
 @pytest.mark.parametrize(
