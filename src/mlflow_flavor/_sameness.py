@@ -22,6 +22,7 @@ from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from inspect import Parameter, signature
 from logging import Logger
+from pathlib import PurePath
 from types import (
     BuiltinFunctionType,
     CellType,
@@ -41,6 +42,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from mlflow_flavor._code import same_code
 from mlflow_flavor._model_imports import MODULE_PREFIX
+from mlflow_flavor._moved import is_moved
 from mlflow_flavor._origins import is_local
 from mlflow_flavor._pairs import (
     Attributes,
@@ -150,13 +152,15 @@ def _parts_of_kind(pair: Pair) -> Iterator[Pair]:
         case str() | bytes() | int() | float() | complex() | UUID():
             if one != other and _are_alike_but_for_uuids(one, other):
                 raise IdentifierError(differ(pair))
-            expect(pair, one == other or (one != one and other != other) or _is_name_of_module(one, other))
+            expect(pair, one == other or (one != one and other != other) or _is_said_otherwise(pair, one, other))
             yield from attributes_of_both(pair, _variables(one), _variables(other))
         case dict() | MappingProxyType() | list() | tuple() | set() | frozenset():
             yield from _parts_of_collection(pair)
             yield from attributes_of_both(pair, _variables(one), _variables(other))
         case GetSetDescriptorType() | MemberDescriptorType():
             return
+        case PurePath():
+            yield pair.at("", str(one), str(other))
         case type():
             expect(pair, is_one_class(one, other))
             named = Pair.of(one.__qualname__, one, other)
@@ -355,11 +359,11 @@ def _same_logger(one: str, other: str) -> bool:
     return one == other or (other.startswith(MODULE_PREFIX) and (not below or f".{one}".endswith(f".{below}")))
 
 
-def _is_name_of_module(one: object, other: object) -> bool:
-    """Whether two texts are the name of a module of the author's and that of the model's."""
-    if not isinstance(one, str) or not isinstance(other, str) or not _same_logger(one, other):
+def _is_said_otherwise(pair: Pair, one: object, other: object) -> bool:
+    """Whether two texts are the name of a module of the author's and that of the model's, or paths beside these."""
+    if not isinstance(one, str) or not isinstance(other, str):
         return False
-    return one in sys.modules and is_local(one)
+    return (_same_logger(one, other) and one in sys.modules and is_local(one)) or is_moved(pair, one, other)
 
 
 def _is_nothing(value: object) -> bool:
