@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_flavor._artifact import script_path
 from mlflow_flavor._cells import notebook_cells
+from mlflow_flavor._circles import leads_back
 from mlflow_flavor._compat import invalid
 from mlflow_flavor._effects import Acts, EffectImport, acts_elsewhere, imports_for_effect, warn_of_imports_left_out
 from mlflow_flavor._fidelity import Sources
@@ -48,7 +49,7 @@ def model_source(workflow: object, helpers: Sequence[Path] = ()) -> ModelSource:
 
     Of a class or an instance, the script holds its statements and what they use of their module; in a notebook, the
     marked cells. An instance must be a variable of the module, or what its class makes without arguments. A module that
-    needs the others of its package is imported, where the model has them all.
+    needs the others of its package is imported, where the model has them all; so is one that its helpers import.
 
     Args:
         workflow: The path, class or instance.
@@ -240,6 +241,8 @@ def _part_of(whole: Whole, more: Set[str] = frozenset()) -> ModelSource:
     _refuse_secrets(original, part)
     if part.relative_import is not None:
         _refuse_without_package(original, home, f"it needs `{part.relative_import}` of its own package", whole.helpers)
+    is_whole = home.__name__ != "__main__" and _running_line(home) is None  # when the model imports it, too
+    if part.relative_import is not None or (is_whole and leads_back(part.text, home, whole.helpers)):
         made = Sources(home, _beside(expression, part), helper=home.__name__)
         return ModelSource(_script(f"from {home.__name__} import {root}", expression), WRITTEN, original, made)
     _refuse_lookup(original, part)

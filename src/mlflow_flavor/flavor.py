@@ -130,12 +130,17 @@ def save_model(
         if metadata is not None:
             model.metadata = metadata
 
+        is_compared = source.original is not None
+        settings = {} if is_compared else config  # without those of the model, as the author has run it
+
         def run(script: bytes) -> Workflow:
             code.script.write_bytes(script)
-            return code.run(config)
+            return code.run(settings)
 
         with tracing_context(enabled=False):
             built = workflow_of(source, run)
+            if is_compared and config:
+                built = code.run(config)
             asks = asks_people(built, code)
             _describe_inputs(model, built, target, asks, signature, input_example, run_input_example)
         warn_of_local_modules(code)

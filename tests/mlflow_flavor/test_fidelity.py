@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import httpx
+import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
@@ -346,3 +347,39 @@ def test_a_client_that_was_used_is_still_what_its_source_makes(module: Import, t
     with pytest.raises(httpx.ConnectError):
         found.agent.client.get("/")
     assert Path(save(found.agent, tmp_path)).exists()
+
+
+CONFIGURED = """
+import mlflow_flavor
+
+CONFIG = mlflow_flavor.config({"tone": "kind", "times": 1})
+TONES = [CONFIG["tone"]] * CONFIG["times"]
+
+class Agent(Workflow):
+    tone = CONFIG["tone"]
+
+    def __init__(self, greeting=f"a {CONFIG['tone']} hello"):
+        super().__init__()
+        self.greeting = greeting
+
+    @step
+    async def answer(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=[self.greeting, self.tone, TONES])
+
+agent = Agent()
+"""
+
+
+@pytest.mark.parametrize("logs", ["agent", "Agent"])
+def test_a_module_reads_the_settings_of_the_model_where_it_is_one(
+    module: Callable[[str], ModuleType], tmp_path: Path, logs: str
+):
+    logged = getattr(module(HEAD + CONFIGURED), logs)
+    mlflow_flavor.save_model(
+        logged, tmp_path / "model", model_config={"tone": "cool", "times": 2}, pip_requirements=["mlflow"]
+    )
+    answers = [
+        mlflow.pyfunc.load_model(str(tmp_path / "model"), model_config=each).predict({})
+        for each in (None, {"times": 1})
+    ]
+    assert answers == [["a cool hello", "cool", ["cool", "cool"]], ["a cool hello", "cool", ["cool"]]]
