@@ -337,6 +337,31 @@ async def test_a_wait_does_not_take_the_name_of_one_that_was_open(clock: Virtual
     assert await handler == ["0: the first", "1: the second"]
 
 
+class SharedName(SameName):
+    """They say what they require as well."""
+
+    @step
+    async def ask(self, ctx: Context, ev: A) -> Told:
+        answer = await ctx.wait_for_event(Reply, waiter_id="approval", requirements={"n": ev.n}, timeout=None)
+        return Told(text=f"{ev.n}: {answer.text}")
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_of_a_name_that_calls_share_the_answer_says_for_which_it_is(
+    clock: VirtualClockLoop, order: tuple[int, int], resumed: bool
+) -> None:
+    if resumed:
+        handler = await gone_on(SharedName(timeout=60), await suspended(SharedName(timeout=60)), 0)
+    else:
+        handler = SharedName(timeout=60).run()
+        await asyncio.sleep(1)
+    for n in order:
+        for click in ("first", "second"):
+            await handler.send_event(Reply(text=click, n=n), wait_id="approval")
+    assert sorted(await handler) == ["0: first", "1: first"]
+
+
 class TwoQuestions(Workflow):
     """A step returns a question, another one waits for the answer to its own."""
 

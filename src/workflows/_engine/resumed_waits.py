@@ -42,12 +42,24 @@ def ended_by(state: RunState, event: Event) -> list[Wait]:
     return list(ended.values())
 
 
-def called(state: RunState, name: str) -> str:
-    """The id of the wait that this names: its id, or the `waiter_id` that its step has used again.
+def called(state: RunState, name: str, event: Event) -> str:
+    """The id of the wait that this names: its id, or the `waiter_id` that its step, or several calls, have used again.
 
-    Not of another call, which has an id of its own for a wait of that name.
+    Of another call, which has an id of its own for a wait of that name, only if that requires something of the event.
     """
-    if name in state.waits or (state.asleep is not None and state.asleep.owner(name, state.calls) is not None):
+    wait = state.waits.get(name)
+    call = state.asleep.owner(name, state.calls) if state.asleep is not None else None
+    if wait is not None:
+        is_for_it = wait.answer is None and wait.fits(event)
+    else:
+        known = call.waiting_for.get(name) if call is not None else None
+        is_for_it = call is not None and name not in call.answers and (known is None or known.takes(event))
+    if is_for_it:
+        return name
+    for other in ended_by(state, event):
+        if other.requirements and place_of(other.wait_id.removesuffix(f"/{other.call.exec_id}"))[0] == name:
+            return other.wait_id
+    if wait is not None or call is not None:
         return name
     begun = (wait_id for wait_id, wait in state.waits.by_id.items() if wait.answer is None)
     due = (w for call in state.calls.values() for w in call.waiting_since if w not in call.answers)

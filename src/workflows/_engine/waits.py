@@ -358,7 +358,7 @@ def reply(state: RunState, wait_id: str, envelope: Envelope, effects: list[Effec
 
     A call that has not come to the wait again since a snapshot finds the answer when it does.
     """
-    wait_id = envelope.names = called(state, wait_id)
+    wait_id = envelope.names = called(state, wait_id, envelope.event)
     wait = state.waits.get(wait_id)
     if wait is not None and wait.answer is None and wait.fits(envelope.event):
         if not wait.spent:

@@ -230,8 +230,9 @@ class Context(Generic[StateT]):
         Args:
             message: The event.
             step: The only step that gets it.
-            wait_id: The only wait that it answers, where several take its class: the `waiter_id` of `wait_for_event`,
-                or what the record `WaitStarted` says. Not in a step. Without it, it may be the answer to the oldest
+            wait_id: The only wait that it answers, where several take its class: the `waiter_id` of `wait_for_event`
+                (of several calls that share one, the event meets the requirements of the one that it is for), or what
+                the record `WaitStarted` says. Not in a step. Without it, it may be the answer to the oldest
                 question that a step returned or streamed.
 
         Raises:
