@@ -4,9 +4,12 @@ that is not read to its end. A trace with an open span is not complete, and MLfl
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -15,12 +18,17 @@ from mlflow.entities import LiveSpan
 from mlflow_flavor._compat import spans_of_open_trace
 from workflows.instrumentation import attributes as names
 
-__all__ = ["end_given_up"]
+__all__ = ["end_given_up", "looked_at"]
 
 CUT_OFF = ("failed", "retrying", "timed_out", "cancelled", "abandoned", "interrupted")
 """Outcomes of steps whose calls go on in a thread at most."""
-LOOK_AGAIN = (2.0, 10.0)
+TURNS = 10
+"""In so many turns of the event loop after a run those who were cancelled in its last one end; in so many more, streams
+that were left then, once Python has collected them."""
+LOOK_AGAIN = (0.1, 2.0, 10.0)
 """Seconds after which spans are looked at again that somebody held."""
+NOT_COLLECTED = 1
+"""What hold each other (a cancellation, and the frames that it has gone through) are among Python's younger objects."""
 
 Spans = Mapping[str, LiveSpan]
 
@@ -31,15 +39,34 @@ def end_given_up(root: LiveSpan, at_ns: int | None) -> None:
     Whoever will end one holds it: the coroutine, or the thread, that makes the call. What a task or a thread goes on
     with that a step left behind keeps its span, and MLflow waits for that; so it does for a stream while it is read.
     """
-    _look(root, at_ns, LOOK_AGAIN, {})
+    if _end(root, at_ns, {}):
+        _look_later(root, at_ns, LOOK_AGAIN, {})
+        with suppress(RuntimeError):  # no event loop runs here
+            loop = asyncio.get_running_loop()
+            loop.call_soon(_look_in_turn, loop, root, at_ns, 2 * TURNS)
 
 
-def _look(root: LiveSpan, at_ns: int | None, later: Sequence[float], before: Mapping[str, int]) -> None:
-    left = _end(root, at_ns, before)
-    if left and later:
-        timer = threading.Timer(later[0], _look, (root, at_ns, later[1:], left))
-        timer.daemon = True
-        timer.start()
+def _look_in_turn(loop: asyncio.AbstractEventLoop, root: LiveSpan, at_ns: int | None, turns: int) -> None:
+    if turns == TURNS:
+        gc.collect(NOT_COLLECTED)
+    if _end(root, at_ns, {}) and turns:
+        loop.call_soon(_look_in_turn, loop, root, at_ns, turns - 1)
+
+
+async def looked_at() -> None:
+    """Wait until the spans of a run that has just ended on this loop were looked at in each of these turns."""
+    for _ in range(2 * TURNS + 2):
+        await asyncio.sleep(0)
+
+
+def _look_later(root: LiveSpan, at_ns: int | None, later: Sequence[float], before: Mapping[str, int]) -> None:
+    def look() -> None:
+        if (left := _end(root, at_ns, before)) and later[1:]:
+            _look_later(root, at_ns, later[1:], left)
+
+    timer = threading.Timer(later[0], look)
+    timer.daemon = True
+    timer.start()
 
 
 def _end(root: LiveSpan, at_ns: int | None, before: Mapping[str, int]) -> dict[str, int]:
@@ -56,7 +83,7 @@ def _end(root: LiveSpan, at_ns: int | None, before: Mapping[str, int]) -> dict[s
         span = spans[span_id]
         if is_left or (before.get(span_id) == len(span.events) and _is_stream(span)):
             ended_ns = (step.end_time_ns if step is not None else None) or at_ns or span.start_time_ns
-            facts = {names.CALL_OUTCOME: "cancelled" if is_left else "closed"}
+            facts = {names.CALL_OUTCOME: "closed" if _is_stream(span) and not is_cut_off else "cancelled"}
             span.end(attributes=facts, end_time_ns=max(ended_ns, span.start_time_ns))
         else:
             left[span_id] = len(span.events)

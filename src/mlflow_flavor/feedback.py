@@ -13,6 +13,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow_flavor import _daemon
 from mlflow_flavor._arguments import required_workflow
 from mlflow_flavor._compat import invalid
+from mlflow_flavor._given_up import looked_at
 from mlflow_flavor._open_questions import OpenQuestions
 from mlflow_flavor._rows import plain_fields, plain_result
 from mlflow_flavor.autolog import handler as drawer
@@ -119,6 +120,7 @@ def predict_fn(workflow: Workflow) -> Callable[..., Any]:
         finally:
             if not handler.is_done():
                 await handler.cancel_run()
+            await looked_at()  # MLflow reads the trace at once, and none that has open spans
         return plain_result(found) if isinstance(found, StopEvent) else found
 
     def predict(**fields: Any) -> Any:

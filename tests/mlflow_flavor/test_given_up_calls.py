@@ -151,6 +151,37 @@ class TriesAgain(Asks):
         return StopEvent(result="at last")
 
 
+class Hedges(Asks):
+    """Gives a call up in the last turn of its run."""
+
+    @step
+    async def ask(self, ev: StartEvent) -> StopEvent:
+        calls = [asyncio.create_task(ask(self.model)), asyncio.create_task(asyncio.to_thread(self.model.asked.wait))]
+        _, slow = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        for call in slow:
+            call.cancel()
+        return StopEvent(result="fast")
+
+
+class HedgesAndHears(Hedges):
+    @step
+    async def ask(self, ev: StartEvent) -> StopEvent:
+        call = asyncio.create_task(ask(self.model))
+        await asyncio.to_thread(self.model.asked.wait)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        return StopEvent(result="fast")
+
+
+class LeavesAStream(Asks):
+    @step
+    async def ask(self, ev: StartEvent) -> StopEvent:
+        async with AsyncOpenAI(base_url=self.model.url, api_key="none", max_retries=0) as client:
+            async for chunk in await client.chat.completions.create(model="tiny", messages=MESSAGES, stream=True):
+                return StopEvent(result=chunk.choices[0].delta.content)
+        raise AssertionError("the stream was empty")
+
+
 class ReadsTheBeginning(Asks):
     @step
     async def ask(self, ev: StartEvent) -> StopEvent:
@@ -181,6 +212,16 @@ async def test_the_trace_of_a_run_that_gave_a_call_up_is_complete(
     span = call_of(traces)
     assert span.attributes[OUTCOME] == "cancelled"
     assert mlflow.get_trace(mlflow_flavor.trace_id(handler) or "") is not None
+
+
+@pytest.mark.parametrize(
+    ("workflow", "outcome"), [(Hedges, "cancelled"), (HedgesAndHears, "cancelled"), (LeavesAStream, "closed")]
+)
+async def test_so_is_one_that_mlflow_reads_as_soon_as_the_run_is_over(
+    model: Model, traces: Traces, workflow: type[Asks], outcome: str
+):
+    await asyncio.to_thread(mlflow.trace(mlflow_flavor.predict_fn(workflow(model))))
+    assert call_of(traces).attributes[OUTCOME] == outcome
 
 
 async def test_so_is_that_of_a_run_that_was_cancelled(model: Model, traces: Traces):
