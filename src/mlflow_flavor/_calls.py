@@ -11,6 +11,7 @@ import mlflow
 from mlflow.entities import LiveSpan, Span, SpanStatus, SpanStatusCode, SpanType
 
 from mlflow_flavor._compat import HAS_LOG_LEVEL, SpanToken, attach, detach, set_facts
+from mlflow_flavor._current import CurrentSpan
 from mlflow_flavor._links import link_causes, link_left_trace, link_previous_attempt
 from mlflow_flavor._payloads import (
     EventCaptures,
@@ -65,6 +66,7 @@ class CallSpans:
         self._started_ns = record.at_ns
         self._attempt_started_ns = record.at_ns
         self._token: SpanToken | None = None
+        self._current: CurrentSpan | None = None
         self._stream: StreamLog | None = None
         self._streamed: Counter[str] = Counter()
         self._outer = self._open_outer(record) if self._two_levels else None
@@ -74,7 +76,8 @@ class CallSpans:
         self._attempts += 1
         self._started = record
         self._open(record)
-        self._token = attach(self.span) if self.span is not None else None
+        self._current = CurrentSpan(self.span) if isinstance(self.span, LiveSpan) else None
+        self._token = attach(self._current or self.span) if self.span is not None else None
 
     def suspend(self, at_ns: int) -> None:
         """End the open spans because the run's trace ends; `go_on` opens others in the next one."""
@@ -84,7 +87,7 @@ class CallSpans:
         self.span = self._outer = None
 
     def go_on(self, root: Span, at_ns: int) -> None:
-        """Open the spans again, in the run's next trace; not made current: this is not told in the attempt's task."""
+        """Open the spans again, in the run's next trace; what is current in the attempt's task stands for them then."""
         record = replace(self._started, at_ns=at_ns)
         self._root = root
         self._outer = self._open_outer(record) if self._two_levels else None
@@ -93,6 +96,8 @@ class CallSpans:
             self._open(record)
             if self.span is not None:
                 link_left_trace(self.span, self._left)
+                if self._current is not None:
+                    self._current.stand_for(self.span)
 
     def _open(self, record: StepStarted) -> None:
         self._attempt_started_ns = record.at_ns

@@ -90,10 +90,14 @@ def invalid(message: str) -> MlflowException:
 # --- tracing ----------------------------------------------------------------------------------------------------------
 
 
-def attach(span: Span) -> SpanToken | None:
-    """Make `span` the current one in this context; None where it stands for nothing (tracing is off)."""
-    otel_span: Any = span._span
-    if otel_span.get_span_context() is None:
+def otel_span(span: Span) -> Any:
+    """What OpenTelemetry knows as a span of MLflow's."""
+    return span._span
+
+
+def attach(span: Any) -> SpanToken | None:
+    """Make `span`, one of MLflow's or what stands for one, current in this context; None where tracing is off."""
+    if span._span.get_span_context() is None:
         return None
     return provider.set_span_in_context(span)
 
@@ -114,8 +118,7 @@ def set_facts(span: Span, facts: Mapping[str, Any], texts: Mapping[str, str]) ->
         facts: Plain data.
         texts: What is JSON already.
     """
-    otel_span: Any = span._span
-    otel_span.set_attributes({**{key: _as_json(value) for key, value in facts.items()}, **texts})
+    otel_span(span).set_attributes({**{key: _as_json(value) for key, value in facts.items()}, **texts})
 
 
 _as_json = json.JSONEncoder(ensure_ascii=False).encode

@@ -17,9 +17,10 @@ from mlflow_flavor import _live
 from tests.mlflow_flavor.agents import Answer, Ask, Flaky, Hang, Inquire, Plan
 from tests.mlflow_flavor.trees import lines, span_named
 from tests.mlflow_flavor.versions import needs_links
-from workflows import Workflow, step
+from workflows import Context, Workflow, step
 from workflows.events import HumanResponseEvent, StopEvent
 from workflows.instrumentation import context
+from workflows.retry_policy import retry_policy, stop_after_attempt
 from workflows.testing import VirtualClockLoop
 
 Stored = Callable[[], list[Trace]]
@@ -143,6 +144,64 @@ async def test_a_step_that_waits_long_for_a_person_goes_on_in_a_new_trace(traces
     assert span_named(second, "wait_for_event").attributes["workflow.wait.duration_s"] >= 1500
     assert [link.trace_id for link in span_named(second, "ask").links][-1] == first.info.trace_id
     assert first.info.execution_duration == 5000
+
+
+class Acts(Workflow):
+    """Calls tools and a child workflow before and after an answer, with retries or without."""
+
+    async def act(self, ctx: Context) -> str:
+        await tool("before")
+        await ctx.wait_for_event(HumanResponseEvent, timeout=None)
+        await tool("after")
+        with mlflow.start_span("own") as span:
+            await Answer().run(question="below")
+        current = mlflow.get_current_active_span()
+        assert current is not None
+        current.set_attribute("said", "on the step")
+        return span.span_id
+
+
+class ActsOnce(Acts):
+    @step
+    async def ask(self, ctx: Context, ev: Ask) -> StopEvent:
+        return StopEvent(result=await self.act(ctx))
+
+
+class ActsWithRetries(Acts):
+    @step(retry_policy=retry_policy(stop=stop_after_attempt(2)))
+    async def ask(self, ctx: Context, ev: Ask) -> StopEvent:
+        return StopEvent(result=await self.act(ctx))
+
+
+@mlflow.trace
+async def tool(text: str) -> str:
+    return text
+
+
+@pytest.mark.parametrize("workflow", [ActsOnce, ActsWithRetries])
+@pytest.mark.usefixtures("clock")
+async def test_what_a_step_does_after_a_late_answer_is_below_it(traces: Stored, workflow: type[Acts]):
+    mlflow_flavor.autolog(publish_after_seconds=None, max_open_seconds=5)
+    handler = workflow(timeout=None).run(question="deploy")
+    await asyncio.sleep(1500)
+    handler.ctx.send_event(HumanResponseEvent())
+    await handler
+    first, second = traces()
+    retried = workflow is ActsWithRetries
+    above = ["  ask TASK OK", "    attempt ask TASK OK"] if retried else ["  ask TASK OK"]
+    deeper = "      " if retried else "    "
+    assert lines(first) == [f"{workflow.__name__}.run WORKFLOW OK", *above, f"{deeper}tool UNKNOWN OK"]
+    assert lines(second) == [
+        f"{workflow.__name__}.run WORKFLOW OK",
+        *above,
+        f"{deeper}wait_for_event TASK OK",
+        f"{deeper}tool UNKNOWN OK",
+        f"{deeper}own UNKNOWN OK",
+        f"{deeper}  Answer.run WORKFLOW OK",
+        f"{deeper}    plan TASK OK",
+        f"{deeper}    answer TASK OK",
+    ]
+    assert span_named(second, "attempt ask" if retried else "ask").attributes["said"] == "on the step"
 
 
 @pytest.mark.usefixtures("clock")
