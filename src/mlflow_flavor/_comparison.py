@@ -12,7 +12,7 @@ from typing import Literal
 from mlflow.entities import Span, Trace
 
 from mlflow_flavor._facts import CONFIG_METADATA
-from mlflow_flavor._prompts import pinned_prompts, prompts_now
+from mlflow_flavor._prompts import loaded_prompts, name_of, pinned_prompts, prompts_now
 from mlflow_flavor._recording import Playback
 from workflows.instrumentation import attributes as names
 from workflows.instrumentation.records import (
@@ -20,6 +20,9 @@ from workflows.instrumentation.records import (
 )
 
 __all__ = ["Difference", "different_calls", "different_code", "different_environment", "different_source"]
+
+LINKED_PROMPTS = "mlflow.linkedPrompts"
+"""The tag of a trace in which MLflow notes them."""
 
 _PINNED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(?P<version>[^\s;]+)")
 
@@ -61,11 +64,15 @@ def different_environment(requirements: Path) -> Iterable[Difference]:
             yield Difference("environment", pinned["name"], pinned["version"], found)
 
 
-def different_source(directory: Path, pinned: object, now: str) -> Iterable[Difference]:
-    """What has changed since the model was logged: its source, or the versions of the prompts that it names."""
+def different_source(directory: Path, pinned: object, now: str, traces: Iterable[Trace]) -> Iterable[Difference]:
+    """What has changed since the model was logged: its source, or the versions of the prompts that it names.
+
+    Of a prompt that the run has loaded, MLflow has noted with its traces which version that was.
+    """
     if pinned is not None and pinned != now:
         yield Difference("code", "source_sha256", pinned, now)
-    then = pinned_prompts(directory)
+    loaded = loaded_prompts(trace.info.tags.get(LINKED_PROMPTS, "[]") for trace in traces)
+    then = {uri: loaded.get(name_of(uri), version) for uri, version in pinned_prompts(directory).items()}
     found = prompts_now(then)
     yield from (Difference("prompt", uri, then[uri], found[uri]) for uri in then if then[uri] != found[uri])
 

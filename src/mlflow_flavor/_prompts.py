@@ -6,6 +6,8 @@ import ast
 import inspect
 import json
 import logging
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +21,7 @@ from mlflow_flavor._model_imports import PROMPT_SCHEME as SCHEME
 from mlflow_flavor._model_imports import prompt_uri
 from workflows import Workflow
 
-__all__ = ["pinned_prompts", "prompt_uris", "prompts_now", "write_prompts"]
+__all__ = ["loaded_prompts", "name_of", "pinned_prompts", "prompt_uris", "prompts_now", "write_prompts"]
 
 PROMPTS_FILE = "prompts.json"
 
@@ -59,6 +61,22 @@ def pinned_prompts(directory: Path) -> dict[str, str | None]:
     """What `write_prompts` kept with the model in `directory`."""
     file = directory / FACTS_DIR / PROMPTS_FILE
     return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def loaded_prompts(linked: Iterable[str]) -> dict[str, str]:
+    """By name the version that a run has loaded, as `prompts:/<name>/<version>`, unless it has loaded several.
+
+    Args:
+        linked: What MLflow has noted with its traces: JSON, a list of names and versions.
+    """
+    pairs = {(str(each["name"]), str(each["version"])) for text in linked for each in json.loads(text)}
+    number = Counter(name for name, _ in pairs)
+    return {name: f"{SCHEME}{name}/{version}" for name, version in pairs if number[name] == 1}
+
+
+def name_of(uri: str) -> str:
+    """The prompt that a URI names, without a version or an alias."""
+    return re.split("[/@]", uri.removeprefix(SCHEME), maxsplit=1)[0]
 
 
 def _version_of(uri: str) -> str | None:

@@ -139,7 +139,8 @@ def reproduce(trace_id: str, *, input: Mapping[str, Any] | None = None, recorded
     compared = RunComparison.of(traced_run(then.segments), again.parts)
     _warn_of_parts(trace_id, compared.in_part)
     code = different_code(then.trace, then.root, again.started, config_digest(stored.config))
-    source = different_source(stored.directory, stored.facts.get("source_sha256"), stored.code.sha256)
+    traces = [trace for trace, _ in then.segments]
+    source = different_source(stored.directory, stored.facts.get("source_sha256"), stored.code.sha256, traces)
     environment = different_environment(stored.directory / "requirements.txt")
     return Reproduction(
         trace_id,

@@ -86,6 +86,22 @@ async def test_a_prompt_that_is_another_one_now_is_named(greets: str):
     )
 
 
+@pytest.mark.usefixtures("autolog")
+async def test_a_prompt_that_was_the_same_when_the_trace_was_made_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MLFLOW_ALIAS_PROMPT_CACHE_TTL_SECONDS", "0")
+    for template in ("Good morning, {{name}}", "Good day, {{name}}"):
+        mlflow.genai.register_prompt(name="salute", template=template)
+    mlflow.genai.set_prompt_alias("salute", alias="prod", version=1)
+    (tmp_path / "agent.py").write_text(GREETS.replace("greeting@prod", "salute@prod"))
+    model = mlflow_flavor.log_model(tmp_path / "agent.py", name="greets", pip_requirements=["mlflow"])
+    mlflow.genai.set_prompt_alias("salute", alias="prod", version=2)
+    handler = mlflow_flavor.load_model(model.model_uri).run(name="Ada")
+    assert await handler == "Good day, Ada"
+    assert mlflow_flavor.reproduce(str(mlflow_flavor.trace_id(handler))).differences == []
+
+
 def test_a_prompt_that_is_not_there_is_told_when_the_model_is_logged(
     registry: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
