@@ -266,8 +266,12 @@ class Attempt(AwaitingAttempt):
 
     def _holds(self) -> None:
         self._watched().waits_in(asyncio.current_task(), answered=False)
-        if (timer := f"replay {self.exec_id}") not in self.run.timers and self._replayed is not None:
-            self.run.timers.set(timer, HELD_AT_MOST, self._replayed.give_up)
+        if self._replay_timer not in self.run.timers and self._replayed is not None:
+            self.run.timers.set(self._replay_timer, HELD_AT_MOST, self._replayed.give_up)
+
+    @property
+    def _replay_timer(self) -> str:
+        return f"replay {self.exec_id}"
 
     def skip_answers(self) -> None:
         """Hold an answer no longer for what came before it: nothing of the body comes to that."""
@@ -280,6 +284,8 @@ class Attempt(AwaitingAttempt):
         return bool(call.waiting_since) and any(other != wait_id for other in unreached(self.run.state, call))
 
     def _check_wait(self, wait_id: str) -> None:
+        if self.stopped:
+            self._stop_again()
         self._must_be_running("wait_for_event")
         if asyncio.get_running_loop() is not self.run.loop:
             raise WorkflowRuntimeError(
@@ -347,6 +353,11 @@ class Attempt(AwaitingAttempt):
         return self._answers is not None
 
     @property
+    def left_waits(self) -> list[str]:
+        """Waits of tasks that go on, unless they are cancelled now."""
+        return [wait_id for wait_id, answer in (self._answers or {}).items() if not answer.done()]
+
+    @property
     def timer(self) -> str:
         """What the timer of its step's timeout is called."""
         return f"step {self.exec_id}"
@@ -398,6 +409,8 @@ class Attempt(AwaitingAttempt):
             self.run.end_waits(self.exec_id)
         if self.body is not None:
             self.body.close()
+        if self._replayed is not None:
+            self.run.timers.cancel(self._replay_timer)
         self._context = None
         for wait_id, answer in (self._answers or {}).items():
             if answer.cancelled() and self._ends is not None and self._ends.overtook(answer):
@@ -427,6 +440,13 @@ class Attempt(AwaitingAttempt):
             self.run.stop_children(self)
         if self.task is not None:
             self.task.cancel()
+
+    def _stop_again(self) -> None:
+        """End a task that the body had just begun, and the body: `asyncio.wait_for` of Python 3.11 swallows a
+        cancellation that comes with an answer."""
+        if self.task is not None:
+            self.task.cancel()
+        raise asyncio.CancelledError("its step was stopped")
 
 
 def _timeout_of(wait_id: str, text: str) -> TimeoutError:

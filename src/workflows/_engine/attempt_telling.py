@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,15 @@ from workflows.instrumentation.history import REFS_KEPT, ChainedFacts, EventRef,
 from workflows.instrumentation.records import Envelope, StepEnded, StepOutcome, StepStarted
 from workflows.retry_policy import policy_name
 
-__all__ = ["tell_crash", "tell_ended", "tell_started", "tell_stopped"]
+__all__ = ["tell_crash", "tell_ended", "tell_started", "tell_stopped", "warn_of_left"]
+
+NAMED = 3  # of its waits, in the log
+LEFT = (
+    "step %s has ended while tasks that it began wait for events (%s): their waits are cancelled. Await these tasks in "
+    "the step, or let another step take the events"
+)
+
+logger = logging.getLogger("workflows.run")
 
 
 def tell_started(attempt: Attempt) -> None:
@@ -101,6 +110,14 @@ def _remember(attempt: Attempt, outcome: StepOutcome, ended_ns: int, returned: S
 
 def _refs(envelopes: Sequence[Envelope]) -> Sequence[EventRef]:
     return [(e.event_id, type(e.event)) for e in envelopes[:REFS_KEPT]]
+
+
+def warn_of_left(attempt: Attempt) -> None:
+    """Say that the body is over, and that tasks which it has begun wait for events: nobody will answer them."""
+    run, left = attempt.run, attempt.left_waits
+    if left and (told := f"left {attempt.step}") not in run.warned:
+        run.warned |= {told}
+        logger.warning(LEFT, attempt.step, ", ".join(left[:NAMED]), extra={"run_id": run.run_id})
 
 
 def tell_crash(attempt: Attempt, error: BaseException | None) -> None:

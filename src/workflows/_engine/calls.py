@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
@@ -57,6 +57,7 @@ class Call:
         overtaken: The last wait of each name that it gave up since another one was over, as it will in another attempt.
         let_go: The last wait of each name that it gave up for another reason, a timeout around it, say.
         open_ns: How long the longest of these was open.
+        missed: Names of waits that were open when an attempt failed; the next one asks them again, most likely.
         latest: The number of the last wait of each name that was answered before the snapshot, once that was asked for.
         emitted: How many events it has emitted so far, over all attempts.
         open_waits: Waits of it that are not over.
@@ -86,6 +87,7 @@ class Call:
         "last_failed_ns",
         "latest",
         "let_go",
+        "missed",
         "old",
         "open_ns",
         "open_waits",
@@ -136,9 +138,16 @@ class Call:
         self.overtaken: Mapping[str, int] = _NOTHING
         self.let_go: Mapping[str, int] = _NOTHING
         self.latest: Mapping[str, int] | None = None
+        self.missed: Set[str] = frozenset()
         self.collected: Mapping[tuple[str, int], Sequence[Envelope] | None] = _NOTHING
         self.last_error: BaseException | None = None
         self.to_resume: list[Wait] | None = None
+
+    @property
+    def is_tried_again(self) -> bool:
+        """An attempt has failed, and the next one has not begun."""
+        is_queued = self.phase is CallPhase.QUEUED and self.attempt > 1 and self.to_resume is None
+        return self.phase is CallPhase.RETRYING or is_queued
 
     def pause(self, now_ns: int) -> None:
         """It only waits from now on, or lies in a snapshot: that is none of the time that its attempts take."""

@@ -187,6 +187,7 @@ def _completed(state: RunState, tick: AttemptCompleted, effects: list[Effect]) -
 def _leave_waits(state: RunState, call: Call, effects: list[Effect], *, hand_over: bool) -> None:
     """A call has ended; with `hand_over`, what answered waits that it has not come to again is for others now."""
     if call.open_waits:
+        call.missed = frozenset(wait.place[0] for wait in state.waits.of(call))
         cancel_waits(state, effects, call)
     if not hand_over:
         return

@@ -60,7 +60,12 @@ def _schedule(state: RunState, call: Call, delay: float, tick: AttemptFailed, ef
     # the snapshot is still open.
     asleep = state.asleep or ()
     call.waiting_since = {w: ns for w, ns in call.waiting_since.items() if w in call.answers or w in asleep}
+    call.missed |= call.let_go.keys() - tick.let_go.keys()
     call.let_go, call.latest = tick.let_go, None
+    if call.kept or call.came_after.keys() - call.answers.keys():
+        # It may have come to waits by answers that it has not got, or was given and has lost: it waits for those anew.
+        call.begun = call.had_begun = 0
+        call.came_after = {wait_id: begun for wait_id, begun in call.came_after.items() if wait_id in call.answers}
     call.replay = call.pending = call.spent = False
     call.phase = CallPhase.RETRYING
     give_back_worker(state, call, effects)

@@ -273,6 +273,7 @@ def _dump_call(call: Call, waits: Iterable[tuple[Wait, int]], serializer: BaseSe
         "overtaken": dict(call.overtaken),
         "let_go": dict(call.let_go),
         "open_ns": call.open_ns,
+        "missed": sorted(call.missed),
         "collected": [
             [group, number, None if members is None else [_dump_envelope(e, serializer) for e in members]]
             for (group, number), members in call.collected.items()
@@ -331,6 +332,7 @@ def _load_call(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSeri
     call.kept = _load_envelopes(data.get("kept", ()), serializer)
     call.overtaken, call.let_go = dict(data.get("overtaken", {})), dict(data.get("let_go", {}))
     call.open_ns = int(data.get("open_ns", 0))
+    call.missed = frozenset(data.get("missed", ()))
     call.waiting_since = dict(data["waiting_since"])
     call.waiting_for = _load_awaited(data.get("waiting_for", {}), serializer)
     call.collected = {

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, cast
 
 from workflows._engine.attempt import Attempt
-from workflows._engine.attempt_telling import tell_crash, tell_ended, tell_started, tell_stopped
+from workflows._engine.attempt_telling import tell_crash, tell_ended, tell_started, tell_stopped, warn_of_left
 from workflows._engine.attempt_ticks import completed, failed, fanned_out, input_event, leaked
 from workflows._engine.calls import Call
 from workflows._engine.child_waits import waits_below
@@ -67,11 +67,17 @@ async def run_attempt(attempt: Attempt) -> None:
         run.crowd.attempts -= 1
         attempt.task = None  # its context holds the attempt: they would have to wait for the garbage collector
         if attempt.used:
-            attempt.end()
+            _end(attempt, tick)
         if tick is None and not attempt.stopped:
             tell_crash(attempt, sys.exception())
     assert tick is not None, "what is no Exception has left this function already"
     _hand_in(attempt, tick)
+
+
+def _end(attempt: Attempt, tick: AttemptCompleted | AttemptFailed | None) -> None:
+    if attempt.waited and tick is not None and not attempt.stopped:
+        warn_of_left(attempt)
+    attempt.end()
 
 
 async def _completed(attempt: Attempt, result: Any, many: bool) -> AttemptCompleted:

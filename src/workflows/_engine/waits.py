@@ -369,12 +369,26 @@ def reply(state: RunState, wait_id: str, envelope: Envelope, effects: list[Effec
             wait.call.kept = in_order(wait.call.kept, envelope)
         return wait.call
     call = state.asleep.owner(wait_id, state.calls) if state.asleep is not None else None
+    if wait is None and call is None:
+        return _keep_for_retry(state, wait_id, envelope)
     if wait is not None or call is None or wait_id in call.answers:
         return None
     if (known := call.waiting_for.get(wait_id)) is not None and not known.takes(envelope.event):
         return None
     call.got(wait_id, envelope)
     return call
+
+
+def _keep_for_retry(state: RunState, wait_id: str, envelope: Envelope) -> Call | None:
+    """Keep an answer to a wait of an attempt that failed for the next one, which asks that again; gives its call."""
+    for call in state.calls.values():
+        name = place_of(wait_id.removesuffix(f"/{call.exec_id}"))[0]
+        if call.is_tried_again and name in call.missed:
+            if any(kept.names == wait_id for kept in call.kept):
+                return None
+            call.kept = in_order(call.kept, envelope)
+            return call
+    return None
 
 
 def answered_by(envelope: Envelope, waits: list[Wait], state: RunState, effects: list[Effect]) -> None:

@@ -1,0 +1,193 @@
+"""An attempt that fails, or whose run stops, while it waits: what was answered is not lost, and nothing hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable
+
+import pytest
+
+from tests.engine.flows import Ask, B, Reply
+from workflows import Context, Workflow, step
+from workflows.events import HumanResponseEvent, StartEvent, StopEvent
+from workflows.handler import WorkflowHandler
+from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
+from workflows.testing import VirtualClockLoop
+
+
+async def turns(number: int) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def gone_on(workflow: Workflow, handler: WorkflowHandler) -> WorkflowHandler:
+    saved = json.loads(json.dumps(await handler.suspend()))
+    return workflow.run(ctx=Context.from_dict(workflow, saved))
+
+
+async def asked(ctx: Context, name: str) -> str:
+    answer = await ctx.wait_for_event(
+        Reply, waiter_event=Ask(prompt=name), waiter_id=name, requirements={"text": name}, timeout=None
+    )
+    return answer.text
+
+
+class Unlucky(Workflow):
+    """Asks two things, one after the other, for at most an hour; beside that something fails in the first attempts."""
+
+    def __init__(self, fails_in: int) -> None:
+        super().__init__(timeout=None)
+        self.fails_in = fails_in
+
+    @step(retry_policy=retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(4)))
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        async def both() -> list[str]:
+            return [await asked(ctx, "first"), await asked(ctx, "second")]
+
+        async def fail() -> None:
+            if ctx.retry_info().retry_number == 0:
+                await asyncio.sleep(600)
+            elif ctx.retry_info().retry_number == 1:
+                await turns(self.fails_in)
+                raise ConnectionError("the model is busy")
+
+        async def in_time(talk: Awaitable[list[str]]) -> list[str]:
+            tasks = [asyncio.ensure_future(talk), asyncio.create_task(asyncio.sleep(3600))]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            tasks[1].cancel()
+            return tasks[0].result()
+
+        if ctx.retry_info().retry_number == 0 and await ctx.store.get("begun", default=False):
+            raise ConnectionError("the model is away")
+        await ctx.store.set("begun", True)
+        zero = await asked(ctx, "zero")
+        async with asyncio.TaskGroup() as tasks:
+            other = tasks.create_task(asked(ctx, "other"))
+            talk = tasks.create_task(in_time(both()))
+            tasks.create_task(fail())
+        return StopEvent(result=[zero, other.result(), *talk.result()])
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+@pytest.mark.parametrize("fails_in", range(0, 15, 2))
+async def test_an_answer_that_comes_back_in_a_failing_attempt_is_not_held(
+    clock: VirtualClockLoop, fails_in: int, by_id: bool
+) -> None:
+    handler = Unlucky(fails_in).run()
+    for name in ("zero", "first"):
+        await asyncio.sleep(1)
+        await handler.send_event(Reply(text=name), wait_id=name if by_id else None)
+    await asyncio.sleep(1)
+    handler = await gone_on(Unlucky(fails_in), handler)
+    began = clock.time()
+    while not handler.is_done():
+        await asyncio.sleep(1.5)
+        for name in ("first", "second", "other"):
+            await handler.send_event(Reply(text=name), wait_id=name if by_id else None)
+    assert await handler == ["zero", "other", "first", "second"]
+    assert clock.time() - began < 10
+
+
+class AnsweredInTime(Workflow):
+    """`asyncio.wait_for` of Python 3.11 swallows a cancellation that comes with the answer."""
+
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        await asyncio.wait_for(ctx.wait_for_event(Reply, timeout=None), 8)
+        sleep = asyncio.create_task(asyncio.sleep(5))
+        other = asyncio.create_task(ctx.wait_for_event(HumanResponseEvent, timeout=None))
+        done, _ = await asyncio.wait([sleep, other], return_when=asyncio.FIRST_COMPLETED)
+        other.cancel()
+        return StopEvent(result=done == {sleep})
+
+
+@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("suspends", [False, True])
+async def test_a_run_that_stops_as_an_answer_comes_goes_on_with_it(
+    clock: VirtualClockLoop, caplog: pytest.LogCaptureFixture, number: int, suspends: bool
+) -> None:
+    workflow = AnsweredInTime(timeout=60)
+    handler = workflow.run()
+    await asyncio.sleep(1)
+    handler.ctx.send_event(Reply())
+    await turns(number)
+    if suspends:
+        handler = await gone_on(workflow, handler)
+    else:
+        await handler.cancel_run()
+        handler = workflow.run(ctx=handler.ctx)
+    assert await handler is True
+    assert "never retrieved" not in caplog.text
+
+
+class Beside(Workflow):
+    """Asks a person beside a call that fails at first."""
+
+    @step(retry_policy=retry_policy(wait=wait_fixed(60), stop=stop_after_attempt(3)))
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        async def call() -> None:
+            await asyncio.sleep(1)
+            if ctx.retry_info().retry_number == 0:
+                raise ConnectionError("the model is busy")
+
+        if ev.group:
+            async with asyncio.TaskGroup() as tasks:
+                answer = tasks.create_task(asked(ctx, "yes"))
+                tasks.create_task(call())
+            return StopEvent(result=answer.result())
+        return StopEvent(result=(await asyncio.gather(asked(ctx, "yes"), call()))[0])
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("group", [False, True])
+@pytest.mark.parametrize("by_id", [False, True])
+async def test_an_answer_between_two_attempts_is_for_the_next(
+    clock: VirtualClockLoop, by_id: bool, group: bool, resumed: bool
+) -> None:
+    handler = Beside(timeout=600).run(group=group)
+    await asyncio.sleep(5)
+    if resumed:
+        handler = await gone_on(Beside(timeout=600), handler)
+    await handler.send_event(Reply(text="yes"), wait_id="yes" if by_id else None)
+    assert await handler == "yes"
+
+
+async def test_a_second_answer_between_two_attempts_is_for_nobody(
+    clock: VirtualClockLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = Beside(timeout=600).run(group=True)
+    await asyncio.sleep(5)
+    for _ in range(2):
+        await handler.send_event(Reply(text="yes"), wait_id="yes")
+    assert caplog.text.count("the event is lost") == 1
+    assert await handler == "yes"
+
+
+class Listens(Workflow):
+    """A step begins to listen for a button, and leaves that to nobody."""
+
+    @step
+    async def begin(self, ctx: Context, ev: StartEvent) -> B:
+        self.listener = asyncio.create_task(ctx.wait_for_event(HumanResponseEvent, waiter_id="button", timeout=None))
+        await asyncio.sleep(1)
+        if ev.cancels:
+            self.listener.cancel()
+        return B()
+
+    @step
+    async def end(self, ev: B) -> StopEvent:
+        return StopEvent()
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+async def test_a_wait_that_a_step_leaves_behind_is_told(
+    clock: VirtualClockLoop, caplog: pytest.LogCaptureFixture, cancels: bool
+) -> None:
+    workflow = Listens()
+    with caplog.at_level(logging.WARNING):
+        await workflow.run(cancels=cancels)
+    assert workflow.listener.cancelled()
+    told = "step begin has ended while tasks that it began wait for events (button): their waits are cancelled."
+    assert [record.getMessage().startswith(told) for record in caplog.records] == ([] if cancels else [True])
