@@ -305,8 +305,9 @@ class Context(Generic[StateT]):
         be cancelled: an answer that it has got by then is for the next waits of the step.
 
         Where a run goes on from a snapshot, what was answered before is answered again at once (by the same event, as
-        the body has left it), and `timeout` goes on; time in `asyncio.timeout` around a wait passes anew. Give waits of one class a `waiter_id` each where one of
-        them may be given up: by that they are told apart when the body runs again.
+        the body has left it), and `timeout` goes on; time in `asyncio.timeout` around a wait passes anew. Give waits of
+        one class a `waiter_id` each where one of them may be given up: by that they are told apart when the body runs
+        again.
 
         Raises:
             asyncio.TimeoutError: If none came within `timeout` seconds (None: wait for ever).
