@@ -20,9 +20,11 @@ from mlflow_flavor._fidelity import (
     changed,
     held_elsewhere,
     held_in_all,
+    import_of,
     imports_of,
     modules_used,
     places_of,
+    set_by_others,
 )
 from mlflow_flavor._holdings import Comparison, Holding
 from mlflow_flavor._written import Call, ModelSource, needed_arguments, reason_of, refused
@@ -50,6 +52,10 @@ NOT_HELD = (
 NOT_POSSIBLE = (
     "%s holds %s, and in the model it will not, unless a run puts it there: the source of that cannot be written to a "
     "script (%s)"
+)
+SET_BY_OTHERS = (
+    "%s is not in the model what it is here: %s sets it when it is imported, and the model does not import that. If "
+    "the agent needs it, let the agent's module import that one as a whole (`import %s`), with its file in code_paths"
 )
 NOT_SET = (
     "%s sets something by `%s`, and the model will not: the statements that do so cannot be written to a script (%s)"
@@ -174,7 +180,7 @@ class Completion:
         found = self._with(self._calls_for, named)
         if found is not named:  # some names may have failed for want of what calls give
             found = self._with(self._names_for, found)
-        found = self._with_imports(self._with_values(found))
+        found = self._with_setters(self._with_imports(self._with_values(found)))
         return self.made_with(found.names) if found.names != self._last else found
 
     def _with(self, wanted: Callable[[Made], Set[str]], found: Made) -> Made:
@@ -292,6 +298,19 @@ class Completion:
             found = best if len(best.elsewhere) < len(found.elsewhere) else found
         return found
 
+    def _with_setters(self, found: Made) -> Made:
+        """The script with imports, by which nothing else is used, of modules that set something for it."""
+        assert self._source.sources is not None, "what is completed is written from a module"
+        home = self._source.sources.home
+        for _, module in list(set_by_others(self._source.sources, found.workflow)):
+            name = import_of(home, module) if module.partition(".")[0] in self._source.brought else None
+            if name is None or name in found.names or name in self.reasons:
+                continue
+            if self._most([name], found.names, self._why_not_written):
+                self._most([name], found.names, self._why_not_run)
+            found = self._best if self._best is not None and name in self._best.names else found
+        return found
+
     def _imports(self, call: Call) -> Set[str]:
         assert self._source.sources is not None, "what has calls is written from a module"
         return imports_of(self._source.sources, call.leads, self._source.brought)
@@ -371,6 +390,11 @@ def _warn(made: Made, reasons: Mapping[str, str]) -> None:
         _warn_of(made.source, group[0], f"{', '.join(held.title for held in group[:NAMED])}{more}", why)
     for name in sorted(made.source.acts.keys() & reasons.keys()):
         logger.warning(NOT_SET, made.source.file, name, reasons[name])
+    if made.source.sources is not None:
+        told = {held.place for held in made.missing}
+        for place, module in set_by_others(made.source.sources, made.workflow):
+            if place not in told:
+                logger.warning(SET_BY_OTHERS, place, module, module)
 
 
 def _why(source: ModelSource, name: str, reasons: Mapping[str, str]) -> str:

@@ -1,0 +1,91 @@
+"""Plain data in a registry do not say who put them there: modules that do so are found by what their lines call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import mlflow
+import pytest
+
+import mlflow_flavor
+from tests.mlflow_flavor.test_fidelity import HEAD
+
+FILES = {
+    "__init__": "",
+    "prompts": """
+PROMPTS, SEEN = {}, []
+
+def prompt(name, text):
+    PROMPTS[name] = text
+
+def text_of(name):
+    SEEN.append(name)
+    return PROMPTS.get(name, "no such prompt")
+""",
+    "more": """
+from .prompts import prompt
+
+prompt("hello", "Good day")
+LANGUAGE = "en"
+""",
+}
+AGENT = """
+from tools_.prompts import text_of
+{imports}
+
+class Agent(Workflow):
+    @step
+    async def greet(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=text_of("hello"))
+"""
+
+Agent = Callable[..., ModuleType]
+
+
+@pytest.fixture
+def agent(module: Callable[[str], ModuleType], package: Path) -> Agent:
+    for file, text in FILES.items():
+        (package / f"{file}.py").write_text(text)
+
+    def made(imports: str = "") -> ModuleType:
+        return module((HEAD + AGENT.format(imports=imports)).replace("tools_", package.name))
+
+    return made
+
+
+def logged(agent: ModuleType, package: Path, tmp_path: Path) -> object:
+    """What the model of an agent answers."""
+    mlflow_flavor.save_model(agent.Agent, tmp_path / "model", code_paths=[package], pip_requirements=["mlflow"])
+    return mlflow.pyfunc.load_model(str(tmp_path / "model")).predict({})
+
+
+@pytest.mark.parametrize("imports", ["import tools_.more", "from tools_.more import LANGUAGE"])
+def test_a_module_that_sets_what_the_agent_reads_is_imported(
+    agent: Agent, package: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, imports: str
+):
+    assert logged(agent(imports), package, tmp_path) == "Good day"
+    assert caplog.text == ""
+
+
+def test_one_that_only_the_program_imports_is_told(
+    agent: Agent, package: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    made = agent()
+    import_module(f"{package.name}.more")
+    assert logged(made, package, tmp_path) == "no such prompt"
+    name = package.name
+    assert f"{name}.prompts.PROMPTS is not in the model what it is here: {name}.more sets it when it" in caplog.text
+    assert "SEEN" not in caplog.text
+
+
+async def test_what_a_run_has_set_is_not_told(
+    agent: Agent, package: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    made = agent("import tools_.more")
+    assert await made.Agent().run() == "Good day"
+    caplog.clear()
+    assert logged(made, package, tmp_path) == "Good day"
+    assert caplog.text == ""
