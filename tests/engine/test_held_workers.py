@@ -147,12 +147,28 @@ class Tried:
         self.is_held = False
 
     async def __aenter__(self) -> None:
-        while self.is_held:  # noqa: ASYNC110 - as other processes hold it, nothing tells when they let go
+        while self.is_held:  # noqa: ASYNC110 - another process may hold it, and says nothing
             await asyncio.sleep(0.05)
         self.is_held = True
 
     async def __aexit__(self, *_: object) -> None:
         self.is_held = False
+
+
+class TriedElsewhere(Tried):
+    """Each try takes a while itself."""
+
+    async def __aenter__(self) -> None:
+        while self.is_held:
+            await asyncio.sleep(0.05)
+            await answered_in(0.037)
+        self.is_held = True
+
+
+async def answered_in(seconds: float) -> None:
+    answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(seconds, answer.set_result, None)
+    await answer
 
 
 class TriedByName(Tried):
@@ -197,6 +213,7 @@ WAYS: dict[str, Callable[[], Way]] = {
     "state": lambda: with_the_state,
     "pool": from_a_pool,
     "tried": lambda: within(Tried),
+    "tried elsewhere": lambda: within(TriedElsewhere),
     "tried by name": lambda: within(TriedByName),
     "tasks": in_tasks,
     "wait_for": by_wait_for,

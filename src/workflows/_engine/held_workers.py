@@ -54,7 +54,7 @@ logger = logging.getLogger("workflows.run")
 def heed_workers(run: LiveRun, step: str) -> None:
     """A call of a step has its answer and no worker: see to it that it goes on."""
     if _timer(step) not in run.timers:
-        _look_later(run, step, LOOK_AFTER, Looked({}, 0.0))
+        _look_later(run, step, LOOK_AFTER, Looked({}, None))
 
 
 class Awaited(NamedTuple):
@@ -73,12 +73,12 @@ class Looked(NamedTuple):
     """What was seen.
 
     Attributes:
-        locks: What each running call of the step waits for.
-        since: When that was seen first, by the clock of the event loop.
+        locks: What each running call of the step waits for, but for those that did something.
+        since: When that was seen first, by the clock of the event loop; None where some did something.
     """
 
     locks: Mapping[str, Awaited]
-    since: float
+    since: float | None
 
 
 def _timer(step: str) -> str:
@@ -95,18 +95,18 @@ def _look(run: LiveRun, step: str, delay: float, before: Looked) -> CallWorks | 
     if answered is None:
         return None
     running: list[Attempt] = [each for each in run.attempts.values() if each.call.phase is CallPhase.RUNNING]
-    mine = {each.exec_id: _awaited_by(each) for each in running if each.step == step}  # also those without a worker
+    own = [each for each in running if each.step == step]  # also those without a worker
+    mine = {each.exec_id: _awaited_by(each) or _still_tries(before.locks.get(each.exec_id)) for each in own}
     locks = {exec_id: found for exec_id, found in mine.items() if found is not None}
     if len(locks) < len(mine):
-        _look_later(run, step, min(2 * delay, LOOK_AT_LEAST_AFTER), Looked({}, 0.0))
+        _look_later(run, step, min(2 * delay, LOOK_AT_LEAST_AFTER), Looked(locks, None))
         return None
     now = run.loop.time()
-    looked = before if locks == before.locks else Looked(locks, now)
+    since = before.since if before.since is not None and locks == before.locks else now
     maybe_work = any(found.maybe_work for found in locks.values())
     maybe_work = maybe_work or any(each.step != step and _awaited_by(each) is None for each in running)
-    # Who tries again and again is seldom seen where it tries.
-    _look_later(run, step, LOOK_AT_LEAST_AFTER if maybe_work else LOOK_AFTER, looked)
-    if now - looked.since < (MAY_BE_WORK_FOR if maybe_work else LOOK_AFTER / 2):
+    _look_later(run, step, LOOK_AT_LEAST_AFTER if maybe_work else LOOK_AFTER, Looked(locks, since))
+    if now - since < (MAY_BE_WORK_FOR if maybe_work else LOOK_AFTER / 2):
         return None
     if (told := f"workers {step}") not in run.warned:
         run.warned |= {told}
@@ -141,6 +141,12 @@ def _awaited_by(attempt: Attempt) -> Awaited | None:
             return None
         todo.extend(parts)
     return Awaited(tuple(found), maybe_work)
+
+
+def _still_tries(before: Awaited | None) -> Awaited | None:
+    """What a body waited for, if that is only methods that try again and again: it may be seen where one tries."""
+    frames = [getattr(place, "cr_frame", None) for place in before.places] if before is not None else []
+    return before if frames and None not in frames else None
 
 
 def _lock_of(task: asyncio.Task[Any], awaits: AnyFuture) -> Awaited | None:
