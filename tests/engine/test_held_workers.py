@@ -161,7 +161,7 @@ class TriedElsewhere(Tried):
     async def __aenter__(self) -> None:
         while self.is_held:
             await asyncio.sleep(0.05)
-            await answered_in(0.037)
+            await answered_in(0.031)
         self.is_held = True
 
 
