@@ -191,3 +191,46 @@ async def test_a_wait_that_a_step_leaves_behind_is_told(
     assert workflow.listener.cancelled()
     told = "step begin has ended while tasks that it began wait for events (button): their waits are cancelled."
     assert [record.getMessage().startswith(told) for record in caplog.records] == ([] if cancels else [True])
+
+
+class Dictating(Workflow):
+    """A task has the microphone while it listens for words; then somebody is asked, and it takes a while."""
+
+    microphone = asyncio.Lock()
+
+    @step
+    async def dictate(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        words: list[str] = []
+
+        async def listen() -> None:
+            async with self.microphone:
+                while len(words) < 3:
+                    words.append((await ctx.wait_for_event(Reply, waiter_id=f"word {len(words)}", timeout=None)).text)
+
+        listener = asyncio.create_task(listen())
+        await asyncio.sleep(ev.before)
+        await ctx.wait_for_event(HumanResponseEvent, waiter_id="begin", timeout=None)
+        await asyncio.sleep(10)
+        await listener
+        return StopEvent(result=words)
+
+
+@pytest.mark.parametrize("before", [0, 5])
+@pytest.mark.parametrize("cuts", [0, 1, 2, 3])
+async def test_a_task_whose_answers_are_held_ends_with_its_attempt(
+    clock: VirtualClockLoop, cuts: int, before: int
+) -> None:
+    workflow = Dictating(timeout=None)
+    workflow.microphone = asyncio.Lock()
+    handler = workflow.run(before=before)
+    await asyncio.sleep(before + 1)
+    for event in (HumanResponseEvent(), Reply(text="a"), Reply(text="b")):
+        await handler.send_event(event)
+        await asyncio.sleep(1)
+    for number in range(cuts):
+        handler = await gone_on(workflow, handler)
+        await asyncio.sleep(number)
+    await handler.send_event(Reply(text="c"), wait_id="word 2")
+    assert await handler == ["a", "b", "c"]
+    await turns(5)
+    assert (workflow.microphone.locked(), len(asyncio.all_tasks())) == (False, 1)

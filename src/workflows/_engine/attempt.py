@@ -411,6 +411,7 @@ class Attempt(AwaitingAttempt):
             self.body.close()
         if self._replayed is not None:
             self.run.timers.cancel(self._replay_timer)
+            self._replayed.end()
         self._context = None
         for wait_id, answer in (self._answers or {}).items():
             if answer.cancelled() and self._ends is not None and self._ends.overtook(answer):

@@ -106,6 +106,11 @@ class ReplayOrder:
         for wait_id in list(self._held):
             self._go_on(wait_id)
 
+    def end(self) -> None:
+        """The attempt is over: cancel what waits for its turn."""
+        for held in [each for waiting in self._held.values() for each in waiting]:
+            held.cancel()
+
     def _is_next(self, wait_id: str, task: asyncio.Task[Any] | None) -> bool:
         if self._left[0] != wait_id or not self._has_begun(wait_id):
             return False
