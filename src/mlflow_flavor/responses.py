@@ -5,7 +5,8 @@ from __future__ import annotations
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # The functions of MLflow that are called here have no types.
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
 
@@ -44,22 +45,36 @@ class WorkflowResponsesAgent(ResponsesAgent):
 
     def predict(self, request: ResponsesAgentRequest) -> ResponsesAgentResponse:
         """Run the workflow and wait for its answer."""
-        found = self._model.predict([self._fields(request)], params_of(request))
-        item: Any = self.create_text_output_item(_answer(found), f"msg_{uuid4().hex}")
-        return ResponsesAgentResponse(output=[item], custom_outputs=found if asks(found) else None)
+        return self._response(self._model.predict([self._fields(request)], params_of(request)))
+
+    async def predict_here(self, request: ResponsesAgentRequest) -> ResponsesAgentResponse:
+        """As `predict`, on the running event loop: for a server that has one."""
+        return self._response(await self._model.predict_here([self._fields(request)], params_of(request)))
 
     def predict_stream(self, request: ResponsesAgentRequest) -> Iterator[ResponsesAgentStreamEvent]:  # pyright: ignore[reportIncompatibleMethodOverride]  # MLflow asks for a Generator, and calls only next()
         """Run the workflow and give the answer's text as it comes, then the whole message."""
         message = f"msg_{uuid4().hex}"
-        found: Any = None
         for chunk in self._model.predict_stream([self._fields(request)], params_of(request), self._show):
-            if isinstance(chunk, str):
-                yield ResponsesAgentStreamEvent(**self.create_text_delta(chunk, message))
-            else:
-                found = chunk if asks(chunk) else chunk["result"]
-        item = self.create_text_output_item(_answer(found), message)
-        custom = found if asks(found) else None
-        yield ResponsesAgentStreamEvent(type="response.output_item.done", item=item, custom_outputs=custom)  # pyright: ignore[reportCallIssue]  # MLflow keeps extra fields
+            yield self._part(chunk, message)
+
+    async def stream_here(self, request: ResponsesAgentRequest) -> AsyncIterator[ResponsesAgentStreamEvent]:
+        """As `predict_stream`, on the running event loop."""
+        message = f"msg_{uuid4().hex}"
+        async with aclosing(self._model.stream_here([self._fields(request)], params_of(request), self._show)) as chunks:
+            async for chunk in chunks:
+                yield self._part(chunk, message)
+
+    def _response(self, found: Any) -> ResponsesAgentResponse:
+        item: Any = self.create_text_output_item(_answer(found), f"msg_{uuid4().hex}")
+        return ResponsesAgentResponse(output=[item], custom_outputs=found if asks(found) else None)
+
+    def _part(self, chunk: Any, message: str) -> ResponsesAgentStreamEvent:
+        """A piece of text; or at last the whole message, of the result or a question."""
+        if isinstance(chunk, str):
+            return ResponsesAgentStreamEvent(**self.create_text_delta(chunk, message))
+        custom = chunk if asks(chunk) else None
+        item = self.create_text_output_item(_answer(custom or chunk["result"]), message)
+        return ResponsesAgentStreamEvent(type="response.output_item.done", item=item, custom_outputs=custom)  # pyright: ignore[reportCallIssue]  # MLflow keeps extra fields
 
     def _show(self, event: Event) -> object:
         return {"result": plain_result(event)} if isinstance(event, StopEvent) else self._to_text(event)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # loading them loads pandas, and takes MLflow a second
     from mlflow.pyfunc.model import ResponsesAgent
     from mlflow.types.responses import ResponsesAgentRequest
 
+    from mlflow_flavor.responses import WorkflowResponsesAgent
+
 __all__ = ["as_responses_agent", "register_agent"]
 
 Fields = Mapping[str, Any]
@@ -39,12 +41,13 @@ def register_agent(
     A request gives `{"result": <result>}`; with `"stream": true`, a chunk for each streamed event and one for the
     result. A run that asks a person ends the request with `{"status": "input_required", "waiting", "resume"}`, and a
     request with `"params": {"resume": <JSON>}` goes on with it. `session_id` and `user` of the run come from `params`.
-    A client that goes away cancels its run.
+    A client that goes away cancels its run. An `AgentServer("ResponsesAgent")` gets answers in that form, as those of
+    `as_responses_agent`.
 
     Args:
         workflow: What answers.
         to_start: Makes the start event's fields of a request, a dict (or a `ResponsesAgentRequest`).
-        to_chunk: Makes a chunk of an event; None leaves the event out.
+        to_chunk: Makes a chunk of an event, in the form that the server takes; None leaves the event out.
         token_store: Where runs that wait for a person are kept; a token then works once. None: in the token itself,
             which is sealed with `WORKFLOWS_MLFLOW_RESUME_KEY`; where that is not set, a question is an error.
 
@@ -58,11 +61,22 @@ def register_agent(
     required_workflow(workflow, "register_agent()")
     model = WorkflowPyfunc(workflow, source=_source(workflow), token_store=token_store, serving=True)
 
-    async def invoke(request: Any) -> dict[str, Any]:
+    def responses() -> WorkflowResponsesAgent:
+        from mlflow_flavor.responses import WorkflowResponsesAgent
+
+        return WorkflowResponsesAgent(model, to_start, text_of_event)
+
+    async def invoke(request: Any) -> Any:
+        if not isinstance(request, Mapping):  # it is a `ResponsesAgentRequest`, and the server checks the answer
+            return await responses().predict_here(request)
         found = await model.predict_here([checked(to_start(request))], params_of(request))
         return found if asks(found) else {"result": found}
 
-    async def stream(request: Any) -> AsyncIterator[dict[str, Any]]:
+    async def stream(request: Any) -> AsyncIterator[Any]:
+        if not isinstance(request, Mapping) and to_chunk is plain_chunk:
+            async for part in responses().stream_here(request):
+                yield part
+            return
         async for chunk in model.stream_here([checked(to_start(request))], params_of(request), to_chunk):
             yield chunk
 

@@ -160,3 +160,42 @@ def test_a_responses_agent_carries_question_and_answer():
     answers = {wait["id"]: {"type": "HumanResponseEvent", "data": {"response": "yes"}}}
     again = {"input": [], "custom_inputs": {"resume": {"token": asked.custom_outputs["resume"], "answers": answers}}}
     assert agent.predict(again).model_dump()["output"][0]["content"][0]["text"] == "yes"
+
+
+@pytest.fixture
+async def typed_client(registration: None) -> AsyncIterator[httpx.AsyncClient]:
+    app = agent_server.AgentServer("ResponsesAgent").app
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        yield client
+
+
+SAID: list[dict[str, str]] = [{"role": "user", "content": "why"}]
+
+
+async def test_a_server_of_responses_gets_a_message(typed_client: httpx.AsyncClient):
+    mlflow_flavor.register_agent(Answer())
+    (item,) = (await posted(typed_client, input=SAID))["output"]
+    assert [part["text"] for part in item["content"]] == ["WHY!"]
+
+
+async def test_a_server_of_responses_gets_pieces_of_text_and_the_message(typed_client: httpx.AsyncClient):
+    mlflow_flavor.register_agent(Streaming(steps=1, deltas=2))
+    reply = await typed_client.post("/invocations", json={"input": SAID, "stream": True})
+    *chunks, end = [line.removeprefix("data: ") for line in reply.text.splitlines() if line]
+    parts = [json.loads(chunk) for chunk in chunks]
+    assert [part["type"] for part in parts] == ["response.output_text.delta"] * 2 + ["response.output_item.done"]
+    assert parts[-1]["item"]["content"][0]["text"] == "done"
+    assert end == "[DONE]"
+
+
+async def test_a_server_of_responses_gets_a_question_and_takes_its_answer(
+    typed_client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WORKFLOWS_MLFLOW_RESUME_KEY", Fernet.generate_key().decode())
+    mlflow_flavor.register_agent(Approve())
+    asked = (await posted(typed_client, input=SAID))["custom_outputs"]
+    (wait,) = asked["waiting"]
+    answer = {"type": "HumanResponseEvent", "data": {"response": "yes"}}
+    resume = json.dumps({"token": asked["resume"], "answers": {wait["id"]: answer}})
+    (item,) = (await posted(typed_client, input=SAID, custom_inputs={"resume": resume}))["output"]
+    assert "yes" in item["content"][0]["text"]
