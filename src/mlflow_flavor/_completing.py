@@ -269,13 +269,17 @@ class Completion:
         used = self._places_in(found.source.text.decode(), found.workflow) & set[str]().union(*led_to.values())
         before = changed(used, found.workflow)
         others = {place for place, _ in before}
-        asked = sorted(name for name, places in led_to.items() if not places.isdisjoint(others))
+        calls = self._source.calls
+        configured = {n for n, places in led_to.items() if calls[n].configured and not places.isdisjoint(used)}
+        asked = sorted(n for n, places in led_to.items() if n in configured or not places.isdisjoint(others))
         possible = self._most(asked, found.names, self._why_not_written)
         self._most(sorted(possible), found.names, self._why_not_run)
         best = self._best or found
-        left = changed(others, best.workflow)
+        left = changed(used, best.workflow)
         mended = {place for place, _ in before - left}
         vain = {name for name in asked if led_to[name].isdisjoint(mended)}
+        if not left - before:  # with another configuration they may do something
+            vain -= configured
         still = {place for place, _ in left}
         self.lost = {name for name in asked if name in self.reasons and not led_to[name].isdisjoint(still)}
         return self.made_with(best.names - vain) if vain & best.names else best

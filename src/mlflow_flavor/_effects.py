@@ -26,6 +26,7 @@ COLLECTIONS = (dict, list, set, deque)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 IMPORTS = (ast.Import, ast.ImportFrom)
 SHOWING = ("print", "pprint", "pprint.pprint", "rich.print")
+CONFIGS = ("config", "ModelConfig")
 NOT_RUN = (ast.FunctionDef, ast.AsyncFunctionDef, *IMPORTS)
 
 LEFT_OUT = (
@@ -182,8 +183,16 @@ def _calls(
         ]
         if leads and workflow.isdisjoint(needs):
             needs |= {LAMBDA} if has_lambda(statement.node) else set[str]()
-            found[statement] = Call(needs, "\n".join([*imports, *leads]))
+            used = (s for s in statements if s is statement or not needs.isdisjoint(s.binds))
+            configured = any(_reads_config(s.node) for s in used)
+            found[statement] = Call(needs, "\n".join([*imports, *leads]), configured)
     return found
+
+
+def _reads_config(node: ast.stmt) -> bool:
+    """Whether a statement asks for the model's configuration: `mlflow_flavor.config()`, or MLflow's `ModelConfig`."""
+    called = (ast.unparse(n.func).rpartition(".")[2] for n in ast.walk(node) if isinstance(n, ast.Call))
+    return any(name in CONFIGS for name in called)
 
 
 def _tops(definition: Statement, package: str) -> set[str]:

@@ -29,10 +29,12 @@ class Call:
     Attributes:
         needs: Names of its module that it needs, and that these need.
         leads: The imports of its module, and what it calls: lines that lead where the calls do.
+        configured: What it does depends on the model's configuration, which may be another one.
     """
 
     needs: Set[str]
     leads: str
+    configured: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,18 @@ FILES = {
     "__init__": "",
     "prompts": """
 PROMPTS, SEEN = {}, []
+OTHERWISE = "no such prompt"
 
 def prompt(name, text):
     PROMPTS[name] = text
 
+def otherwise(text):
+    global OTHERWISE
+    OTHERWISE = text
+
 def text_of(name):
     SEEN.append(name)
-    return PROMPTS.get(name, "no such prompt")
+    return PROMPTS.get(name, OTHERWISE)
 """,
     "more": """
 from .prompts import prompt
@@ -89,3 +94,27 @@ async def test_what_a_run_has_set_is_not_told(
     caplog.clear()
     assert logged(made, package, tmp_path) == "Good day"
     assert caplog.text == ""
+
+
+CONFIGURES = """
+import mlflow_flavor
+from tools_.prompts import otherwise
+CONFIG = mlflow_flavor.config({"text": "no such prompt"})
+TEXT = CONFIG["text"]
+"""
+
+
+@pytest.mark.parametrize("line", ["otherwise(TEXT)", "if TEXT != 'no such prompt':\n    otherwise(TEXT)"])
+def test_a_line_that_does_nothing_without_other_settings_is_in_the_model(
+    agent: Agent, package: Path, tmp_path: Path, line: str
+):
+    made = agent(f"{CONFIGURES}{line}")
+    mlflow_flavor.save_model(made.Agent, tmp_path / "model", code_paths=[package], pip_requirements=["mlflow"])
+    loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"), model_config={"text": "Hm"})
+    assert loaded.predict({}) == "no such prompt"  # it was logged without that setting, which is told and ignored
+    settings = {"text": "Hi"}
+    mlflow_flavor.save_model(
+        made.Agent, tmp_path / "with", code_paths=[package], model_config=settings, pip_requirements=["mlflow"]
+    )
+    models = [mlflow.pyfunc.load_model(str(tmp_path / "with"), model_config=each) for each in (None, {"text": "Hm"})]
+    assert [each.predict({}) for each in models] == ["Hi", "Hm"]
