@@ -33,8 +33,15 @@ def leads_back(text: str, home: ModuleType, helpers: Sequence[Path]) -> bool:
             place = places.get(name.partition(".")[0])
             if place is None or (source := place.source(name)) is None:
                 continue
-            imported = list(imported_modules(source.tree, source.package))
+            imported = list(imported_modules(_as_run(source.tree), source.package))
             if any(home.__name__ in with_packages(each) for each in imported):
                 return True
             todo += imported
     return False
+
+
+def _as_run(tree: ast.Module) -> ast.Module:
+    """A module without what is there for type checkers alone, at its top."""
+    checked = (line for line in tree.body if isinstance(line, ast.If))
+    never = [line for line in checked if ast.unparse(line.test).rpartition(".")[2] == "TYPE_CHECKING"]
+    return ast.Module([line for line in tree.body if line not in never], [])

@@ -32,6 +32,9 @@ NOT_COLLECTED = 1
 
 Spans = Mapping[str, LiveSpan]
 
+_open: dict[str, tuple[LiveSpan, int | None]] = {}
+"""By their traces the runs below which spans were open, and when the runs ended."""
+
 
 def end_given_up(root: LiveSpan, at_ns: int | None) -> None:
     """End the spans below a run that is over which nobody will end.
@@ -40,6 +43,7 @@ def end_given_up(root: LiveSpan, at_ns: int | None) -> None:
     with that a step left behind keeps its span, and MLflow waits for that; so it does for a stream while it is read.
     """
     if _end(root, at_ns, {}):
+        _open[root.trace_id] = root, at_ns
         _look_later(root, at_ns, LOOK_AGAIN, {})
         with suppress(RuntimeError):  # no event loop runs here
             loop = asyncio.get_running_loop()
@@ -49,20 +53,33 @@ def end_given_up(root: LiveSpan, at_ns: int | None) -> None:
 def _look_in_turn(loop: asyncio.AbstractEventLoop, root: LiveSpan, at_ns: int | None, turns: int) -> None:
     if turns == TURNS:
         gc.collect(NOT_COLLECTED)
-    if _end(root, at_ns, {}) and turns:
+    if not _end(root, at_ns, {}):
+        _open.pop(root.trace_id, None)
+    elif turns:
         loop.call_soon(_look_in_turn, loop, root, at_ns, turns - 1)
 
 
-async def looked_at() -> None:
-    """Wait until the spans of a run that has just ended on this loop were looked at in each of these turns."""
+async def looked_at(trace_id: str | None) -> None:
+    """Wait until the spans of a run that has just ended on this loop were looked at in each of these turns.
+
+    Those that are left then end all the same, of calls that somebody goes on with: MLflow reads the trace now.
+    """
     for _ in range(2 * TURNS + 2):
         await asyncio.sleep(0)
+    if trace_id is not None and trace_id in _open:
+        root, at_ns = _open[trace_id]
+        left = _end(root, at_ns, {})
+        spans = spans_of_open_trace(trace_id)
+        for span_id in left.keys() & spans.keys():
+            _end_one(spans[span_id], at_ns, "closed" if _is_stream(spans[span_id]) else "left")
 
 
 def _look_later(root: LiveSpan, at_ns: int | None, later: Sequence[float], before: Mapping[str, int]) -> None:
     def look() -> None:
         if (left := _end(root, at_ns, before)) and later[1:]:
             _look_later(root, at_ns, later[1:], left)
+        else:
+            _open.pop(root.trace_id, None)
 
     timer = threading.Timer(later[0], look)
     timer.daemon = True
@@ -82,12 +99,16 @@ def _end(root: LiveSpan, at_ns: int | None, before: Mapping[str, int]) -> dict[s
         is_left = not _is_held(spans, span_id) or (is_cut_off and not _is_in_a_thread(spans[span_id]))
         span = spans[span_id]
         if is_left or (before.get(span_id) == len(span.events) and _is_stream(span)):
-            ended_ns = (step.end_time_ns if step is not None else None) or at_ns or span.start_time_ns
-            facts = {names.CALL_OUTCOME: "closed" if _is_stream(span) and not is_cut_off else "cancelled"}
-            span.end(attributes=facts, end_time_ns=max(ended_ns, span.start_time_ns))
+            ended_ns = (step.end_time_ns if step is not None else None) or at_ns
+            _end_one(span, ended_ns, "closed" if _is_stream(span) and not is_cut_off else "cancelled")
         else:
             left[span_id] = len(span.events)
     return left
+
+
+def _end_one(span: LiveSpan, at_ns: int | None, outcome: str) -> None:
+    at_ns = max(at_ns or span.start_time_ns, span.start_time_ns)
+    span.end(attributes={names.CALL_OUTCOME: outcome}, end_time_ns=at_ns)
 
 
 def _is_stream(span: LiveSpan) -> bool:

@@ -120,7 +120,9 @@ def predict_fn(workflow: Workflow) -> Callable[..., Any]:
         finally:
             if not handler.is_done():
                 await handler.cancel_run()
-            await looked_at()  # MLflow reads the trace at once, and none that has open spans
+            await looked_at(
+                drawer.trace_id(handler.run_id)
+            )  # MLflow reads the trace at once, and none that has open spans
         return plain_result(found) if isinstance(found, StopEvent) else found
 
     def predict(**fields: Any) -> Any:

@@ -182,6 +182,16 @@ class LeavesAStream(Asks):
         raise AssertionError("the stream was empty")
 
 
+class LeavesACall(Asks):
+    task: asyncio.Task[str] | None = None
+
+    @step
+    async def ask(self, ev: StartEvent) -> StopEvent:
+        self.task = asyncio.create_task(ask(self.model))
+        await asyncio.to_thread(self.model.asked.wait)
+        return StopEvent(result="soon")
+
+
 class ReadsTheBeginning(Asks):
     @step
     async def ask(self, ev: StartEvent) -> StopEvent:
@@ -215,7 +225,8 @@ async def test_the_trace_of_a_run_that_gave_a_call_up_is_complete(
 
 
 @pytest.mark.parametrize(
-    ("workflow", "outcome"), [(Hedges, "cancelled"), (HedgesAndHears, "cancelled"), (LeavesAStream, "closed")]
+    ("workflow", "outcome"),
+    [(Hedges, "cancelled"), (HedgesAndHears, "cancelled"), (LeavesAStream, "closed"), (LeavesACall, "left")],
 )
 async def test_so_is_one_that_mlflow_reads_as_soon_as_the_run_is_over(
     model: Model, traces: Traces, workflow: type[Asks], outcome: str
@@ -268,16 +279,7 @@ async def test_what_a_thread_goes_on_with_has_its_answer(model: Model, traces: T
 
 
 async def test_so_has_what_a_task_goes_on_with(model: Model, traces: Traces):
-    class LeavesATask(Asks):
-        task: asyncio.Task[str] | None = None
-
-        @step
-        async def ask(self, ev: StartEvent) -> StopEvent:
-            self.task = asyncio.create_task(ask(self.model))
-            await asyncio.to_thread(self.model.asked.wait)
-            return StopEvent(result="soon")
-
-    workflow = LeavesATask(model)
+    workflow = LeavesACall(model)
     assert await workflow.run() == "soon"
     model.answers.set()
     assert workflow.task is not None

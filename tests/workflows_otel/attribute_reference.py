@@ -82,8 +82,8 @@ MEANINGS = {
     "`abandoned` (the run ended first) or `interrupted`",
     "STEP_REPLAY": "the body runs once more, after a wait or a resume",
     "STEP_HANDLED_BY": "the `@catch_error` step that took the failure",
-    "CALL_OUTCOME": "of a call of a model, tool or retriever that did not end by itself: `cancelled`, or `closed` (a "
-    "stream that was not read to its end)",
+    "CALL_OUTCOME": "of a call of a model, tool or retriever that did not end by itself: `cancelled`, `closed` (a "
+    "stream that was not read to its end), or in MLflow `left` (it goes on after a run that is evaluated)",
     "RETRY_DELAY": "until the next attempt",
     "RETRY_WILL_RETRY": "there is a next attempt",
     "RETRY_POLICY": "which policy decided",
