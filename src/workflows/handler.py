@@ -122,7 +122,7 @@ class WorkflowHandler(Awaitable[Any]):
                 now on; without the events that end those runs.
             types: Give events of these classes only.
             start: Pass over that many events of the stream: a reader that comes back gives the `position` of the one
-                that it had.
+                that it had. The stream of a run that goes on from a snapshot begins anew, with what nobody had read.
 
         Raises:
             WorkflowRuntimeError: If `types` holds what is no class. While iterating, if events that it should give are

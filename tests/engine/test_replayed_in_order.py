@@ -292,3 +292,53 @@ async def test_a_task_that_is_cancelled_while_its_answer_is_held_leaves_nothing_
     await asyncio.sleep(3600)  # an event loop that is never at rest has no time for this
     await handler.send_event(Reply(text="now"))
     assert await handler == "now"
+
+
+class TakesBoth(Workflow):
+    """In each round a note, a reply, or both; the one that has not come is asked for anew."""
+
+    @step
+    async def take(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        rounds: list[list[str]] = []
+        while sum(map(len, rounds)) < 4:
+            waits = [
+                asyncio.create_task(ctx.wait_for_event(kind, waiter_id=f"{kind} {len(rounds)}", timeout=None))
+                for kind in (Note, Reply)
+            ]
+            done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in pending:
+                wait.cancel()
+            rounds.append([wait.result().text for wait in waits if wait in done])
+            await asyncio.sleep(1)
+        return StopEvent(result=rounds)
+
+
+@pytest.mark.parametrize("cuts", [0, 1, 2])
+@pytest.mark.parametrize("both", [(Note(text="2"), Reply(text="3")), (Reply(text="3"), Note(text="2"))])
+async def test_what_was_taken_in_one_round_is_so_again(
+    clock: VirtualClockLoop, cuts: int, both: tuple[Event, Event]
+) -> None:
+    handler = TakesBoth(timeout=None).run()
+    await sent(handler, Note(text="1"), *both)
+    await asyncio.sleep(5)
+    for _ in range(cuts):
+        handler = await gone_on(TakesBoth(timeout=None), handler)
+        await asyncio.sleep(5)
+    await sent(handler, Note(text="4"))
+    assert await handler == [["1"], ["2", "3"], ["4"]]
+
+
+@pytest.mark.parametrize("gap", [0, 1])
+async def test_answers_of_one_turn_are_heard_together_again(clock: VirtualClockLoop, gap: int) -> None:
+    handler = TakesBoth(timeout=None).run()
+    await sent(handler, Note(text="1"))
+    await asyncio.sleep(5)
+    handler.ctx.send_event(Note(text="2"))
+    for _ in range(gap):
+        await asyncio.sleep(0)
+    handler.ctx.send_event(Reply(text="3"))
+    await asyncio.sleep(5)
+    handler = await gone_on(TakesBoth(timeout=None), handler)
+    await asyncio.sleep(5)
+    await sent(handler, Note(text="4"))
+    assert await handler == [["1"], ["2", "3"], ["4"]]

@@ -21,6 +21,7 @@ from workflows._engine.ticks import (
     WaitAbandoned,
     WaitBegan,
 )
+from workflows._engine.together import Together
 from workflows._engine.wait_ends import WaitEnds
 from workflows._engine.wait_ids import WaitIds
 from workflows.errors import WorkflowRuntimeError
@@ -64,6 +65,7 @@ class Attempt(AwaitingAttempt):
         "_context",
         "_ends",
         "_replayed",
+        "_together",
         "_unread",
         "_wait_ids",
         "answers",
@@ -104,6 +106,7 @@ class Attempt(AwaitingAttempt):
         self._collects: dict[str, int] | None = None
         self._ends: WaitEnds | None = None
         self._unread: dict[str, tuple[str, int]] | None = None
+        self._together: Together | None = None
         self._replayed: ReplayOrder | None = None
         self._answers: dict[str, Answer] | None = None
 
@@ -227,10 +230,12 @@ class Attempt(AwaitingAttempt):
             self._watched().waits_in(task, answered=at_once)
         try:
             ended = await answer
+            self._is_heard(wait_id)
             if self._replayed is not None:
                 await self._its_turn(self._replayed, wait_id)
         except asyncio.CancelledError:
             self._answers.pop(wait_id, None)
+            self._is_heard(wait_id)
             if not self.stopped and self.run.attempts.get(self.exec_id) is self:
                 self._give_up(wait_id, answer.place, now, overtaken=ends.overtook(answer))
             raise
@@ -244,6 +249,10 @@ class Attempt(AwaitingAttempt):
             raise _timeout_of(wait_id, f"Timed out waiting for {event_type.__name__} after {timeout} seconds.")
         self.answers = (*self.answers, (ended.answer.event_id, type(ended.answer.event)))
         return ended.answer.event
+
+    def _is_heard(self, wait_id: str) -> None:
+        if self._together is not None:
+            self._together.heard(wait_id, alone=not self._answers)
 
     @property
     def holds_answers(self) -> bool:
@@ -429,6 +438,8 @@ class Attempt(AwaitingAttempt):
             self._unread[wait.wait_id] = wait.place
         if not answer.done():  # else its task is cancelled, and will say so
             answer.set_result(wait)
+            self._together = self._together or Together(self.run, self.exec_id)
+            self._together.answered(wait)
             if self.body is not None:
                 self.body.answered()
 

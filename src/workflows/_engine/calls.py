@@ -15,6 +15,7 @@ from workflows.instrumentation.records import Envelope
 __all__ = ["Awaited", "Call", "CallPhase", "Wait", "class_name", "equal", "in_order"]
 
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
+_NOT_ANY: Set[str] = frozenset()
 
 
 class CallPhase(Enum):
@@ -52,6 +53,8 @@ class Call:
             reason, or was back where it was.
         begun: How many waits this attempt has begun.
         came_after: How many an attempt had begun when a wait was over, where others were open.
+        at_once: Waits that were answered as they began, by what came before, or in the same turn of the event loop as
+            others: whoever awaits all of these got both.
         had_begun: How many the attempt before, or before the snapshot, had begun at its end.
         old: How many waits were over when this attempt began its first one.
         overtaken: The last wait of each name that it gave up since another one was over, as it will in another attempt.
@@ -71,6 +74,7 @@ class Call:
     __slots__ = (
         "answers",
         "apart",
+        "at_once",
         "attempt",
         "begun",
         "came_after",
@@ -138,7 +142,8 @@ class Call:
         self.overtaken: Mapping[str, int] = _NOTHING
         self.let_go: Mapping[str, int] = _NOTHING
         self.latest: Mapping[str, int] | None = None
-        self.missed: Set[str] = frozenset()
+        self.missed: Set[str] = _NOT_ANY
+        self.at_once: Set[str] = _NOT_ANY
         self.collected: Mapping[tuple[str, int], Sequence[Envelope] | None] = _NOTHING
         self.last_error: BaseException | None = None
         self.to_resume: list[Wait] | None = None
@@ -174,6 +179,12 @@ class Call:
         """Note when a wait is over, if its body waits for others meanwhile."""
         if self.begun > len(self.answers):
             self.came_after = {**self.came_after, wait_id: self.begun}
+
+    def is_at_once(self, wait_id: str) -> None:
+        """Note that a wait was answered together with others, or as it began."""
+        if not isinstance(self.at_once, set):
+            self.at_once = set(self.at_once)
+        self.at_once.add(wait_id)
 
     def give_back(self, wait_id: str) -> Envelope | None:
         """What a wait got is for the next waits; gives it where it was for this one alone, so that it is lost."""

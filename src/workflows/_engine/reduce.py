@@ -34,6 +34,7 @@ from workflows._engine.retries import after_failure, retry_now, with_recovery
 from workflows._engine.routing import forget_call, new_call, queue_call, take_worker
 from workflows._engine.state import RunState, Undelivered
 from workflows._engine.ticks import (
+    AnsweredTogether,
     AttemptCompleted,
     AttemptFailed,
     CallOnlyWaits,
@@ -115,6 +116,9 @@ def reduce(state: RunState, tick: Tick) -> list[Effect]:  # noqa: C901  # one fl
             call_only_waits(state, tick, effects)
         case WaitsRemain():
             waits_remain(state, tick, effects)
+        case AnsweredTogether():
+            if (call := state.calls.get(tick.exec_id)) is not None:
+                call.is_at_once(tick.wait_id)
         case CallWorks():
             call_works(state, tick, effects)
         case QuestionStreamed():

@@ -114,7 +114,9 @@ class ReplayOrder:
     def _is_next(self, wait_id: str, task: asyncio.Task[Any] | None) -> bool:
         if self._left[0] != wait_id or not self._has_begun(wait_id):
             return False
-        return self._given is None or self._given[1] is task or self._came_with(self._given[0], wait_id)
+        if self._given is None or self._given[1] is task or wait_id in self._call.at_once:
+            return True
+        return self._came_with(self._given[0], wait_id)
 
     def _has_begun(self, wait_id: str) -> bool:
         """Whether the body has begun as many waits as it had when this one was over, or will be."""

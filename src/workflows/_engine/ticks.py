@@ -14,6 +14,7 @@ from workflows.events import Event, StopEvent
 from workflows.instrumentation.records import Envelope
 
 __all__ = [
+    "AnsweredTogether",
     "AttemptCompleted",
     "AttemptFailed",
     "CallOnlyWaits",
@@ -212,6 +213,15 @@ class WaitsRemain:
 
 
 @dataclass(slots=True)
+class AnsweredTogether:
+    """A wait was answered in the same turn of the event loop as others of its call, by another event."""
+
+    at_ns: int
+    exec_id: str
+    wait_id: str
+
+
+@dataclass(slots=True)
 class CallWorks:
     """The body of a call does something else than wait, though none of its waits is over."""
 
@@ -274,6 +284,7 @@ Tick = (
     | WaitAbandoned
     | CallOnlyWaits
     | WaitsRemain
+    | AnsweredTogether
     | CallWorks
     | DeliveryDue
     | EngineFailed

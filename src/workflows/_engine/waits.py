@@ -81,8 +81,7 @@ def begin_wait(state: RunState, tick: WaitBegan, effects: list[Effect]) -> None:
     if wait.held:
         left = _longest_held(wait, left)
     effects.append(StartWait(wait, left, ask=not (since or wait.unasked)))
-    if not wait.unplaced:  # else others of its call may be to take what came before that
-        _take_kept(state, wait, effects)
+    _take_at_once(state, wait, effects)
 
 
 def _see_whether_it_is_for_events(state: RunState, wait: Wait, background: bool) -> None:
@@ -139,6 +138,14 @@ def _take_kept(state: RunState, wait: Wait, effects: list[Effect]) -> None:
     state.kept = tuple(e for e in state.kept if e is not wait.answer)
     state.early = [e for e in state.early or () if e is not wait.answer]
     end_wait(state, wait, effects)
+
+
+def _take_at_once(state: RunState, wait: Wait, effects: list[Effect]) -> None:
+    if wait.unplaced:  # others of its call may be to take what came before that
+        return
+    _take_kept(state, wait, effects)
+    if wait.answer is not None:
+        wait.call.is_at_once(wait.wait_id)
 
 
 def _kept_for(state: RunState, wait: Wait) -> Envelope | None:
