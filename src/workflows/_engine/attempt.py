@@ -438,8 +438,9 @@ class Attempt(AwaitingAttempt):
             self._unread[wait.wait_id] = wait.place
         if not answer.done():  # else its task is cancelled, and will say so
             answer.set_result(wait)
-            self._together = self._together or Together(self.run, self.exec_id)
-            self._together.answered(wait)
+            if self._replayed is None or self._replayed.is_over:
+                self._together = self._together or Together(self.run, self.exec_id)
+                self._together.answered(wait)
             if self.body is not None:
                 self.body.answered()
 

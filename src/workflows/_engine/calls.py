@@ -182,9 +182,9 @@ class Call:
 
     def is_at_once(self, wait_id: str) -> None:
         """Note that a wait was answered together with others, or as it began."""
-        if not isinstance(self.at_once, set):
-            self.at_once = set(self.at_once)
-        self.at_once.add(wait_id)
+        if not self.at_once:
+            self.at_once = set()
+        cast("set[str]", self.at_once).add(wait_id)
 
     def give_back(self, wait_id: str) -> Envelope | None:
         """What a wait got is for the next waits; gives it where it was for this one alone, so that it is lost."""
@@ -192,6 +192,8 @@ class Call:
         if answer is None:
             return None
         del cast("dict[str, Envelope | None]", self.answers)[wait_id]
+        if wait_id in self.at_once:
+            cast("set[str]", self.at_once).discard(wait_id)
         if answer.names is not None:
             return answer
         self.kept = in_order(self.kept, answer)

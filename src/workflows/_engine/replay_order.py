@@ -52,6 +52,11 @@ class ReplayOrder:
         """Whether somebody waits for their turn, or goes on in this one."""
         return bool(self._held or self._going)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the body is where it was, and has all that it had: what comes now is given at once."""
+        return self._is_where_it_was and not (self._due or self._held or self._going or self._given)
+
     async def turn(self, wait_id: str, held: Callable[[], None]) -> None:
         """Return when it is the turn of this one, or others are skipped; `held` is called if it takes that.
 

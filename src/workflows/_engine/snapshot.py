@@ -161,7 +161,7 @@ def apart(loaded: RunState) -> RunState:
     state = revive(loaded)
     state.calls = {exec_id: copy(call) for exec_id, call in state.calls.items()}
     for call in state.calls.values():
-        call.answers, call.at_once = dict(call.answers), frozenset(call.at_once)
+        call.answers, call.at_once = dict(call.answers), set(call.at_once)
     state.goes_on()
     state.collected = {}
     for key, gathered in loaded.collected.items():
@@ -329,7 +329,7 @@ def _load_call(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSeri
     call.answers = {w: _load_envelope(answer, serializer) if answer else None for w, answer in data["answers"].items()}
     call.had_begun = int(data.get("had_begun", 0))
     call.came_after = dict(data.get("came_after", {}))
-    call.at_once = frozenset(data.get("at_once", ()))
+    call.at_once = set(data.get("at_once", ()))
     call.apart = {name: [(int(a), int(b)) for a, b in runs] for name, runs in data.get("apart", {}).items()}
     call.kept = _load_envelopes(data.get("kept", ()), serializer)
     call.overtaken, call.let_go = dict(data.get("overtaken", {})), dict(data.get("let_go", {}))
