@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from typing import Literal
 
 from mlflow.entities import Span, Trace
 
-from mlflow_flavor._facts import CONFIG_METADATA
-from mlflow_flavor._prompts import loaded_prompts, name_of, pinned_prompts, prompts_now
+from mlflow_flavor._facts import CONFIG_METADATA, PROMPTS_METADATA
+from mlflow_flavor._prompts import loaded_prompts, pinned_prompts, prompts_now
 from mlflow_flavor._recording import Playback
 from workflows.instrumentation import attributes as names
 from workflows.instrumentation.records import (
@@ -67,12 +68,16 @@ def different_environment(requirements: Path) -> Iterable[Difference]:
 def different_source(directory: Path, pinned: object, now: str, traces: Iterable[Trace]) -> Iterable[Difference]:
     """What has changed since the model was logged: its source, or the versions of the prompts that it names.
 
-    Of a prompt that the run has loaded, MLflow has noted with its traces which version that was.
+    Of a prompt that the run has loaded, MLflow has noted with its traces which version that was; of one that was loaded
+    with the model, we have.
     """
     if pinned is not None and pinned != now:
         yield Difference("code", "source_sha256", pinned, now)
-    loaded = loaded_prompts(trace.info.tags.get(LINKED_PROMPTS, "[]") for trace in traces)
-    then = {uri: loaded.get(name_of(uri), version) for uri, version in pinned_prompts(directory).items()}
+    then = pinned_prompts(directory)
+    traces = list(traces)
+    for trace in traces[:1]:
+        then |= json.loads(trace.info.trace_metadata.get(PROMPTS_METADATA, "{}"))
+    then |= loaded_prompts((trace.info.tags.get(LINKED_PROMPTS, "[]") for trace in traces), then)
     found = prompts_now(then)
     yield from (Difference("prompt", uri, then[uri], found[uri]) for uri in then if then[uri] != found[uri])
 

@@ -11,11 +11,22 @@ from workflows.instrumentation import attributes as names
 from workflows.instrumentation.records import RunEnded, RunStarted, RunSuspended
 from workflows.instrumentation.redaction import MASK, is_secret_key, mask_secrets
 
-__all__ = ["CONFIG_METADATA", "FIRST_TRACE", "count_facts", "run_facts", "said_metadata", "said_tags", "trace_metadata"]
+__all__ = [
+    "CONFIG_METADATA",
+    "FIRST_TRACE",
+    "PROMPTS_METADATA",
+    "count_facts",
+    "run_facts",
+    "said_metadata",
+    "said_tags",
+    "trace_metadata",
+]
 
 MAX_METADATA_CHARS = 250
 
 CONFIG_METADATA = "workflow.model.config_sha256"
+PROMPTS_METADATA = "workflow.model.prompts"
+"""By URI the versions of the prompts that were loaded with the model, as JSON."""
 """Trace metadata: a digest of the configuration that the model of the run was loaded with."""
 
 FIRST_TRACE = "workflow.run.first_trace_id"

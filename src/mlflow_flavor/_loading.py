@@ -17,7 +17,8 @@ from mlflow.models import Model
 from mlflow_flavor._compat import FLAVOR_NAME, invalid
 from mlflow_flavor._compat_models import make_active_if_none, read_model
 from mlflow_flavor._environment import package_version
-from mlflow_flavor._model_code import ModelCode
+from mlflow_flavor._facts import CONFIG_METADATA, PROMPTS_METADATA
+from mlflow_flavor._model_code import ModelCode, prompts_of
 from mlflow_flavor._serializer import model_serializer
 from mlflow_flavor.autolog import mark_model
 from workflows import Workflow
@@ -80,7 +81,10 @@ class StoredModel:
         # Its snapshots name the module of the load that wrote them, which may be another process's, or another number.
         workflow.serializer = model_serializer(workflow)  # pyright: ignore[reportPrivateUsage]  # there is no public setter
         if self.meta.model_id is not None:
-            mark_model(workflow, self.meta.model_id, config_digest(used))
+            loaded = {CONFIG_METADATA: config_digest(used)}
+            if prompts := {uri: version for uri, version in prompts_of(workflow).items() if version is not None}:
+                loaded[PROMPTS_METADATA] = json.dumps(prompts)
+            mark_model(workflow, self.meta.model_id, loaded)
             make_active_if_none(self.meta.model_id)
         return workflow
 

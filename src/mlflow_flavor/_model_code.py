@@ -59,7 +59,7 @@ class Slot:
     config: Mapping[str, Any]
     found: list[Workflow] = field(default_factory=list[Workflow])
     logs: bool = False
-    prompts: set[str] = field(default_factory=set[str])
+    prompts: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
 
     def set_model(self, model: object) -> None:
         self.found.append(required_workflow(model, f"{self.label}: set_model()"))
@@ -222,7 +222,7 @@ class ModelCode:
         return name
 
     def _execute(self, name: str, slot: Slot) -> None:
-        importer = ScriptImport(name, self.code, slot.set_model, slot.read_config, slot.prompts.add)
+        importer = ScriptImport(name, self.code, slot.set_model, slot.read_config, slot.prompts.__setitem__)
         finder.importers[name] = importer
         if finder not in sys.meta_path:
             sys.meta_path.insert(0, finder)
@@ -283,9 +283,9 @@ def modules_of_model(workflow: Workflow) -> dict[str, ModuleType]:
     return {name.partition(".")[2]: module for name, module in modules.items()}
 
 
-def prompts_of(workflow: Workflow) -> set[str]:
-    """The prompts that a model's code has loaded so far: URIs, as `load_prompt` was given them."""
-    return set(vars(workflow).get(PROMPTS, ()))
+def prompts_of(workflow: Workflow) -> dict[str, str | None]:
+    """The prompts that a model's code has loaded so far: by URI, as `load_prompt` was given it, the version."""
+    return dict(vars(workflow).get(PROMPTS, {}))
 
 
 def _modules_of(name: str) -> list[str]:

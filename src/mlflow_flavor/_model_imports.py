@@ -58,7 +58,7 @@ class ScriptImport:
         code: Path | None,
         set_model: Callable[[object], None],
         config: Callable[..., dict[str, Any]],
-        note_prompt: Callable[[str], None],
+        note_prompt: Callable[[str, str | None], None],
     ) -> None:
         self._package = package
         self._local = frozenset(top_level_names(code))
@@ -174,7 +174,9 @@ class ModuleView(ModuleType):
 class PromptView(ModuleView):
     """A view of MLflow, or of a module below it, whose `load_prompt` says which prompt it loads."""
 
-    def __init__(self, module: ModuleType, replaced: Mapping[str, object], note: Callable[[str], None]) -> None:
+    def __init__(
+        self, module: ModuleType, replaced: Mapping[str, object], note: Callable[[str, str | None], None]
+    ) -> None:
         super().__init__(module, replaced)
         vars(self)["_note"] = note
 
@@ -184,8 +186,12 @@ class PromptView(ModuleView):
 
             @functools.wraps(found)
             def load_prompt(name_or_uri: str, version: object = None, *args: Any, **options: Any) -> Any:
-                note(prompt_uri(name_or_uri, version))
-                return found(name_or_uri, version, *args, **options)
+                uri = prompt_uri(name_or_uri, version)
+                note(uri, None)  # also where there is no such prompt
+                prompt = found(name_or_uri, version, *args, **options)
+                if prompt is not None:
+                    note(uri, f"{PROMPT_SCHEME}{prompt.name}/{prompt.version}")
+                return prompt
 
             return load_prompt
         return PromptView(found, {}, note) if name in ("genai", "prompts") and isinstance(found, ModuleType) else found

@@ -7,8 +7,7 @@ import inspect
 import json
 import logging
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +20,7 @@ from mlflow_flavor._model_imports import PROMPT_SCHEME as SCHEME
 from mlflow_flavor._model_imports import prompt_uri
 from workflows import Workflow
 
-__all__ = ["loaded_prompts", "name_of", "pinned_prompts", "prompt_uris", "prompts_now", "write_prompts"]
+__all__ = ["loaded_prompts", "pinned_prompts", "prompt_uris", "prompts_now", "write_prompts"]
 
 PROMPTS_FILE = "prompts.json"
 
@@ -63,18 +62,26 @@ def pinned_prompts(directory: Path) -> dict[str, str | None]:
     return json.loads(file.read_text()) if file.is_file() else {}
 
 
-def loaded_prompts(linked: Iterable[str]) -> dict[str, str]:
-    """By name the version that a run has loaded, as `prompts:/<name>/<version>`, unless it has loaded several.
+def loaded_prompts(linked: Iterable[str], uris: Collection[str]) -> dict[str, str]:
+    """By URI the version that a run has loaded, as `prompts:/<name>/<version>`, where that is plain.
 
     Args:
         linked: What MLflow has noted with its traces: JSON, a list of names and versions.
+        uris: What the model calls its prompts: by a version, or by an alias.
     """
-    pairs = {(str(each["name"]), str(each["version"])) for text in linked for each in json.loads(text)}
-    number = Counter(name for name, _ in pairs)
-    return {name: f"{SCHEME}{name}/{version}" for name, version in pairs if number[name] == 1}
+    versions = {f"{SCHEME}{each['name']}/{each['version']}" for text in linked for each in json.loads(text)}
+    by_alias = [uri for uri in uris if not uri.rpartition("/")[2].isdecimal()]
+    fixed = set(uris).difference(by_alias)
+    found: dict[str, str] = {}
+    for uri in by_alias:
+        of_name = {version for version in versions if version.startswith(f"{SCHEME}{_name_of(uri)}/")}
+        others = of_name - fixed or of_name
+        if len(others) == 1:
+            found[uri] = next(iter(others))
+    return found
 
 
-def name_of(uri: str) -> str:
+def _name_of(uri: str) -> str:
     """The prompt that a URI names, without a version or an alias."""
     return re.split("[/@]", uri.removeprefix(SCHEME), maxsplit=1)[0]
 

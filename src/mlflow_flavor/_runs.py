@@ -179,14 +179,14 @@ class RunSpans:
             facts = capture_fields(fields, self._settings.content.for_outputs())
             call.span.add_event(SpanEvent(name, attributes=dict(facts)))
 
-    def attribute(self, model_id: str, config: str) -> None:
-        """Name the logged model whose run this is, and the configuration it was loaded with."""
+    def attribute(self, model_id: str, loaded: Mapping[str, str]) -> None:
+        """Name the logged model whose run this is, and, as the trace's metadata, with what it was loaded."""
         if not self.is_live:
             return
         set_facts(self.root, {TraceMetadataKey.MODEL_ID: model_id}, {})
         trace = OpenTrace.of(self.root.trace_id)
         if trace is not None and CONFIG_METADATA not in trace.metadata:  # the outermost run of a model's is the first
-            self._update_trace(metadata={TraceMetadataKey.MODEL_ID: model_id, CONFIG_METADATA: config})
+            self._update_trace(metadata={TraceMetadataKey.MODEL_ID: model_id, **loaded})
 
     def close(self, at_ns: int | None) -> None:
         """End everything that is open though the run goes on (autologging was switched off)."""

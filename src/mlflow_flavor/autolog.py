@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 
 from mlflow_flavor._compat import (
@@ -130,10 +130,10 @@ def _configure(log_traces: bool = True, disable: bool = False, silent: bool = Fa
     """MLflow's decorator keeps the arguments, where `autologging_is_on` (and MLflow itself) finds them."""
 
 
-def mark_model(workflow: Workflow, model_id: str, config: str) -> None:
-    """Have the traces of this instance's runs name the logged model it was loaded from, and its configuration."""
+def mark_model(workflow: Workflow, model_id: str, loaded: Mapping[str, str]) -> None:
+    """Have the traces of this instance's runs name the logged model it was loaded from, and with what (metadata)."""
     workflow.__mlflow_model_id__ = model_id  # pyright: ignore[reportAttributeAccessIssue]  # ours, on a loaded model
-    add_handler(ModelAttribution(handler, model_id, config), workflow=workflow)
+    add_handler(ModelAttribution(handler, model_id, loaded), workflow=workflow)
 
 
 handler = MlflowHandler(is_on=autologging_is_on)

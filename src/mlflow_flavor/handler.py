@@ -83,11 +83,11 @@ class MlflowHandler:
         """The trace of a run of this process, running or over; None where it was not traced (or is long ago)."""
         return self._trace_ids.get(run_id)
 
-    def attribute(self, run_id: str, model_id: str, config: str) -> None:
-        """Name the logged model of a run, whatever model MLflow thinks is active, and the configuration it has."""
+    def attribute(self, run_id: str, model_id: str, loaded: Mapping[str, str]) -> None:
+        """Name the logged model of a run, whatever model MLflow thinks is active, and with what it was loaded."""
         run = self._runs.get(run_id)
         if run is not None:
-            run.attribute(model_id, config)
+            run.attribute(model_id, loaded)
 
     def recording(self, run_id: str) -> Recording | None:
         """Where answers of models and tools are kept for a run; None where they are not."""
@@ -144,15 +144,15 @@ class ModelAttribution:
     name = "mlflow_model"
     destination = None
 
-    def __init__(self, drawer: MlflowHandler, model_id: str, config: str) -> None:
+    def __init__(self, drawer: MlflowHandler, model_id: str, loaded: Mapping[str, str]) -> None:
         self._drawer = drawer
         self._model_id = model_id
-        self._config = config
+        self._loaded = loaded
 
     def handle(self, record: Record) -> None:
         """Take the start of a run; nothing else matters."""
         if isinstance(record, RunStarted):
-            self._drawer.attribute(record.run_id, self._model_id, self._config)
+            self._drawer.attribute(record.run_id, self._model_id, self._loaded)
 
     def carrier(self, run_id: str) -> Mapping[str, str] | None:
         """Nothing to carry."""

@@ -25,9 +25,10 @@ class Prompts:
 
 WITHIN = Path(__file__).parent / "texts"
 BESIDE = Path(__file__).parent.parent / "beside"
+ABOVE = Path(__file__).parent.parent.parent / "above"
 """
 AGENT = """
-from tools_.prompts import BESIDE, WITHIN, Prompts
+from tools_.prompts import ABOVE, BESIDE, WITHIN, Prompts
 
 PROMPTS = Prompts({given})
 
@@ -50,8 +51,8 @@ Agent = Callable[..., ModuleType]
 
 @pytest.fixture
 def agent(module: Callable[[str], ModuleType], package: Path, tmp_path: Path) -> Agent:
-    for folder in (package / "texts", tmp_path / "beside"):
-        folder.mkdir()
+    for folder in (package / "texts", tmp_path / "beside", tmp_path.parent / "above"):
+        folder.mkdir(exist_ok=True)
         (folder / "hello.txt").write_text("hello")
     (package / "__init__.py").touch()
     (package / "prompts.py").write_text(PROMPTS)
@@ -71,9 +72,16 @@ def test_a_model_reads_its_own_copy(agent: Agent, package: Path, tmp_path: Path,
     assert mlflow.pyfunc.load_model(str(tmp_path / "model")).predict({}) == ["hello", True, True]
 
 
-def test_a_path_of_what_the_model_does_not_have_is_named(agent: Agent, package: Path, tmp_path: Path):
-    with pytest.raises(MlflowException, match=r"folder is a path below 'beside', which is not in code_paths\)"):
-        mlflow_flavor.save_model(agent("BESIDE").Agent, tmp_path / "model", code_paths=[package])
+@pytest.mark.parametrize("given", ["BESIDE", "ABOVE"])
+def test_a_path_of_what_the_model_does_not_have_is_told(
+    agent: Agent, package: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, given: str
+):
+    made = agent(given)
+    mlflow_flavor.save_model(
+        made.Agent, tmp_path / "model", code_paths=[package], pip_requirements=["mlflow"], run_input_example=False
+    )
+    (record,) = caplog.records
+    assert f"is the path of {made.PROMPTS.folder}, and the model has nothing there" in record.getMessage()
 
 
 def test_what_lies_beside_a_package_may_be_given_as_well(agent: Agent, package: Path, tmp_path: Path):

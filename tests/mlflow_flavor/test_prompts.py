@@ -86,20 +86,33 @@ async def test_a_prompt_that_is_another_one_now_is_named(greets: str):
     )
 
 
+AT_TOP = GREETS.replace(
+    'result=mlflow.genai.load_prompt("prompts:/greeting@prod")',
+    "result=PROMPT",
+).replace("class Greets", 'PROMPT = mlflow.genai.load_prompt("prompts:/greeting@prod")\n\nclass Greets')
+WITH_ANOTHER = AT_TOP.replace("class Greets", 'OTHER = mlflow.genai.load_prompt("prompts:/greeting/1")\n\nclass Greets')
+
+
+@pytest.mark.parametrize("script", [GREETS, AT_TOP, WITH_ANOTHER], ids=["step", "top", "top, with another"])
 @pytest.mark.usefixtures("autolog")
-async def test_a_prompt_that_was_the_same_when_the_trace_was_made_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_prompt_is_another_one_if_it_is_so_since_the_trace_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, request: pytest.FixtureRequest
 ):
+    name = f"salute_{abs(hash(request.node.nodeid))}"
     monkeypatch.setenv("MLFLOW_ALIAS_PROMPT_CACHE_TTL_SECONDS", "0")
     for template in ("Good morning, {{name}}", "Good day, {{name}}"):
-        mlflow.genai.register_prompt(name="salute", template=template)
-    mlflow.genai.set_prompt_alias("salute", alias="prod", version=1)
-    (tmp_path / "agent.py").write_text(GREETS.replace("greeting@prod", "salute@prod"))
+        mlflow.genai.register_prompt(name=name, template=template)
+    mlflow.genai.set_prompt_alias(name, alias="prod", version=1)
+    (tmp_path / "agent.py").write_text(script.replace("prompts:/greeting", f"prompts:/{name}"))
     model = mlflow_flavor.log_model(tmp_path / "agent.py", name="greets", pip_requirements=["mlflow"])
-    mlflow.genai.set_prompt_alias("salute", alias="prod", version=2)
+    mlflow.genai.set_prompt_alias(name, alias="prod", version=2)
     handler = mlflow_flavor.load_model(model.model_uri).run(name="Ada")
     assert await handler == "Good day, Ada"
-    assert mlflow_flavor.reproduce(str(mlflow_flavor.trace_id(handler))).differences == []
+    trace_id = str(mlflow_flavor.trace_id(handler))
+    assert mlflow_flavor.reproduce(trace_id).differences == []
+    mlflow.genai.set_prompt_alias(name, alias="prod", version=1)
+    differs = Difference("prompt", f"prompts:/{name}@prod", f"prompts:/{name}/2", f"prompts:/{name}/1")
+    assert differs in mlflow_flavor.reproduce(trace_id).differences
 
 
 def test_a_prompt_that_is_not_there_is_told_when_the_model_is_logged(
