@@ -20,13 +20,12 @@ from mlflow_flavor._fidelity import (
     changed,
     held_elsewhere,
     held_in_all,
-    import_of,
     imports_of,
     modules_used,
     places_of,
-    set_by_others,
 )
 from mlflow_flavor._holdings import Comparison, Holding
+from mlflow_flavor._setters import import_of, set_by_others
 from mlflow_flavor._written import Call, ModelSource, needed_arguments, reason_of, refused
 from workflows import Workflow
 

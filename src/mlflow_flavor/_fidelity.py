@@ -7,14 +7,13 @@ import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import resolve_name
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from mlflow_flavor._holdings import Comparison, Holding, imports, left_out, places
 from mlflow_flavor._kinds import is_a
-from mlflow_flavor._model_code import imported_modules, modules_of_model, parsed
+from mlflow_flavor._model_code import imported_modules, modules_of_model
 from mlflow_flavor._origins import own_tops
 from mlflow_flavor._pairs import AbsentError, DifferenceError, UnknownError, UnsetError
 from mlflow_flavor._parts import may_hold
@@ -30,11 +29,12 @@ __all__ = [
     "changed",
     "held_elsewhere",
     "held_in_all",
-    "import_of",
     "imports_of",
     "modules_used",
+    "of_author",
     "places_of",
-    "set_by_others",
+    "script_of",
+    "unloaded_of",
 ]
 
 INSTANCE = "its"
@@ -112,9 +112,9 @@ def held_elsewhere(sources: Sources, rebuilt: Workflow) -> Comparison:
     """What modules of the author's hold of others of theirs, and the model's copies of them do not."""
     home = None if sources.helper else sources.home
     copies = modules_of_model(rebuilt)
-    script, unloaded = _script(copies), _unloaded(copies)
+    script, unloaded = script_of(copies), unloaded_of(copies)
     brought = {*copies, *unloaded.top_level_names()}
-    authors = {name: module for name, module in _of_author(brought, script).items() if module is not home}
+    authors = {name: module for name, module in of_author(brought, script).items() if module is not home}
     found, there, _ = left_out(script, home, authors, copies, unloaded)
     found = [each for each in found if not _is_of_another(each.place, authors, copies)]
     known = {sources.home.__name__, *copies}
@@ -132,7 +132,7 @@ def held_in_all(sources: Sources, text: bytes, brought: Iterable[str]) -> list[H
         brought: Modules that the model will have, the outermost packages of such ones.
     """
     script = ast.parse(text)
-    authors = {name: module for name, module in _of_author(brought, script).items() if module is not sources.home}
+    authors = {name: module for name, module in of_author(brought, script).items() if module is not sources.home}
     return left_out(script, sources.home, authors, None, NOTHING_UNLOADED).missing
 
 
@@ -146,8 +146,8 @@ def places_of(sources: Sources, lines: str, brought: Iterable[str], rebuilt: Wor
         rebuilt: The model's workflow, if the lines are its script: they lead to what its steps import as well.
     """
     script = ast.parse(lines)
-    authors = {name: module for name, module in _of_author(brought, script).items() if module is not sources.home}
-    unloaded = _unloaded(modules_of_model(rebuilt)) if rebuilt is not None else NOTHING_UNLOADED
+    authors = {name: module for name, module in of_author(brought, script).items() if module is not sources.home}
+    unloaded = unloaded_of(modules_of_model(rebuilt)) if rebuilt is not None else NOTHING_UNLOADED
     found = places(script, sources.home, authors, unloaded)
     own = {f"{name}.{each}": value for name, module in authors.items() for each, value in vars(module).items()}
     values = {id(own[place]) for place in found & own.keys() if not isinstance(own[place], PLAIN)}
@@ -157,7 +157,7 @@ def places_of(sources: Sources, lines: str, brought: Iterable[str], rebuilt: Wor
 def imports_of(sources: Sources, lines: str, brought: Iterable[str]) -> set[str]:
     """The modules that a few lines import when they are run, in the functions to which they lead."""
     script = ast.parse(lines)
-    authors = {name: module for name, module in _of_author(brought, script).items() if module is not sources.home}
+    authors = {name: module for name, module in of_author(brought, script).items() if module is not sources.home}
     return imports(script, sources.home, authors).union(imported_modules(script))
 
 
@@ -173,80 +173,11 @@ def changed(places: Iterable[str], rebuilt: Workflow) -> set[tuple[str, str]]:
     return found
 
 
-def set_by_others(sources: Sources, rebuilt: Workflow) -> Iterator[tuple[str, str]]:
-    """Variables that a model's script leads to and that are not what the author's are: each with a module that sets it.
-
-    That is one of the author's that the model does not import, whose own lines lead there when it is imported. What a
-    run has set is none of that; nor are lines that use the agent, as those of a program do.
-    """
-    copies = modules_of_model(rebuilt)
-    script, unloaded = _script(copies), _unloaded(copies)
-    authors = _of_author({*copies, *unloaded.top_level_names()}, script)
-    others = {name: module for name, module in authors.items() if module is not sources.home}
-    used = places(script, sources.home, others, unloaded)
-    left = {place for place, _ in changed(used, rebuilt)}
-    for name in _importers(authors, copies, sources.home) if left else ():
-        module = sys.modules[name]
-        tree = _own_lines(module, sources.home)
-        found = places(tree, module, {each: other for each, other in others.items() if each != name}, NOTHING_UNLOADED)
-        yield from ((place, name) for place in sorted(found & left))
-        left -= found
-
-
-def import_of(home: ModuleType, module: str) -> str | None:
-    """A name that a module has by an import from another one; None if there is none at its top."""
-    tree = parsed(Path(str(getattr(home, "__file__", ""))))
-    for line in tree.body if tree is not None else ():
-        if isinstance(line, ast.ImportFrom) and line.module == module and not line.level:
-            return line.names[0].asname or line.names[0].name
-    return None
-
-
-def _importers(authors: Mapping[str, ModuleType], copies: Mapping[str, ModuleType], home: ModuleType) -> Iterator[str]:
-    """Modules of the author's that have something of others of theirs, and that the model has not imported."""
-    loaded = [(name, module) for name, module in sys.modules.copy().items() if is_a(module, ModuleType)]
-    new = {name: module for name, module in loaded if name not in copies and module is not home}
-    own = {"__main__", *own_tops({name.partition(".")[0] for name in new})}
-    known = {id(module) for module in authors.values()}
-    for name, module in new.items():
-        if name.partition(".")[0] in own:
-            values = list(getattr(module, "__dict__", {}).values())
-            if any(id(value) in known or _origin_of(value) in authors for value in values):
-                yield name
-
-
-def _origin_of(value: object) -> str:
-    named = value if is_a(value, FunctionType) or is_a(value, type) else type(value)
-    return str(named.__module__)
-
-
-def _own_lines(module: ModuleType, home: ModuleType) -> ast.Module:
-    """What runs when a module is imported, without what its decorators do, and what uses the agent."""
-    file = Path(str(getattr(module, "__file__", "")))
-    tree = parsed(file) if file.suffix == ".py" and file.is_file() else None
-    agents = {name for name, value in vars(module).items() if value is home or _is_agent(value, home)}
-    for node in ast.walk(tree) if tree is not None else ():
-        if isinstance(node, ast.ImportFrom) and node.level and module.__package__:
-            node.module, node.level = resolve_name("." * node.level + (node.module or ""), module.__package__), 0
-    body = [
-        line
-        for line in (tree.body if tree is not None else ())
-        if not isinstance(line, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-        and not any(isinstance(node, ast.Name) and node.id in agents for node in ast.walk(line))
-    ]
-    return ast.Module(body, [])
-
-
-def _is_agent(value: object, home: ModuleType) -> bool:
-    cls: type = value if is_a(value, type) else type(value)
-    return cls.__module__ == home.__name__ or issubclass(cls, Workflow)
-
-
 def modules_used(rebuilt: Workflow) -> set[str]:
     """The modules that a model's script and the author's that it leads to import, also when they are called."""
     copies = modules_of_model(rebuilt)
-    unloaded = _unloaded(copies)
-    authors = _of_author({*copies, *unloaded.top_level_names()}, _script(copies))
+    unloaded = unloaded_of(copies)
+    authors = of_author({*copies, *unloaded.top_level_names()}, script_of(copies))
     used = set[str]()
     todo = [source for name, copy in copies.items() if (source := _source(name, copy)) is not None]
     while todo:
@@ -259,7 +190,7 @@ def modules_used(rebuilt: Workflow) -> set[str]:
     return used
 
 
-def _of_author(brought: Iterable[str], script: ast.Module) -> dict[str, ModuleType]:
+def of_author(brought: Iterable[str], script: ast.Module) -> dict[str, ModuleType]:
     """The author's modules, of the packages of which the model has some, or a script imports one."""
     tops = {name.partition(".")[0] for name in brought}
     # Some are imported only when a step runs, and the model has no copies of them yet.
@@ -268,11 +199,13 @@ def _of_author(brought: Iterable[str], script: ast.Module) -> dict[str, ModuleTy
     return {name: module for name, module in loaded if is_a(module, ModuleType)}
 
 
-def _script(copies: Mapping[str, ModuleType]) -> ast.Module:
+def script_of(copies: Mapping[str, ModuleType]) -> ast.Module:
+    """The script among a model's modules."""
     return ast.parse(Path(str(copies[""].__file__)).read_bytes())
 
 
-def _unloaded(copies: Mapping[str, ModuleType]) -> Unloaded:
+def unloaded_of(copies: Mapping[str, ModuleType]) -> Unloaded:
+    """What a model has of modules that its script has not imported."""
     spec = copies[""].__spec__
     places = spec.submodule_search_locations if spec is not None else None
     return Unloaded(Path(next(iter(places))) if places else None, copies)
