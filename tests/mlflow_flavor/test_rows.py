@@ -17,8 +17,7 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, scoring_server
-from pydantic import BaseModel, ConfigDict, PlainSerializer, RootModel, computed_field
-from pydantic.dataclasses import dataclass
+from pydantic import BaseModel, ConfigDict, PlainSerializer, computed_field
 
 import mlflow_flavor
 from workflows import Workflow, step
@@ -94,23 +93,6 @@ def columns(model: PyFuncModel) -> list[dict[str, Any]] | None:
     return signature.inputs.to_dict() if signature.inputs is not None else None
 
 
-class Said(BaseModel):
-    text: str
-
-
-class Open(BaseModel, extra="allow"):
-    text: str
-
-
-class Texts(RootModel[list[str]]):
-    pass
-
-
-@dataclass
-class Place:
-    row: int
-
-
 VALUES = [
     ("list[int]", [1, 2]),
     ("list", [1, 2]),
@@ -138,23 +120,23 @@ VALUES = [
     ("Place", {"row": 1}),
 ]
 SHOWN = {
-    "str | Said": Said(text="hi"),
-    "Said | Place | None": Place(row=1),
-    "list[Said | None]": [Said(text="hi"), None],
-    "str | list[Said]": [Said(text="hi")],
-    "Open": Open.model_validate({"text": "hi", "more": 1}),
-    "Texts": Texts(["a", "b"]),
-    "Place": Place(row=1),
-    "tuple[int, str]": (1, "a"),
-    "datetime": datetime(2024, 1, 2, 3, 4, 5),
-    "date": date(2024, 1, 2),
+    "tuple[int, str]": "(1, 'a')",
+    "datetime": repr(datetime(2024, 1, 2, 3, 4, 5)),
+    "date": repr(date(2024, 1, 2)),
+    "str | Said": "Said(text='hi')",
+    "Said | Place | None": "Place(row=1)",
+    "list[Said | None]": "[Said(text='hi'), None]",
+    "str | list[Said]": "[Said(text='hi')]",
+    "Open": "Open(text='hi', more=1)",
+    "Texts": "Texts(root=['a', 'b'])",
+    "Place": "Place(row=1)",
 }
 by_type = pytest.mark.parametrize(("kind", "value"), VALUES, ids=[f"{kind} {value}" for kind, value in VALUES])
 
 
 @by_type
 def test_a_value_reaches_the_workflow_as_it_is(load: Load, kind: str, value: object):
-    model, shown = load(f"x: {kind}"), repr([SHOWN.get(kind, value)])
+    model, shown = load(f"x: {kind}"), f"[{SHOWN.get(kind, repr(value))}]"
     assert model.predict({"x": value}) == shown
     assert model.predict([{"x": value}]) == shown
     assert model.predict(pd.DataFrame({"x": [value]})) == shown
@@ -162,7 +144,7 @@ def test_a_value_reaches_the_workflow_as_it_is(load: Load, kind: str, value: obj
 
 @by_type
 async def test_a_value_reaches_a_served_workflow_as_it_is(load: Load, kind: str, value: object):
-    app, shown = scoring_server.init(load(f"x: {kind}")), repr([SHOWN.get(kind, value)])
+    app, shown = scoring_server.init(load(f"x: {kind}")), f"[{SHOWN.get(kind, repr(value))}]"
     bodies: list[dict[str, Any]] = [
         {"inputs": {"x": value}},
         {"inputs": [{"x": value}]},
