@@ -124,7 +124,7 @@ def summary(state: RunState) -> dict[str, Any]:
         "busy": state.busy,
         "idle": state.idle,
         "ended": state.ended,
-        "queues": {n: ([c.exec_id for c in q.calls], sorted(q.free)) for n, q in state.queues.items()},
+        "queues": {n: ([c.exec_id for c in q.calls], q.free) for n, q in state.queues.items()},
         "calls": {c.exec_id: (c.phase, c.worker, c.open_waits, c.attempt) for c in state.calls.values()},
         "waits": [w.wait_id for w in state.waits],
     }

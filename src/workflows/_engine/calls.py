@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from workflows._spec import StepSpec
 from workflows.events import Event
@@ -245,8 +245,7 @@ def _came(envelope: Envelope) -> tuple[int, int]:
     return envelope.queued_at_ns, int(envelope.event_id[1:]) if envelope.sender is None else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Awaited:
+class Awaited(NamedTuple):
     """What a wait takes that was open at a snapshot.
 
     Attributes:

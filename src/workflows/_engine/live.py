@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from weakref import ReferenceType, WeakSet
 
 from workflows._engine.awaited_runs import future_of_run
+from workflows._engine.calls import Call
 from workflows._engine.clock import Clock
 from workflows._engine.effects import EndRun, EndRunWait, EndWait, ReleaseFanIn, StartRunWait
 from workflows._engine.mailbox import Mailbox
@@ -128,6 +129,7 @@ class LiveRun(ABC):
         sender_outside: Somebody outside has got hold of the run's context, and may send events with it.
         inside: Contexts of attempts; one that is alive when nothing runs is held by a task that a step left behind.
         returned: What bodies have returned that wait for their checkpoint or their turn, by exec_id; snapshots have it.
+        to_start: Calls that are to begin in later turns, where it goes on with many.
         to_tell: Waits of the run itself that have begun or ended, of which whoever listens is told in later turns.
         ending_waits: What the end of the run has closed and nobody was told of yet, by exec_id: there may be thousands.
         warned: What the log has been told of: classes of events that nobody took, that the run seems stuck, or that the
@@ -183,6 +185,7 @@ class LiveRun(ABC):
         "streamed",
         "timers_made",
         "to_cancel",
+        "to_start",
         "to_tell",
         "warned",
     )
@@ -211,6 +214,7 @@ class LiveRun(ABC):
         self.stopped_children: dict[LiveRun, None] | None = None
         self.to_cancel: deque[tuple[LiveRun, bool]] | None = None
         self.to_tell: deque[StartRunWait | EndRunWait] | None = None
+        self.to_start: deque[Call] | None = None
         self.parent: ParentAttempt | None = None
         self.pausable = not plan.idle_counts
         self.end: EndRun | None = None
@@ -233,6 +237,10 @@ class LiveRun(ABC):
     @abstractmethod
     def take(self, tick: Tick) -> None:
         """Reduce one tick and do what follows; the loop's part."""
+
+    @abstractmethod
+    def start(self, call: Call) -> None:
+        """Begin an attempt of a call; the loop's part."""
 
     @abstractmethod
     def tell_started(self) -> None:

@@ -131,7 +131,7 @@ class Run(LiveRun):
         self._place = PlaceAtGate(plan.gate, loop.time()) if plan.gate is not None else None
         self._began = False
         self._closing: asyncio.Task[None] | None = None
-        self.stepper = Stepper(self._start, self) if plan.stepwise else None
+        self.stepper = Stepper(self.start, self) if plan.stepwise else None
         if isinstance(parent := current_attempt.get(), Attempt):
             self.parent = parent
             self.root_run_id = parent.run.root_run_id
@@ -206,7 +206,7 @@ class Run(LiveRun):
             effects = reduce(state, tick)
             for effect in effects if len(effects) <= DONE_AT_ONCE else in_pieces(self, effects):
                 if isinstance(effect, StartCall) and self.stepper is None:  # by far the most frequent one
-                    self._start(effect.call)
+                    self.start(effect.call)
                 else:
                     self._do(effect)
             if self.resting:
@@ -288,7 +288,7 @@ class Run(LiveRun):
                 if self.stepper is not None:
                     self.stepper.hold(effect.call)
                 else:
-                    self._start(effect.call)
+                    self.start(effect.call)
             case TellSent():
                 if self.dispatcher.handlers or self.stream.internal or not effect.takers:
                     self._sent(effect)
@@ -329,7 +329,8 @@ class Run(LiveRun):
             case _:
                 assert_never(effect)
 
-    def _start(self, call: Call) -> None:
+    def start(self, call: Call) -> None:
+        """Begin an attempt of a call."""
         attempt = Attempt(self, call)
         self.attempts[call.exec_id] = attempt
         self.crowd.attempts += 1
@@ -414,6 +415,7 @@ class Run(LiveRun):
         self.history.outcome = end.outcome
         if isinstance(end.error, WorkflowDeadlockError) and end.error.run_id == self.run_id:  # else that of a child
             end.error.last_events = self.history.last_events()
+        self.to_start = None
         if self.attempts:
             stop_some(self)
         if self.only_waits:

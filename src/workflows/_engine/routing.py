@@ -38,7 +38,7 @@ def queue_call(state: RunState, call: Call, effects: list[Effect]) -> None:
         queue.push(call)
         return
     # As `take_worker` does, without its calls: this is the way of every new call that need not wait.
-    call.worker = queue.free.pop()
+    call.worker = queue.take()
     call.phase = CallPhase.RUNNING
     call.first_started_ns = state.now_ns
     state.steps += 1
@@ -49,7 +49,7 @@ def take_worker(state: RunState, call: Call, effects: list[Effect], *, first: bo
     """Let a call go on (start, or resume from a wait) with a free worker, else queue it; `first`: before all others."""
     queue = state.queues.get(call.step.name) or state.queue(call.step)
     if queue.free:
-        call.worker = queue.free.pop()
+        call.worker = queue.take()
         _go_on(state, call, effects)
         return
     call.phase = CallPhase.QUEUED
@@ -64,7 +64,7 @@ def give_back_worker(state: RunState, call: Call, effects: list[Effect]) -> None
     worker, call.worker = call.worker, -1
     following = queue.pop() if queue.calls else None
     if following is None:
-        queue.free.append(worker)
+        queue.give_back(worker)
         return
     following.worker = worker
     _go_on(state, following, effects)

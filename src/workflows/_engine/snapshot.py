@@ -6,9 +6,10 @@ A call that was running, queued or waiting is queued again when the run resumes,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
+from operator import attrgetter
 from typing import Any
 
 from workflows._engine.calls import Awaited, Call, CallPhase, Wait
@@ -46,16 +47,16 @@ def dump_run(state: RunState, serializer: BaseSerializer) -> dict[str, Any]:
         "open_to_outside": state.open_to_outside,
         "counts": [state.steps, state.retries, state.events, state.handled_errors, state.unhandled],
         "calls": [_dump_call(call, waits.get(id(call), ()), serializer) for call in calls],
-        "kept": [_dump_envelope(e, serializer) for e in state.kept],
+        "kept": _dump_envelopes(state.kept, serializer),
         "early": [e.event_id for e in state.early or ()],
         "collected": [
-            {"step": step, "group": group, "events": [_dump_envelope(e, serializer) for e in events]}
+            {"step": step, "group": group, "events": _dump_envelopes(events, serializer)}
             for (step, group), events in state.collected.items()
         ],
         "undelivered": [_dump_undelivered(u, serializer) for u in state.undelivered],
         "fan_outs": [_dump_fan_out(f, serializer) for f in state.fan_outs.values()],
         "stepwise": state.stepwise,
-        "handed": [_dump_envelope(e, serializer) for e in state.handed.values()],
+        "handed": _dump_envelopes(state.handed.values(), serializer),
     }
 
 
@@ -104,7 +105,7 @@ def dump_returned(returned: Mapping[str, AttemptCompleted], serializer: BaseSeri
         {
             "exec_id": exec_id,
             "fan_out": tick.fan_out,
-            "events": [_dump_envelope(e, serializer) for e in tick.returned],
+            "events": _dump_envelopes(tick.returned, serializer),
         }
         for exec_id, tick in returned.items()
     ]
@@ -170,19 +171,57 @@ def apart(loaded: RunState) -> RunState:
     return state
 
 
+Dump = Callable[[Any, BaseSerializer], Any]
+
+
+def _as_it_is(value: Any, _: BaseSerializer) -> Any:
+    return value
+
+
+def _as_dict(value: Mapping[str, Any], _: BaseSerializer) -> dict[str, Any]:
+    return dict(value)
+
+
+class _Rare:
+    """Parts that most calls, or events, have nothing of; a snapshot may have thousands of both."""
+
+    def __init__(self, dumps: Mapping[str, Dump]) -> None:
+        self._dumps = dumps
+        self._values = attrgetter(*dumps)
+
+    def add(self, found: object, data: dict[str, Any], serializer: BaseSerializer) -> None:
+        """Add what there is of them."""
+        values = self._values(found)
+        if any(values):
+            dumps = zip(self._dumps.items(), values, strict=True)
+            data.update((name, dump(value, serializer)) for (name, dump), value in dumps if value)
+
+
+_OF_ENVELOPE = _Rare(
+    {
+        "carriers": lambda carriers, _: {name: dict(carrier) for name, carrier in carriers.items()},
+        "recoveries": _as_dict,
+        "shared": _as_it_is,
+        "names": _as_it_is,
+    }
+)
+
+
 def _dump_envelope(envelope: Envelope, serializer: BaseSerializer) -> dict[str, Any]:
-    return {
+    data: dict[str, Any] = {
         "id": envelope.event_id,
         "event": serializer.serialize(envelope.event),
         "sender": envelope.sender,
         "sender_step": envelope.sender_step,
         "queued_at_ns": envelope.queued_at_ns,
-        "carriers": {name: dict(carrier) for name, carrier in (envelope.carriers or {}).items()},
         "scope": list(envelope.scope),
-        "recoveries": dict(envelope.recoveries or {}),
-        "shared": envelope.shared,
-        "names": envelope.names,
     }
+    _OF_ENVELOPE.add(envelope, data, serializer)
+    return data
+
+
+def _dump_envelopes(envelopes: Iterable[Envelope], serializer: BaseSerializer) -> list[dict[str, Any]]:
+    return [_dump_envelope(envelope, serializer) for envelope in envelopes]
 
 
 def _dump_question(wait: RunWait, serializer: BaseSerializer) -> dict[str, Any]:
@@ -203,7 +242,7 @@ def _dump_fan_out(fan_out: FanOut, serializer: BaseSerializer) -> dict[str, Any]
         "step": fan_out.step,
         "scope": list(fan_out.scope),
         "alive": fan_out.alive,
-        "members": {step: [_dump_envelope(e, serializer) for e in kept] for step, kept in fan_out.members.items()},
+        "members": {step: _dump_envelopes(kept, serializer) for step, kept in fan_out.members.items()},
         "fired": sorted(fan_out.fired),
     }
 
@@ -214,7 +253,7 @@ def _dump_undelivered(undelivered: Undelivered, serializer: BaseSerializer) -> d
         "attempt": undelivered.attempt,
         "scope": list(undelivered.scope),
         "fan_out": undelivered.fan_out,
-        "events": [_dump_envelope(e, serializer) for e in undelivered.envelopes],
+        "events": _dump_envelopes(undelivered.envelopes, serializer),
     }
 
 
@@ -237,19 +276,19 @@ def _load_envelope(data: Mapping[str, Any], serializer: BaseSerializer) -> Envel
         data["sender"],
         data["sender_step"],
         int(data["queued_at_ns"]),
-        data["carriers"] or None,
-        tuple(data["scope"]),
-        data["recoveries"] or None,
+        data.get("carriers") or None,
+        tuple(data.get("scope", ())),
+        data.get("recoveries") or None,
         bool(data.get("shared")),
         data.get("names"),
     )
 
 
-def _dump_call(call: Call, waits: Iterable[tuple[Wait, int]], serializer: BaseSerializer) -> dict[str, Any]:
-    return {
+def _dump_call(call: Call, waits: Sequence[tuple[Wait, int]], serializer: BaseSerializer) -> dict[str, Any]:
+    data: dict[str, Any] = {
         "step": call.step.name,
         "exec_id": call.exec_id,
-        "inputs": [_dump_envelope(e, serializer) for e in call.inputs],
+        "inputs": _dump_envelopes(call.inputs, serializer),
         "completed_by": call.completed_by,
         "retrying": call.phase is CallPhase.RETRYING,
         "began": call.first_started_ns > 0,
@@ -257,37 +296,17 @@ def _dump_call(call: Call, waits: Iterable[tuple[Wait, int]], serializer: BaseSe
         "queued_at_ns": call.queued_at_ns,
         "first_started_ns": call.first_started_ns,
         "paused_ns": call.paused_ns,
-        "due_ns": call.due_ns,
-        "emitted": call.emitted,
         "scope": list(call.scope),
-        "recoveries": dict(call.recoveries or {}),
-        "last_error": serializer.serialize(call.last_error) if isinstance(call.last_error, Exception) else None,
-        "last_failed_ns": call.last_failed_ns,
-        "answers": {
-            wait_id: _dump_envelope(answer, serializer) if answer else None for wait_id, answer in call.answers.items()
-        },
-        "kept": [_dump_envelope(envelope, serializer) for envelope in call.kept],
         "had_begun": max(call.had_begun, call.begun),
-        "came_after": dict(call.came_after),
-        "at_once": sorted(call.at_once),
-        "apart": {name: [list(run) for run in runs] for name, runs in call.apart.items()},
-        "overtaken": dict(call.overtaken),
-        "let_go": dict(call.let_go),
-        "open_ns": call.open_ns,
-        "missed": sorted(call.missed),
-        "collected": [
-            [group, number, None if members is None else [_dump_envelope(e, serializer) for e in members]]
-            for (group, number), members in call.collected.items()
-        ],
-        "waiting_since": {**call.waiting_since, **{wait.wait_id: since for wait, since in waits}},
-        "waiting_for": _dump_awaited(
-            {
-                **{wait_id: a for wait_id, a in call.waiting_for.items() if wait_id in call.waiting_since},
-                **{wait.wait_id: wait.awaited for wait, _ in waits},
-            },
-            serializer,
-        ),
     }
+    _OF_CALL.add(call, data, serializer)
+    if call.waiting_since or waits:
+        since = dict(call.waiting_since)
+        awaited = {wait_id: known for wait_id, known in call.waiting_for.items() if wait_id in since}
+        for wait, began in waits:
+            since[wait.wait_id], awaited[wait.wait_id] = began, wait.awaited
+        data["waiting_since"], data["waiting_for"] = since, _dump_awaited(awaited, serializer)
+    return data
 
 
 def _dump_awaited(waits: Mapping[str, Awaited], serializer: BaseSerializer) -> dict[str, list[Any]]:
@@ -295,8 +314,9 @@ def _dump_awaited(waits: Mapping[str, Awaited], serializer: BaseSerializer) -> d
     saved: dict[str, list[Any]] = {}
     for wait_id, awaited in waits.items():
         with suppress(Exception):  # whatever a serializer, or a value of the user's, may raise
-            required = {name: serializer.serialize(value) for name, value in awaited.requirements.items()}
-            saved[wait_id] = [awaited.class_name, awaited.match_subclasses, required, awaited.asks, awaited.number]
+            name, subclasses, requirements, asks, number = awaited
+            required = {key: serializer.serialize(value) for key, value in requirements.items()}
+            saved[wait_id] = [name, subclasses, required, asks, number]
     return saved
 
 
@@ -315,18 +335,19 @@ def _load_call(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSeri
         spec.steps[data["step"]],
         tuple(_load_envelopes(data["inputs"], serializer)),
         int(data["queued_at_ns"]),
-        data["recoveries"] or None,
+        data.get("recoveries") or None,
     )
     call.phase = CallPhase.RETRYING if data["retrying"] else CallPhase.QUEUED
     call.replay = bool(data["began"]) and not data["retrying"]
     call.completed_by = int(data.get("completed_by", -1))
-    call.scope = tuple(data["scope"])
-    call.attempt, call.emitted = int(data["attempt"]), int(data["emitted"])
-    call.first_started_ns, call.due_ns = int(data["first_started_ns"]), int(data["due_ns"])
+    call.scope = tuple(data.get("scope", ()))
+    call.attempt, call.emitted = int(data["attempt"]), int(data.get("emitted", 0))
+    call.first_started_ns, call.due_ns = int(data["first_started_ns"]), int(data.get("due_ns", 0))
     call.paused_ns = int(data.get("paused_ns", 0))
-    call.last_error = serializer.deserialize(data["last_error"]) if data["last_error"] else None
-    call.last_failed_ns = int(data["last_failed_ns"])
-    call.answers = {w: _load_envelope(answer, serializer) if answer else None for w, answer in data["answers"].items()}
+    call.last_error = serializer.deserialize(error) if (error := data.get("last_error")) else None
+    call.last_failed_ns = int(data.get("last_failed_ns", 0))
+    answers = data.get("answers", {})
+    call.answers = {w: _load_envelope(answer, serializer) if answer else None for w, answer in answers.items()}
     call.had_begun = int(data.get("had_begun", 0))
     call.came_after = dict(data.get("came_after", {}))
     call.at_once = set(data.get("at_once", ()))
@@ -335,10 +356,34 @@ def _load_call(data: Mapping[str, Any], spec: WorkflowSpec, serializer: BaseSeri
     call.overtaken, call.let_go = dict(data.get("overtaken", {})), dict(data.get("let_go", {}))
     call.open_ns = int(data.get("open_ns", 0))
     call.missed = frozenset(data.get("missed", ()))
-    call.waiting_since = dict(data["waiting_since"])
+    call.waiting_since = dict(data.get("waiting_since", {}))
     call.waiting_for = _load_awaited(data.get("waiting_for", {}), serializer)
     call.collected = {
         (group, number): None if members is None else _load_envelopes(members, serializer)
         for group, number, members in data.get("collected", ())
     }
     return call
+
+
+_OF_CALL = _Rare(
+    {
+        "due_ns": _as_it_is,
+        "emitted": _as_it_is,
+        "recoveries": _as_dict,
+        "last_error": lambda error, to: to.serialize(error) if isinstance(error, Exception) else None,
+        "last_failed_ns": _as_it_is,
+        "answers": lambda answers, to: {w: _dump_envelope(got, to) if got else None for w, got in answers.items()},
+        "kept": _dump_envelopes,
+        "came_after": _as_dict,
+        "at_once": lambda wait_ids, _: sorted(wait_ids),
+        "apart": lambda apart, _: {name: [list(run) for run in runs] for name, runs in apart.items()},
+        "overtaken": _as_dict,
+        "let_go": _as_dict,
+        "open_ns": _as_it_is,
+        "missed": lambda names, _: sorted(names),
+        "collected": lambda collected, to: [
+            [group, number, None if members is None else _dump_envelopes(members, to)]
+            for (group, number), members in collected.items()
+        ],
+    }
+)

@@ -88,14 +88,38 @@ class Undelivered:
 
 
 class StepQueue:
-    """The calls of one step that wait for a worker, and its free workers."""
+    """The calls of one step that wait for a worker, and its free workers.
 
-    __slots__ = ("calls", "free", "step")
+    Attributes:
+        free: How many workers are.
+    """
+
+    __slots__ = ("_given_back", "_taken", "calls", "free", "step")
 
     def __init__(self, step: StepSpec) -> None:
         self.step = step
         self.calls: deque[Call] | tuple[()] = ()  # an empty deque takes 760 bytes, and most queues stay empty
-        self.free = list(range(step.num_workers - 1, -1, -1))
+        self.free = step.num_workers
+        self._taken = 0  # from this number on, no worker has work; of those below, the ones given back have none
+        self._given_back: list[int] | None = None
+
+    def take(self) -> int:
+        """The number of a worker that is free: the lowest, or one that was given back."""
+        self.free -= 1
+        if self._given_back:
+            return self._given_back.pop()
+        self._taken += 1
+        return self._taken - 1
+
+    def give_back(self, worker: int) -> None:
+        """A worker has no work any more."""
+        self.free += 1
+        if worker == self._taken - 1:
+            self._taken -= 1
+        elif self._given_back is None:
+            self._given_back = [worker]
+        else:
+            self._given_back.append(worker)
 
     def push(self, call: Call, *, first: bool = False) -> None:
         """Let a call wait for a worker; `first`: before all others."""

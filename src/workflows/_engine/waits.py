@@ -357,7 +357,7 @@ def _run_on(state: RunState, call: Call, effects: list[Effect]) -> None:
     call.phase = CallPhase.RUNNING
     call.go_on(state.now_ns)
     if queue.free:
-        call.worker = queue.free.pop()
+        call.worker = queue.take()
 
 
 def reply(state: RunState, wait_id: str, envelope: Envelope, effects: list[Effect]) -> Call | None:

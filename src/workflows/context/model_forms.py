@@ -48,6 +48,7 @@ class Form:
         private: Names of the private attributes that are written; the result of a `StopEvent` is none of them.
         is_flat: Whether a model that fits holds nothing but values of JSON, no containers.
         is_passive: Whether no code of its author runs when a model is validated.
+        is_component: Whether it is one of llama-index's, which write and read themselves.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class Form:
         "_plain",
         "by_author",
         "fields",
+        "is_component",
         "is_flat",
         "is_passive",
         "is_root",
@@ -80,6 +82,7 @@ class Form:
         self.by_author = frozenset(n for n, f in found.items() if n in named or "*" in named or _has_serializer(f))
         self.private = tuple(n for n in cls.__private_attributes__ if n != "_result" or not issubclass(cls, StopEvent))
         self.is_passive = _is_passive(cls)
+        self.is_component = all(callable(getattr(cls, name, None)) for name in ("class_name", "to_dict", "from_dict"))
         counts = _only_fields_count(cls, self)
         kinds = list(_kinds(cls, self)) if counts else []
         self._plain = [(n, kind, plain) for n, kind, plain, _ in kinds if plain is not None]

@@ -28,7 +28,7 @@ from workflows.context.json_values import (
     path_name,
     rebuilt_dataclass,
 )
-from workflows.context.model_forms import holds_other_classes, restored, validated
+from workflows.context.model_forms import form_of, holds_other_classes, restored, validated
 from workflows.context.model_writer import written_model
 from workflows.errors import UnserializableValueError
 from workflows.events import rebuild_exception
@@ -231,7 +231,7 @@ class JsonSerializer(BaseSerializer):
 
     def _model(self, model: BaseModel) -> dict[str, Any]:
         # One that holds others of classes that only they know, such as a node with its score, cannot read itself.
-        if not (_is_component(model) and hasattr(model, "from_dict")) or holds_other_classes(model):
+        if not form_of(type(model)).is_component or holds_other_classes(model):
             return self._by_fields(model)
         try:
             content = _content_of(model)
