@@ -320,7 +320,7 @@ class RunSpans:
             return
         after = self._settings.publish_after
         if after is not None:
-            self._timers["publish"] = self._loop.call_later(after, self._publish, context=Context())
+            self._timers["publish"] = self._loop.call_later(after, self._publish)
         due = min(self._settings.max_open, trace_lifetime() / 2)
         self._timers["open"] = self._loop.call_later(due, self._is_due, context=Context())
 

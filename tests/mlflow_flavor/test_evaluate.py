@@ -15,6 +15,7 @@ from mlflow.entities import Trace
 import mlflow_flavor
 from mlflow_flavor import UnansweredError
 from tests.mlflow_flavor.agents import Answer, Approve, Inquire
+from tests.mlflow_flavor.fresh import Interpreter
 from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
@@ -59,6 +60,43 @@ def test_judgements_are_on_the_traces_of_their_runs(kind: str, traces: Callable[
     (right_one,) = [question for question, values in judged.items() if values == [("right", True)]]
     assert "why" in right_one
     assert all("plan" in [span.name for span in trace.data.spans] for trace in found.values())
+
+
+SLOW = """
+import asyncio, mlflow, mlflow_flavor
+from mlflow import genai
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+class Slow(Workflow):
+    @step
+    async def work(self, ev: StartEvent) -> StopEvent:
+        await asyncio.sleep(0.1)
+        return StopEvent(result="WHY!")
+
+@genai.scorer
+def right(outputs):
+    return outputs == "WHY!"
+
+mlflow_flavor.autolog(publish_after_seconds=0.01)
+rows = [{"inputs": {"question": "why"}}, {"inputs": {"question": "how"}}]
+judged = genai.evaluate(data=rows, predict_fn=mlflow_flavor.predict_fn(Slow()), scorers=[right])
+print(len(judged.result_df), "rows")
+"""
+
+
+@pytest.mark.server
+def test_runs_that_are_shown_before_they_are_over_are_judged(
+    interpreter: Interpreter, tmp_path: Path, experiment: str, traces: Callable[[], list[Trace]]
+):
+    environment = {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "MLFLOW_EXPERIMENT_ID": experiment}
+    done = interpreter.run(SLOW, tmp_path, environment=environment)
+    assert "2 rows" in done.stdout, done.stderr
+    found = traces()
+    assert [sorted(span.name for span in trace.data.spans) for trace in found] == [
+        ["Slow.run", "work", "workflow.started"]
+    ] * 2
+    assert [a.value for trace in found for a in trace.info.assessments if a.name == "right"] == [True, True]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 asking = pytest.mark.parametrize("workflow", [Approve(timeout=None), Inquire(timeout=None)], ids=["run", "step"])
