@@ -14,6 +14,7 @@ from inspect import getattr_static
 from pathlib import Path
 from types import ModuleType
 
+from mlflow_flavor._configuration import names_of_configuration, reads_configuration
 from mlflow_flavor._model_code import imported_modules
 from mlflow_flavor._names import names_in
 from mlflow_flavor._origins import as_user_writes_it, local_places, own_tops
@@ -26,7 +27,6 @@ COLLECTIONS = (dict, list, set, deque)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 IMPORTS = (ast.Import, ast.ImportFrom)
 SHOWING = ("print", "pprint", "pprint.pprint", "rich.print")
-CONFIGS = ("config", "ModelConfig")
 NOT_RUN = (ast.FunctionDef, ast.AsyncFunctionDef, *IMPORTS)
 
 LEFT_OUT = (
@@ -68,7 +68,8 @@ class EffectImport:
 def imports_for_effect(source: str, home: ModuleType, helpers: Sequence[Path]) -> tuple[set[str], list[EffectImport]]:
     """Imports of modules of the author's own, local files or of the same package, that nothing in a module uses.
 
-    An unused module of a library is mostly one that was forgotten, and would be a requirement.
+    An unused module of a library is mostly one that was forgotten, and would be a requirement. A name that nothing uses
+    counts if its module reads the model's configuration, by which it may do something to others.
 
     Args:
         source: The module's source.
@@ -80,9 +81,11 @@ def imports_for_effect(source: str, home: ModuleType, helpers: Sequence[Path]) -
     """
     body = ast.parse(source).body
     spec = home.__spec__
-    package = spec.parent if spec is not None else None
+    package = (spec.parent if spec is not None else None) or ""
     own = spec.name.partition(".")[0] if spec is not None else ""
-    found = [each for node in body for each in _imports_of_modules(node, package or "")]
+    brought = {path.resolve().stem for path in helpers}
+    found = [each for node in body for each in _imports_of_modules(node, package)]
+    found += [each for node in body for each in _imports_of_settings(node, package, brought)]
     read = names_in(body).read if found else frozenset[str]()
     unused = [each for each in found if each.name not in read]
     own_unused = [e for e in unused if e.top == own or e.is_brought(helpers) or own_tops([e.top])]
@@ -141,7 +144,7 @@ def acts_elsewhere(
     """
     brought = {path.resolve().stem for path in helpers}
     package = (home.__spec__.parent if home.__spec__ is not None else None) or ""
-    imports = (node for s in statements for node in same_scope(s.node))
+    imports = [node for s in statements for node in same_scope(s.node)]
     found = (pair for node in imports for pair in _imported(node, package))
     names = {name: module for name, module in found if module.partition(".")[0] in brought}
     own = {s for s in statements if not names.keys().isdisjoint(s.touches.union(map(first_name, s.fills)))}
@@ -150,7 +153,8 @@ def acts_elsewhere(
     touched = {name for s in own for name in s.touches} - {name for s in using for name in s.touches}
     touched = touched.union(*filled.values())
     loading = {s for s in statements if isinstance(s.node, DEFINITIONS) and not brought.isdisjoint(_tops(s, package))}
-    calls = _calls(statements, names, loading, workflow)
+    settings = names_of_configuration(imports, package, brought)
+    calls = _calls(statements, names, loading, workflow, settings)
     return Acts(
         {name: module for name, module in names.items() if name in touched},
         {_at_place(s): call for s, call in calls.items()},
@@ -160,9 +164,16 @@ def acts_elsewhere(
 
 
 def _calls(
-    statements: Sequence[Statement], names: Container[str], loading: Set[Statement], workflow: Set[str]
+    statements: Sequence[Statement],
+    names: Container[str],
+    loading: Set[Statement],
+    workflow: Set[str],
+    settings: Set[str],
 ) -> dict[Statement, Call]:
-    """Statements that call something of these names, or what their module makes or does with them, or loads."""
+    """Statements that call something of these names, or what their module makes or does with them, or loads.
+
+    By the names in `settings` it reads the model's configuration.
+    """
     imports = [ast.unparse(s.node) for s in statements if isinstance(s.node, IMPORTS)]
     acting = (s for s in statements if not isinstance(s.node, IMPORTS) and (s in loading or _uses(s, names)))
     using = {s: ast.unparse(s.node) for s in acting}
@@ -184,15 +195,9 @@ def _calls(
         if leads and workflow.isdisjoint(needs):
             needs |= {LAMBDA} if has_lambda(statement.node) else set[str]()
             used = (s for s in statements if s is statement or not needs.isdisjoint(s.binds))
-            configured = any(_reads_config(s.node) for s in used)
+            configured = any(reads_configuration(s.node, settings) for s in used)
             found[statement] = Call(needs, "\n".join([*imports, *leads]), configured)
     return found
-
-
-def _reads_config(node: ast.stmt) -> bool:
-    """Whether a statement asks for the model's configuration: `mlflow_flavor.config()`, or MLflow's `ModelConfig`."""
-    called = (ast.unparse(n.func).rpartition(".")[2] for n in ast.walk(node) if isinstance(n, ast.Call))
-    return any(name in CONFIGS for name in called)
 
 
 def _tops(definition: Statement, package: str) -> set[str]:
@@ -305,3 +310,12 @@ def _imports_of_modules(node: ast.stmt, package: str) -> Iterator[EffectImport]:
                     yield EffectImport(alias.asname or alias.name, found, relative=level > 0)
         case _:
             pass
+
+
+def _imports_of_settings(node: ast.stmt, package: str, brought: Set[str]) -> Iterator[EffectImport]:
+    """The imports of names, from modules that read the model's configuration, that a statement makes."""
+    if isinstance(node, ast.ImportFrom) and (package or not node.level):
+        parent = resolve_name("." * node.level + (node.module or ""), package)
+        if parent.partition(".")[0] in brought:
+            for name in names_of_configuration([node], package, brought):
+                yield EffectImport(name, parent, relative=node.level > 0)

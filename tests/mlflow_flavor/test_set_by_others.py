@@ -96,19 +96,57 @@ async def test_what_a_run_has_set_is_not_told(
     assert caplog.text == ""
 
 
-CONFIGURES = """
+SETTINGS = """
+from dataclasses import dataclass
+from mlflow_flavor import config as settings_of_model
+
+@dataclass
+class Settings:
+    text: str
+
+def settings():
+    return Settings(**settings_of_model({"text": "no such prompt"}))
+
+TEXT = settings().text
+"""
+SETS = """
+from .prompts import otherwise
+from .settings import TEXT
+if TEXT != "no such prompt":
+    otherwise(TEXT)
+IS_SET = True
+"""
+OWN = """
 import mlflow_flavor
 from tools_.prompts import otherwise
 CONFIG = mlflow_flavor.config({"text": "no such prompt"})
 TEXT = CONFIG["text"]
 """
+READ = "from tools_.prompts import otherwise\n"
 
 
-@pytest.mark.parametrize("line", ["otherwise(TEXT)", "if TEXT != 'no such prompt':\n    otherwise(TEXT)"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        f"{OWN}otherwise(TEXT)",
+        f"{OWN}if TEXT != 'no such prompt':\n    otherwise(TEXT)",
+        f"{OWN.replace('import mlflow_flavor', 'from mlflow_flavor import config as c')}otherwise(TEXT)".replace(
+            "mlflow_flavor.config(", "c("
+        ),
+        f"{READ}from tools_.settings import TEXT\notherwise(TEXT)",
+        f"{READ}from tools_ import settings\nif settings.TEXT != 'no such prompt':\n    otherwise(settings.TEXT)",
+        f"{READ}from tools_.settings import settings as read\nfound = read()\notherwise(found.text)",
+        "from tools_.sets import IS_SET",
+        "import tools_.sets",
+    ],
+    ids=["a call", "an if", "an alias", "of a helper", "a helper's module", "a helper's function", "set", "import"],
+)
 def test_a_line_that_does_nothing_without_other_settings_is_in_the_model(
-    agent: Agent, package: Path, tmp_path: Path, line: str
+    agent: Agent, package: Path, tmp_path: Path, lines: str
 ):
-    made = agent(f"{CONFIGURES}{line}")
+    (package / "settings.py").write_text(SETTINGS)
+    (package / "sets.py").write_text(SETS)
+    made = agent(lines)
     mlflow_flavor.save_model(made.Agent, tmp_path / "model", code_paths=[package], pip_requirements=["mlflow"])
     loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"), model_config={"text": "Hm"})
     assert loaded.predict({}) == "no such prompt"  # it was logged without that setting, which is told and ignored
