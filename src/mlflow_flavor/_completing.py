@@ -56,6 +56,10 @@ SET_BY_OTHERS = (
     "%s is not in the model what it is here: %s sets it when it is imported, and the model does not import that. If "
     "the agent needs it, let the agent's module import that one as a whole (`import %s`), with its file in code_paths"
 )
+SET_BY_PROGRAM = (
+    "%s is not in the model what it is here: the program that logs the model sets it. If the agent needs it, let a "
+    "module that the agent's imports set it"
+)
 NOT_SET = (
     "%s sets something by `%s`, and the model will not: the statements that do so cannot be written to a script (%s)"
 )
@@ -303,10 +307,12 @@ class Completion:
 
     def _with_setters(self, found: Made) -> Made:
         """The script with imports, by which nothing else is used, of modules that set something for it."""
-        assert self._source.sources is not None, "what is completed is written from a module"
-        home = self._source.sources.home
-        for _, module in list(set_by_others(self._source.sources, found.workflow)):
-            name = import_of(home, module) if module.partition(".")[0] in self._source.brought else None
+        sources = self._source.sources
+        assert sources is not None, "what is completed is written from a module"
+        seen = set[str]()
+        while left := {module for _, module in set_by_others(sources, found.workflow)} - seen:
+            seen.add(module := min(left))
+            name = import_of(sources.home, module) if module.partition(".")[0] in self._source.brought else None
             if name is None or name in found.names or name in self.reasons:
                 continue
             if self._most([name], found.names, self._why_not_written):
@@ -397,7 +403,11 @@ def _warn(made: Made, reasons: Mapping[str, str]) -> None:
         told = {held.place for held in made.missing}
         for place, module in set_by_others(made.source.sources, made.workflow):
             if place not in told:
-                logger.warning(SET_BY_OTHERS, place, module, module)
+                told.add(place)
+                if module == "__main__":
+                    logger.warning(SET_BY_PROGRAM, place)
+                else:
+                    logger.warning(SET_BY_OTHERS, place, module, module)
 
 
 def _why(source: ModelSource, name: str, reasons: Mapping[str, str]) -> str:

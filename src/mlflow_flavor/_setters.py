@@ -10,34 +10,48 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 
 from mlflow_flavor._fidelity import Sources, changed, of_author, script_of, unloaded_of
-from mlflow_flavor._holdings import places
+from mlflow_flavor._holdings import imports, places
 from mlflow_flavor._kinds import is_a
-from mlflow_flavor._model_code import modules_of_model, parsed
+from mlflow_flavor._model_code import imported_modules, modules_of_model, parsed
 from mlflow_flavor._origins import own_tops
 from mlflow_flavor._unloaded import NOTHING_UNLOADED
 from workflows import Workflow
 
 __all__ = ["import_of", "set_by_others"]
 
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
+VALUES = (str, bytes, int, float, complex, tuple, frozenset)  # of which Python may keep one for many places
+
 
 def set_by_others(sources: Sources, rebuilt: Workflow) -> Iterator[tuple[str, str]]:
-    """Variables that a model's script leads to and that are not what the author's are: each with a module that sets it.
+    """Variables that a model's script leads to and that are not what the author's are: each with modules that set it.
 
-    That is one of the author's that the model does not import, whose own lines lead there when it is imported. What a
-    run has set is none of that; nor are lines that use the agent, as those of a program do.
+    These are some of the author's that the model does not import, whose own lines lead there when they are imported.
+    What a run has set is none of that; nor are lines that use the agent, as those of a program do.
     """
     copies = modules_of_model(rebuilt)
     script, unloaded = script_of(copies), unloaded_of(copies)
     authors = of_author({*copies, *unloaded.top_level_names()}, script)
     others = {name: module for name, module in authors.items() if module is not sources.home}
     used = places(script, sources.home, others, unloaded)
-    left = {place for place, _ in changed(used, rebuilt)}
+    left = sorted({place for place, _ in changed(used, rebuilt)})
     for name in _importers(authors, copies, sources.home) if left else ():
         module = sys.modules[name]
         tree = _own_lines(module, sources.home)
-        found = places(tree, module, {each: other for each, other in others.items() if each != name}, NOTHING_UNLOADED)
-        yield from ((place, name) for place in sorted(found & left))
-        left -= found
+        known = {each: other for each, other in others.items() if each != name}
+        found = {_held_at(place) for place in places(tree, module, known, NOTHING_UNLOADED)}
+        imported = imports(tree, module, known)  # by the functions that it calls
+        for place in left:
+            if _held_at(place) in found or place.rpartition(".")[0] in imported:
+                yield place, name
+
+
+def _held_at(place: str) -> object:
+    """What tells a variable from others: several modules may have names for one object."""
+    module, _, name = place.rpartition(".")
+    value = vars(sys.modules[module]).get(name) if module in sys.modules else None
+    return place if value is None or isinstance(value, VALUES) else id(value)
 
 
 def import_of(home: ModuleType, module: str) -> str | None:
@@ -58,8 +72,18 @@ def _importers(authors: Mapping[str, ModuleType], copies: Mapping[str, ModuleTyp
     for name, module in new.items():
         if name.partition(".")[0] in own:
             values = list(getattr(module, "__dict__", {}).values())
-            if any(id(value) in known or _origin_of(value) in authors for value in values):
+            has_some = any(id(value) in known or _origin_of(value) in authors for value in values)
+            if has_some or not authors.keys().isdisjoint(_imported_by(module)):
                 yield name
+
+
+def _imported_by(module: ModuleType) -> Iterator[str]:
+    """The modules that the source of one imports, and others: names in them as if they were modules."""
+    file = Path(str(getattr(module, "__file__", "")))
+    tree = parsed(file) if file.suffix == ".py" and file.is_file() else None
+    for name in imported_modules(tree, module.__package__ or "") if tree is not None else ():
+        yield name
+        yield name.rpartition(".")[0]
 
 
 def _origin_of(value: object) -> str:
@@ -68,19 +92,24 @@ def _origin_of(value: object) -> str:
 
 
 def _own_lines(module: ModuleType, home: ModuleType) -> ast.Module:
-    """What runs when a module is imported, without what its decorators do, and what uses the agent."""
+    """What runs when a module is imported, and functions that this calls; no decorators, and nothing with the agent."""
     file = Path(str(getattr(module, "__file__", "")))
     tree = parsed(file) if file.suffix == ".py" and file.is_file() else None
     agents = {name for name, value in vars(module).items() if value is home or _is_agent(value, home)}
     for node in ast.walk(tree) if tree is not None else ():
         if isinstance(node, ast.ImportFrom) and node.level and module.__package__:
             node.module, node.level = resolve_name("." * node.level + (node.module or ""), module.__package__), 0
-    body = [
+    lines = [
         line
         for line in (tree.body if tree is not None else ())
-        if not isinstance(line, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-        and not any(isinstance(node, ast.Name) and node.id in agents for node in ast.walk(line))
+        if not any(isinstance(node, ast.Name) and node.id in agents for node in ast.walk(line))
     ]
+    body = [line for line in lines if not isinstance(line, DEFINITIONS)]
+    called = {node.id for line in body for node in ast.walk(line) if isinstance(node, ast.Name)}
+    for line in lines:
+        if isinstance(line, FUNCTIONS) and line.name in called:
+            line.decorator_list = []
+            body.append(line)
     return ast.Module(body, [])
 
 

@@ -75,14 +75,44 @@ def test_a_module_that_sets_what_the_agent_reads_is_imported(
     assert caplog.text == ""
 
 
-def test_one_that_only_the_program_imports_is_told(
-    agent: Agent, package: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+SETTERS = {
+    "item": "from .prompts import PROMPTS\nPROMPTS['hello'] = 'Hi'",
+    "method": "from .prompts import PROMPTS\nPROMPTS.update(hello='Hi')",
+    "module": "from . import prompts\nprompts.PROMPTS['hello'] = 'Hi'",
+    "function": "def boot():\n    from .prompts import PROMPTS\n    PROMPTS['hello'] = 'Hi'\nboot()",
+}
+
+
+@pytest.mark.parametrize("setter", SETTERS.values(), ids=SETTERS)
+def test_a_module_of_which_nothing_is_used_sets_it_in_any_way(
+    agent: Agent, package: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, setter: str
 ):
+    (package / "setter.py").write_text(f"{setter}\nTHERE = True\n")
+    assert logged(agent("from tools_.setter import THERE"), package, tmp_path) == "Hi"
+    assert caplog.text == ""
+
+
+def test_several_modules_set_parts_of_one_registry(agent: Agent, package: Path, tmp_path: Path):
+    for name in ("one", "two", "three"):
+        (package / f"{name}.py").write_text(f"from .prompts import prompt\nprompt({name!r}, {name!r})\nTHERE = True\n")
+    imports = "\n".join(f"from tools_.{name} import THERE as {name}" for name in ("one", "two", "three"))
+    made = agent(imports)
+    mlflow_flavor.save_model(made.Agent, tmp_path / "model", code_paths=[package], pip_requirements=["mlflow"])
+    script = (tmp_path / "model" / "workflow.py").read_text()
+    assert all(f"from {package.name}.{name} import THERE as {name}" in script for name in ("one", "two", "three"))
+
+
+@pytest.mark.parametrize("setter", ["more", *SETTERS])
+def test_one_that_only_the_program_imports_is_told(
+    agent: Agent, package: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, setter: str
+):
+    if setter in SETTERS:
+        (package / f"{setter}.py").write_text(SETTERS[setter])
     made = agent()
-    import_module(f"{package.name}.more")
+    import_module(f"{package.name}.{setter}")
     assert logged(made, package, tmp_path) == "no such prompt"
     name = package.name
-    assert f"{name}.prompts.PROMPTS is not in the model what it is here: {name}.more sets it when it" in caplog.text
+    assert f"{name}.prompts.PROMPTS is not in the model what it is here: {name}.{setter} sets it when" in caplog.text
     assert "SEEN" not in caplog.text
 
 
