@@ -17,6 +17,8 @@ __all__ = ["Row", "holds_arrays", "names_of", "plain_chunk", "plain_event", "pla
 
 Row = dict[str, Any]
 
+EXACT_FLOATS = 2**53
+
 
 def rows_of(data: object, start: type[StartEvent], names: Sequence[str] = ()) -> list[Row]:
     """The rows in `data`: a dict, a list of dicts, a DataFrame, or a bare value where the start event has one field.
@@ -49,6 +51,7 @@ def _items(data: object, start: type[StartEvent]) -> Iterable[object]:
         nullable = {name for name, field in start.model_fields.items() if _needs_none(field)}
         arrays = _array_fields(start)
         rows: list[Row] = [_without_missing(row, nullable, arrays) for row in frame.to_dict(orient="records")]
+        _check_integers(rows, start)
         if rows or len(frame.columns) or any(field.is_required() for field in start.model_fields.values()):
             return rows
         return [Row()] * max(len(frame), 1)  # MLflow makes a frame without columns, and maybe without rows, of `{}`
@@ -57,9 +60,28 @@ def _items(data: object, start: type[StartEvent]) -> Iterable[object]:
     return [data]
 
 
+def _check_integers(rows: Iterable[Row], start: type[StartEvent]) -> None:
+    """Refuse what was an integer until pandas made a float of it, and may have been another one."""
+    fields = start.model_fields.items()
+    integers = {each for name, field in fields if _is_integer(field) for each in (name, *names_of(start, name, field))}
+    for number, row in enumerate(rows if integers else (), 1):
+        for name in integers & row.keys():
+            if isinstance(row[name], float) and abs(row[name]) >= EXACT_FLOATS:
+                raise invalid(
+                    f"row {number}: '{name}' has lost digits on the way: MLflow puts rows in a DataFrame, and where "
+                    f"one lacks an integer, that has floats, which are exact up to 2**53. Pass these rows one at a "
+                    f"time, give '{name}' in each, or declare it as a text."
+                )
+
+
+def _is_integer(field: FieldInfo) -> bool:
+    kinds = {field.annotation, *get_args(field.annotation)}
+    return int in kinds and float not in kinds
+
+
 def _needs_none(field: FieldInfo) -> bool:
     """Whether a field has to be given, and may be None."""
-    return field.is_required() and type(None) in get_args(field.annotation)
+    return field.is_required() and (field.annotation is Any or type(None) in get_args(field.annotation))
 
 
 def _without_missing(row: Mapping[Any, Any], nullable: Container[str], arrays: Container[str]) -> Row:

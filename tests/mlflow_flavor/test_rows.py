@@ -101,6 +101,7 @@ VALUES = [
     ("dict[str, Any]", {"a": {"b": 1}}),
     ("Any", {"a": [1]}),
     ("Any", [1, 2]),
+    ("Any", None),
     ("datetime", "2024-01-02T03:04:05"),
     ("date", "2024-01-02"),
     ("Optional[int]", None),
@@ -224,6 +225,18 @@ def test_a_row_may_leave_out_a_field_that_others_have(load: Load, kind: str, def
     rows = [{"q": "a"}, {"q": "b", "x": value}]
     assert model.predict(rows) == shown
     assert model.predict(pd.DataFrame(rows)) == shown
+
+
+@pytest.mark.parametrize("kind", ["int = 7", "int | None = None", "int | None"])
+def test_an_integer_of_which_mlflow_has_made_another_one_is_refused(load: Load, kind: str):
+    rows = [{"q": "a", "x": 2**60 + 1}, {"q": "b", "x": 5}]
+    model = load("q: str", f"x: {kind}")
+    assert model.predict(rows) == [repr(["a", 2**60 + 1]), repr(["b", 5])]
+    rows[1]["x"] = None
+    with pytest.raises(MlflowException, match="row 1: 'x' has lost digits on the way: MLflow puts rows in a DataFrame"):
+        model.predict(rows)
+    rows[0]["x"] = 4
+    assert model.predict(rows)[0] == repr(["a", 4])
 
 
 FIRST, SECOND = {"q": "a", "x": None}, {"q": "b", "x": ["c"]}
