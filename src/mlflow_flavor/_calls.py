@@ -31,6 +31,7 @@ from workflows.events import StartEvent
 from workflows.instrumentation import attributes as names
 from workflows.instrumentation.content import ContentPolicy, exception_type
 from workflows.instrumentation.records import Envelope, EventStreamed, RetryScheduled, StepEnded, StepStarted
+from workflows.instrumentation.scope import AttemptScope, current_attempt
 
 __all__ = ["ERRORS", "CallSpans", "end_span", "start_span"]
 
@@ -67,6 +68,7 @@ class CallSpans:
         self._attempt_started_ns = record.at_ns
         self._token: SpanToken | None = None
         self._current: CurrentSpan | None = None
+        self._scope: AttemptScope | None = None
         self._stream: StreamLog | None = None
         self._streamed: Counter[str] = Counter()
         self._outer = self._open_outer(record) if self._two_levels else None
@@ -75,9 +77,15 @@ class CallSpans:
         """Open the attempt's span and make it current: told in the attempt's own task."""
         self._attempts += 1
         self._started = record
+        self._scope = current_attempt.get()
         self._open(record)
         self._current = CurrentSpan(self.span) if isinstance(self.span, LiveSpan) else None
         self._token = attach(self._current or self.span) if self.span is not None else None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an attempt is open that does more than wait for events from outside."""
+        return self.span is not None and not (self._scope is not None and self._scope.only_waits)
 
     def suspend(self, at_ns: int) -> None:
         """End the open spans because the run's trace ends; `go_on` opens others in the next one."""

@@ -329,6 +329,12 @@ class RunSpans:
         keep_open(self.root.trace_id)
         self._timers["open"] = self._loop.call_later(trace_lifetime() / 4, self._stay_open, context=Context())
 
+    def _stay_uncut(self) -> None:
+        """Cut the trace as soon as nothing is at work."""
+        keep_open(self.root.trace_id)
+        due = min(self._settings.max_open, trace_lifetime() / 4)
+        self._timers["open"] = self._loop.call_later(due, self._is_due, context=Context())
+
     def _stop_timers(self) -> None:
         for timer in self._timers.values():
             timer.cancel()
@@ -343,14 +349,13 @@ class RunSpans:
     def _is_due(self) -> None:
         self._overdue = True
         if self._is_busy():
-            self._stay_open()
+            self._stay_uncut()
         else:
             self._cut(self._started.at_ns + int((self._loop.time() - self._loop_started) * 1e9))
 
     def _is_busy(self) -> bool:
         """Whether an attempt is open that does more than wait for an event from outside."""
-        waiting = self._waits.exec_ids()
-        return any(call.span is not None and exec_id not in waiting for exec_id, call in self._calls.items())
+        return any(call.is_busy for call in self._calls.values())
 
     def _cut(self, at_ns: int) -> None:
         """End this trace though the run goes on: MLflow forgets traces that are open for an hour."""

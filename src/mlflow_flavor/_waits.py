@@ -28,10 +28,6 @@ class Waits:
         """Keep what was asked until the wait is over."""
         self._asked[record.wait_id] = record
 
-    def exec_ids(self) -> set[str | None]:
-        """The attempts that wait."""
-        return {asked.exec_id for asked in self._asked.values()}
-
     def ended(self, record: WaitRecord, parent: Span, started_ns: int) -> None:
         """Draw a wait below `parent`, as begun at `started_ns`."""
         asked = self._asked.pop(record.wait_id, None)

@@ -204,6 +204,33 @@ async def test_what_a_step_does_after_a_late_answer_is_below_it(traces: Stored, 
     assert span_named(second, "attempt ask" if retried else "ask").attributes["said"] == "on the step"
 
 
+class Beside(Workflow):
+    """Asks, and works for twelve seconds meanwhile."""
+
+    @step
+    async def ask(self, ctx: Context, ev: Ask) -> StopEvent:
+        await asyncio.gather(ctx.wait_for_event(HumanResponseEvent, timeout=None), self.work())
+        await tool("after")
+        return StopEvent()
+
+    async def work(self) -> None:
+        for number in range(4):
+            await asyncio.sleep(3)
+            await tool(str(number))
+
+
+@pytest.mark.parametrize("answered_after", [8, 40])
+@pytest.mark.usefixtures("clock")
+async def test_a_step_that_works_beside_its_wait_is_not_cut(traces: Stored, answered_after: int):
+    mlflow_flavor.autolog(publish_after_seconds=None, max_open_seconds=5)
+    handler = Beside(timeout=None).run(question="deploy")
+    await asyncio.sleep(answered_after)
+    handler.ctx.send_event(HumanResponseEvent())
+    await handler
+    tools = [[s.inputs["text"] for s in t.data.spans if s.name == "tool"] for t in traces()]
+    assert tools == ([["0", "1", "2", "3"], ["after"]] if answered_after > 12 else [["0", "1", "2", "3", "after"]])
+
+
 @pytest.mark.usefixtures("clock")
 async def test_a_run_in_somebody_elses_trace_is_not_cut(traces: Stored, clock: VirtualClockLoop):
     mlflow_flavor.autolog(publish_after_seconds=2, max_open_seconds=5)

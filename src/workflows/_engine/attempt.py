@@ -357,6 +357,11 @@ class Attempt(AwaitingAttempt):
         return self.call.let_go if self._ends is None else self._ends.let_go
 
     @property
+    def only_waits(self) -> bool:
+        """Its step only waits for events."""
+        return self.call.phase is CallPhase.WAITING
+
+    @property
     def waited(self) -> bool:
         """Its step has waited for an event."""
         return self._answers is not None

@@ -22,6 +22,11 @@ class AttemptScope(FieldsCompared):
     step: str
     attempt: int
 
+    @property
+    def only_waits(self) -> bool:
+        """Whether its step only waits for events now, as far as the engine knows; that of no live run never does."""
+        return False
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Identity(FieldsCompared):
