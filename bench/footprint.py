@@ -219,6 +219,20 @@ async def cancelled_bare(turns: Turns) -> None:
     await asyncio.wait(tasks)
 
 
+async def resumed(turns: Turns) -> None:
+    handler = Waiting(timeout=None).run(n=WOKEN)
+    await settled()
+    workflow, snapshot = Waiting(timeout=None), await handler.suspend()
+    await settled()
+    context = Context.from_dict(workflow, snapshot)
+    await settled()
+    turns.begin()
+    handler = workflow.run(ctx=context)
+    await settled()
+    await handler.send_event(Go())
+    await handler
+
+
 async def questions(turns: Turns) -> None:
     handler = Asking(timeout=None).run(n=QUESTIONS)
     await settled()
@@ -236,6 +250,7 @@ SCENARIOS: dict[str, Scenario] = {
     f"one event ends {WAITS:,} waits": answered,
     f"{WAITS:,} waits are cancelled": cancelled,
     "  bare asyncio, as many timeouts": cancelled_bare,
+    f"a run goes on with {WOKEN:,} waits": resumed,
     f"one event answers {QUESTIONS:,} questions": questions,
 }
 

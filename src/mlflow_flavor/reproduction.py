@@ -251,7 +251,12 @@ def _earlier_trace(trace: Trace, root: Span) -> str | None:
     if first is not None or not root.attributes.get(names.RUN_SEGMENT):
         return first
     resumed = [link for link in getattr(root, "links", ()) if (link.attributes or {}).get(names.LINK_TYPE) == RESUMED]
-    return resumed[0].trace_id if resumed else "that is not linked here"
+    if not resumed:
+        return "that is not linked here"
+    before = mlflow.get_trace(resumed[0].trace_id, silent=True)
+    root_before = _root_of(before) if before is not None else None
+    earlier = _earlier_trace(before, root_before) if before is not None and root_before is not None else None
+    return earlier or resumed[0].trace_id
 
 
 def _start_event(then: FirstRun, workflow: Workflow, given: Mapping[str, Any] | None) -> StartEvent:

@@ -219,6 +219,22 @@ async def test_the_answered_part_of_a_run_is_refused_with_the_trace_in_which_it_
         mlflow_flavor.reproduce(asked[1])
 
 
+@needs_links
+async def test_so_is_one_that_was_suspended_more_than_once(autolog: str, tmp_path: Path):
+    (tmp_path / "agent.py").write_text(ASKING)
+    info = mlflow_flavor.log_model(tmp_path / "agent.py", name="asking", pip_requirements=["mlflow"])
+    model = mlflow_flavor.load_model(info.model_uri)
+    run = model.run(what="deploy")
+    first = str(mlflow_flavor.trace_id(run))
+    for _ in range(2):
+        await asyncio.sleep(0)
+        run = model.run(ctx=Context.from_dict(model, await run.suspend()))
+    run.ctx.send_event(HumanResponseEvent(response="yes"))  # pyright: ignore[reportCallIssue]  # a dynamic field
+    assert await run == "yes"
+    with pytest.raises(MlflowException, match=f"began in trace {first}: reproduce that one"):
+        mlflow_flavor.reproduce(str(mlflow_flavor.trace_id(run)))
+
+
 LONG = """
 import asyncio, itertools
 from mlflow_flavor import recorded, set_model
