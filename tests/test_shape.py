@@ -36,7 +36,7 @@ context.utils runtime.types.step_function runtime.types.results runtime.types.ti
 
 _engine.ticks _engine.calls _engine.open_waits _engine.wait_names _engine.asleep _engine.questions _engine.state
 _engine.effects _engine.routing _engine.fan_in _engine.fan_out _engine.resumed_waits _engine.asking _engine.waits
-_engine.retries _engine.idle _engine.snapshot _engine.reduce
+_engine.retries _engine.idle _engine.going_on _engine.snapshot _engine.reduce
 
 _engine.clock _engine.gate _engine.mailbox _engine.timers _engine.deadlines _engine.turnstile _engine.awaited_runs
 _engine.stream _engine.live _engine.child_waits _engine.wait_ids _engine.only_waiting _engine.wait_ends _engine.together

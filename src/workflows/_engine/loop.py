@@ -34,13 +34,13 @@ from workflows._engine.effects import (
     TellSent,
 )
 from workflows._engine.gate import PlaceAtGate
+from workflows._engine.going_on import apart
 from workflows._engine.held_workers import heed_workers
 from workflows._engine.idle_watch import check_idle, warn_if_it_lasts
 from workflows._engine.internal_events import show_queued, show_unhandled
 from workflows._engine.live import NONE_RETURNED, LiveRun, ParentAttempt, RunPlan
 from workflows._engine.pieces import DONE_AT_ONCE, in_pieces, resume, tell_wait
 from workflows._engine.reduce import reduce
-from workflows._engine.snapshot import apart
 from workflows._engine.state import RunState
 from workflows._engine.step_attempt import run_attempt
 from workflows._engine.stepper import Stepper

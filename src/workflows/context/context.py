@@ -154,9 +154,9 @@ class Context(Generic[StateT]):
         if run is None or run.end is None or run.end.outcome not in ("cancelled", "suspended", "interrupted"):
             return self._resume
         segment = run.plan.resume.segment if run.plan.resume else 0
+        from workflows._engine.going_on import revive
         from workflows._engine.live import ResumePoint
         from workflows._engine.returned import returned_so_far
-        from workflows._engine.snapshot import revive
         from workflows.context.snapshots import carriers_of
 
         return ResumePoint(revive(run.standing()), segment + 1, carriers_of(run), returned=returned_so_far(run))

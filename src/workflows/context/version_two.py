@@ -14,9 +14,9 @@ from typing import Any, cast
 
 from workflows._engine.calls import Awaited, Call, CallPhase
 from workflows._engine.fan_out import alive
+from workflows._engine.going_on import revive
 from workflows._engine.reduce import reduce
 from workflows._engine.routing import exec_id
-from workflows._engine.snapshot import revive
 from workflows._engine.state import FanOut, Gathered, RunState
 from workflows._engine.ticks import EventArrived
 from workflows._engine.wait_names import wait_name

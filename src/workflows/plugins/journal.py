@@ -9,9 +9,10 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, cast, get_args
 
 from workflows._engine.calls import CallPhase
+from workflows._engine.going_on import revive
 from workflows._engine.loop import Run
 from workflows._engine.reduce import reduce
-from workflows._engine.snapshot import dump_run, load_run, revive
+from workflows._engine.snapshot import dump_run, load_run
 from workflows._engine.state import RunState
 from workflows._engine.ticks import RunTakenUp, Tick, WaitBegan
 from workflows._spec import WorkflowSpec
