@@ -11,9 +11,11 @@ import pytest
 from tests.engine.flows import A, B, Reply
 from workflows import Context, Workflow, step
 from workflows.errors import WorkflowCancelledByUser
-from workflows.events import StartEvent, StopEvent
+from workflows.events import Event, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 from workflows.testing import VirtualClockLoop
+
+pytestmark = pytest.mark.slow
 
 MANY, ANSWERED = 150, 3
 AT_ONCE = 60  # bodies of these begin in one turn, each of which had begun `ANSWERED` waits and one more
@@ -125,3 +127,48 @@ async def test_none_begins_when_the_run_is_over(clock: VirtualClockLoop, snapsho
     await asyncio.sleep(1)
 
     assert workflow.begun.total() == begun < MANY
+
+
+class Visited(Event):
+    n: int
+
+
+class Page(Event):
+    links: int
+
+
+class Pages(Workflow):
+    """Several calls return long lists at one time, for a step with a worker for each event of them."""
+
+    @step
+    async def seed(self, ev: StartEvent) -> list[A]:
+        return [A(n=n) for n in range(3)]
+
+    @step(num_workers=3)
+    async def fetch(self, ev: A) -> list[B]:
+        return [B(n=n) for n in range(MANY)]
+
+    @step(num_workers=3 * MANY)
+    async def visit(self, ctx: Context, ev: B) -> Visited:
+        await ctx.wait_for_event(Reply)
+        return Visited(n=ev.n)
+
+    @step
+    async def of_page(self, events: list[Visited]) -> Page:
+        return Page(links=len(events))
+
+    @step
+    async def of_all(self, events: list[Page]) -> StopEvent:
+        return StopEvent(result=[event.links for event in events])
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 4, 5, 6, 8, 12, 20])
+async def test_none_is_lost_where_many_begin_for_several_reasons(clock: VirtualClockLoop, turns: int) -> None:
+    handler = Pages(timeout=None).run()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    workflow = Pages(timeout=None)
+    handler = workflow.run(ctx=Context.from_dict(workflow, await handler.suspend()))
+    await asyncio.sleep(1)
+    await handler.send_event(Reply(text="go"))
+    assert await handler == [MANY] * 3

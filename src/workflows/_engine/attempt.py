@@ -34,9 +34,6 @@ __all__ = ["OF_WAIT", "Attempt"]
 OF_WAIT = "__wait__"
 """What the timeout of a wait has the id of that wait under."""
 
-HELD_AT_MOST = 30.0
-"""Seconds for which an attempt holds answers, while its body works and does not come to those that came before."""
-
 logger = logging.getLogger("workflows.run")
 
 
@@ -198,7 +195,7 @@ class Attempt(AwaitingAttempt):
         answer.call = self.call
         if self._answers is None:
             self._answers = {}
-            self._replayed = self._order_of_old()
+            self._replayed = ReplayOrder.of(self.run, self.call)
         self._answers[wait_id] = answer
         ends = self._ends = self._ends or WaitEnds(self.run.loop, self.call.let_go)
         task, subclasses = asyncio.current_task(), self.call.step.accept_event_subclasses
@@ -264,10 +261,6 @@ class Attempt(AwaitingAttempt):
             self._replayed.release()
         ends.goes_on()
 
-    def _order_of_old(self) -> ReplayOrder | None:
-        old = [wait_id for wait_id in self.call.answers if wait_id not in self.call.waiting_since]
-        return ReplayOrder(self.run.loop, self.call, old) if old else None
-
     async def _its_turn(self, order: ReplayOrder, wait_id: str) -> None:
         await order.turn(wait_id, self._holds)
         if (body := self._body_made()) is not None:
@@ -275,12 +268,6 @@ class Attempt(AwaitingAttempt):
 
     def _holds(self) -> None:
         self._watched().waits_in(asyncio.current_task(), answered=False)
-        if self._replay_timer not in self.run.timers and self._replayed is not None:
-            self.run.timers.set(self._replay_timer, HELD_AT_MOST, self._replayed.give_up)
-
-    @property
-    def _replay_timer(self) -> str:
-        return f"replay {self.exec_id}"
 
     def skip_answers(self) -> None:
         """Hold an answer no longer for what came before it: nothing of the body comes to that."""
@@ -424,7 +411,6 @@ class Attempt(AwaitingAttempt):
         if self.body is not None:
             self.body.close()
         if self._replayed is not None:
-            self.run.timers.cancel(self._replay_timer)
             self._replayed.end()
         self._context = None
         for wait_id, answer in (self._answers or {}).items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+from workflows._engine.calls import Call
 from workflows._engine.clock import a_turn
 from workflows._engine.effects import Effect, EndRun, EndRunWait, EndWait, ResumeCall, StartCall, StartRunWait
 from workflows._engine.live import LiveRun
@@ -42,10 +43,12 @@ def in_pieces(run: LiveRun, effects: list[Effect]) -> Sequence[Effect]:
             if isinstance(effect, EndWait):
                 ending.setdefault(effect.wait.call.exec_id, []).append(effect)
     starts = [effect.call for effect in effects if isinstance(effect, StartCall)]
-    if len(starts) > DONE_AT_ONCE and not run.plan.stepwise:
+    if sum(map(_work_of, starts)) > BEGUN_AT_ONCE and not run.plan.stepwise:
         left_out += (StartCall,)
-        run.to_start = deque(starts)
-        run.loop.call_soon(_start_some, run)
+        if not run.to_start:
+            run.to_start = deque()
+            run.loop.call_soon(_start_some, run)
+        run.to_start.extend(starts)
     return [effect for effect in effects if not isinstance(effect, left_out)] if left_out else effects
 
 
@@ -76,11 +79,15 @@ def tell_all(run: LiveRun) -> None:
         _tell(run, run.to_tell.popleft())
 
 
+def _work_of(call: Call) -> int:
+    return 1 + max(len(call.answers), call.had_begun)
+
+
 def _start_some(run: LiveRun) -> None:
     work = 0
     while run.to_start and work < BEGUN_AT_ONCE:
         call = run.to_start.popleft()
-        work += 1 + max(len(call.answers), call.had_begun)
+        work += _work_of(call)
         run.start(call)
     if run.to_start:
         run.loop.call_soon(_start_some, run)

@@ -14,10 +14,14 @@ from functools import partial
 from typing import Any
 
 from workflows._engine.calls import Call
+from workflows._engine.live import LiveRun
 from workflows._engine.only_waiting import Answer
 from workflows._engine.wait_ends import in_some_turns
 
 __all__ = ["ReplayOrder"]
+
+HELD_AT_MOST = 30.0
+"""Seconds for which an attempt holds answers, while its body works and does not come to those that came before."""
 
 
 class ReplayOrder:
@@ -32,12 +36,12 @@ class ReplayOrder:
         "_held",
         "_is_where_it_was",
         "_left",
-        "_loop",
         "_old",
+        "_run",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, call: Call, wait_ids: Iterable[str]) -> None:
-        self._loop = loop
+    def __init__(self, run: LiveRun, call: Call, wait_ids: Iterable[str]) -> None:
+        self._run = run
         self._call = call
         self._left = deque(wait_ids)
         self._old = frozenset(self._left)
@@ -46,6 +50,12 @@ class ReplayOrder:
         self._is_where_it_was = self._comes_back = False
         self._going = set[str]()  # no longer held, and not gone on
         self._given: tuple[str, asyncio.Task[Any] | None] | None = None  # some turns ago at most, and to which task
+
+    @classmethod
+    def of(cls, run: LiveRun, call: Call) -> ReplayOrder | None:
+        """That of a call whose body begins its first wait; None where none was over before."""
+        old = [wait_id for wait_id in call.answers if wait_id not in call.waiting_since]
+        return cls(run, call, old) if old else None
 
     @property
     def holds(self) -> bool:
@@ -69,9 +79,11 @@ class ReplayOrder:
             self._add(wait_id)
         try:
             if wait_id in self._due and not self._is_next(wait_id, task):
-                before = Answer(loop=self._loop)  # so that it is no work to await it
+                before = Answer(loop=self._run.loop)  # so that it is no work to await it
                 before.call = self._call
                 self._held.setdefault(wait_id, []).append(before)
+                if self._timer not in self._run.timers:
+                    self._run.timers.set(self._timer, HELD_AT_MOST, self._give_up)
                 held()
                 try:
                     await before
@@ -82,14 +94,14 @@ class ReplayOrder:
             self._going.discard(wait_id)
             if self._call.came_after and (wait_id in self._old or self._held):  # else one task had them all
                 self._given = wait_id, task
-                in_some_turns(self._loop, partial(self._is_heard, self._given))
+                in_some_turns(self._run.loop, partial(self._is_heard, self._given))
             self.release()
 
     def release(self) -> None:
         """Let the next one go on if it may; it does in the next turn of the event loop."""
         if not self._comes_back and self._call.begun >= self._call.had_begun:
             self._comes_back = True
-            in_some_turns(self._loop, self._is_back)
+            in_some_turns(self._run.loop, self._is_back)
         while self._left and self._left[0] not in self._due:
             self._left.popleft()
         if self._left and self._left[0] in self._held and self._is_next(self._left[0], None):
@@ -104,7 +116,7 @@ class ReplayOrder:
         self._is_where_it_was = self._is_where_it_was or self._left[0] not in self._old
         self._go_on(self._left[0])
 
-    def give_up(self) -> None:
+    def _give_up(self) -> None:
         """Hold nothing any more."""
         self._is_where_it_was = True
         self._due.clear()
@@ -113,8 +125,13 @@ class ReplayOrder:
 
     def end(self) -> None:
         """The attempt is over: cancel what waits for its turn."""
+        self._run.timers.cancel(self._timer)
         for held in [each for waiting in self._held.values() for each in waiting]:
             held.cancel()
+
+    @property
+    def _timer(self) -> str:
+        return f"replay {self._call.exec_id}"
 
     def _is_next(self, wait_id: str, task: asyncio.Task[Any] | None) -> bool:
         if self._left[0] != wait_id or not self._has_begun(wait_id):
