@@ -11,7 +11,7 @@ import pytest
 from tests.engine.flows import A, B, Reply
 from workflows import Context, Workflow, step
 from workflows.errors import WorkflowCancelledByUser
-from workflows.events import Event, StartEvent, StopEvent
+from workflows.events import Event, InputRequiredEvent, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
 from workflows.testing import VirtualClockLoop
 
@@ -172,3 +172,32 @@ async def test_none_is_lost_where_many_begin_for_several_reasons(clock: VirtualC
     await asyncio.sleep(1)
     await handler.send_event(Reply(text="go"))
     assert await handler == [MANY] * 3
+
+
+class Question(InputRequiredEvent):
+    n: int
+
+
+class Approvals(Asking):
+    @step(num_workers=MANY)
+    async def ask(self, ctx: Context, ev: A) -> B:
+        await ctx.wait_for_event(Reply, waiter_event=Question(n=ev.n), waiter_id=str(ev.n))
+        return B(n=1)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 9])
+async def test_a_run_that_goes_on_after_a_cancel_asks_what_no_call_had_come_to(
+    clock: VirtualClockLoop, turns: int
+) -> None:
+    workflow = Approvals()
+    handler = workflow.run()
+    await asyncio.sleep(1)
+    handler = workflow.run(ctx=Context.from_dict(workflow, await handler.suspend()))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await handler.cancel_run()
+    handler = workflow.run(ctx=handler.ctx)
+    await asyncio.sleep(1)
+    await handler.send_event(Reply(text="yes"))
+    asked = [event.n async for event in handler.stream_events() if isinstance(event, Question)]
+    assert (await handler, sorted(asked)) == (MANY, list(range(MANY)))

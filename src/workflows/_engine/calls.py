@@ -165,6 +165,11 @@ class Call:
             self.first_started_ns += max(0, now_ns - self.paused_ns)
             self.paused_ns = 0
 
+    def begin_waits_anew(self) -> None:
+        """The run is over, and it has not come to these waits again: it asks once more where another run goes on."""
+        since = self.waiting_since.items()
+        self.waiting_since = {wait_id: began if wait_id in self.answers else 0 for wait_id, began in since}
+
     def elapsed_seconds(self, now_ns: int) -> float:
         """Since its first attempt began, without the time in which it only waited, or lay in a snapshot."""
         return ((self.paused_ns or now_ns) - self.first_started_ns) / 1e9

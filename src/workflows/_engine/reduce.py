@@ -401,6 +401,9 @@ def _end(state: RunState, end: EndRun, effects: list[Effect]) -> None:
         state.calls.clear()
         state.collected.clear()
         state.undelivered = ()
+    elif state.asleep is not None:
+        for call in state.calls.values():
+            call.begin_waits_anew()
     state.answered = ()
     state.queues.clear()
     effects.append(end)
