@@ -246,6 +246,21 @@ class Labels(BaseModel):
         return cls(**data)
 
 
+@dataclasses.dataclass
+class Detection:
+    """No component, though it has something by each of their names."""
+
+    class_name: str
+    score: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"label": self.class_name, "score": round(self.score, 1)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Detection:
+        return cls(data["label"], data["score"])
+
+
 class Unread(Labels):
     """One that cannot read itself."""
 

@@ -209,13 +209,15 @@ def local_model() -> BaseModel:
 
 
 def local_component() -> Any:
-    class Component:
-        class_name = "component"
-
-        def to_dict(self) -> dict[str, Any]:
-            return {}
+    class Component(keep.Labels):
+        pass
 
     return Component()
+
+
+def test_a_dataclass_with_the_names_of_a_component_keeps_its_fields() -> None:
+    found = keep.Detection("dog", 0.8765)
+    assert JSON.deserialize(JSON.serialize(Event(found=found))).found == found
 
 
 def circle() -> dict[str, Any]:

@@ -18,7 +18,7 @@ from workflows._dict_like import DictLikeModel
 from workflows.context.field_checks import ATOMS, Check, kept_check, plain_check, quick_kind
 from workflows.events import StopEvent
 
-__all__ = ["Form", "changed_fields", "form_of", "holds_other_classes", "restored", "same", "validated"]
+__all__ = ["Form", "changed_fields", "form_of", "holds_other_classes", "is_component", "restored", "same", "validated"]
 
 # With any other setting, validation may change what a field already holds.
 _HARMLESS = frozenset(
@@ -48,7 +48,7 @@ class Form:
         private: Names of the private attributes that are written; the result of a `StopEvent` is none of them.
         is_flat: Whether a model that fits holds nothing but values of JSON, no containers.
         is_passive: Whether no code of its author runs when a model is validated.
-        is_component: Whether it is one of llama-index's, which write and read themselves.
+        is_component: Whether its models write and read themselves.
     """
 
     __slots__ = (
@@ -82,7 +82,7 @@ class Form:
         self.by_author = frozenset(n for n, f in found.items() if n in named or "*" in named or _has_serializer(f))
         self.private = tuple(n for n in cls.__private_attributes__ if n != "_result" or not issubclass(cls, StopEvent))
         self.is_passive = _is_passive(cls)
-        self.is_component = all(callable(getattr(cls, name, None)) for name in ("class_name", "to_dict", "from_dict"))
+        self.is_component = is_component(cls)
         counts = _only_fields_count(cls, self)
         kinds = list(_kinds(cls, self)) if counts else []
         self._plain = [(n, kind, plain) for n, kind, plain, _ in kinds if plain is not None]
@@ -115,6 +115,11 @@ class Form:
             return False
         values = model.__dict__
         return all(name in values and check(values[name]) for name, check in self._kept)
+
+
+def is_component(cls: type) -> bool:
+    """Whether objects of a class are llama-index's, which say themselves what they are made of, and read that again."""
+    return all(callable(getattr(cls, name, None)) for name in ("class_name", "to_dict", "from_dict"))
 
 
 def form_of(cls: type[BaseModel]) -> Form:

@@ -28,7 +28,7 @@ from workflows.context.json_values import (
     path_name,
     rebuilt_dataclass,
 )
-from workflows.context.model_forms import form_of, holds_other_classes, restored, validated
+from workflows.context.model_forms import form_of, holds_other_classes, is_component, restored, validated
 from workflows.context.model_writer import written_model
 from workflows.errors import UnserializableValueError
 from workflows.events import rebuild_exception
@@ -323,7 +323,7 @@ class JsonSerializer(BaseSerializer):
             return None
 
     def _object(self, value: Any, kind: type) -> Any:
-        if _is_component(value):
+        if is_component(kind):
             return self._component(value, _content_of(value))
         if is_dataclass(value) and not isinstance(value, type):
             content = {name: self.serialize_value(v) for name, v in dataclass_fields(value).items()}
@@ -393,11 +393,6 @@ def _named_by(cls: type) -> Iterator[type]:
         annotations.extend(get_args(annotation))
         if may_be_rebuilt(annotation):
             yield annotation
-
-
-def _is_component(value: Any) -> bool:
-    """Whether a value is one of llama-index's, which say themselves what they are made of."""
-    return hasattr(value, "class_name") and callable(getattr(value, "to_dict", None)) and not isinstance(value, type)
 
 
 def _content_of(component: Any) -> Any:
