@@ -50,7 +50,9 @@ def _bound(node: ast.AST, package: str, brought: Set[str], known: dict[str, bool
             for alias in names:
                 is_reader = alias.name in READERS and parent.partition(".")[0] in LIBRARIES
                 if of_reader or is_reader or _is_read_in(f"{parent}.{alias.name}", brought, known):
-                    yield alias.asname or alias.name
+                    yield from (
+                        vars(sys.modules.get(parent, ast)) if alias.name == "*" else (alias.asname or alias.name,)
+                    )
         case _:
             pass
 

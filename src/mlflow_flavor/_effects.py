@@ -144,7 +144,7 @@ def acts_elsewhere(
     """
     brought = {path.resolve().stem for path in helpers}
     package = (home.__spec__.parent if home.__spec__ is not None else None) or ""
-    imports = [node for s in statements for node in same_scope(s.node)]
+    imports = (node for s in statements for node in same_scope(s.node))
     found = (pair for node in imports for pair in _imported(node, package))
     names = {name: module for name, module in found if module.partition(".")[0] in brought}
     own = {s for s in statements if not names.keys().isdisjoint(s.touches.union(map(first_name, s.fills)))}
@@ -153,7 +153,8 @@ def acts_elsewhere(
     touched = {name for s in own for name in s.touches} - {name for s in using for name in s.touches}
     touched = touched.union(*filled.values())
     loading = {s for s in statements if isinstance(s.node, DEFINITIONS) and not brought.isdisjoint(_tops(s, package))}
-    settings = names_of_configuration(imports, package, brought)
+    everywhere = (node for s in statements for node in ast.walk(s.node))
+    settings = names_of_configuration(everywhere, package, brought)
     calls = _calls(statements, names, loading, workflow, settings)
     return Acts(
         {name: module for name, module in names.items() if name in touched},

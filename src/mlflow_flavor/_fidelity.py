@@ -168,7 +168,7 @@ def changed(places: Iterable[str], rebuilt: Workflow) -> set[tuple[str, str]]:
     for place in places:
         module, _, name = place.rpartition(".")
         author, copy = sys.modules.get(module), copies.get(module)
-        if author is not None and copy is not None and name in vars(author):
+        if author is not None and copy is not None and name in vars(author) and not name.startswith("__"):
             found.update((place, at) for at in places_of_change(place, vars(author)[name], vars(copy).get(name)))
     return found
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Any, cast, get_args
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, NewType, Union, cast, get_args, get_origin
 
 from pydantic import AliasChoices, AliasPath, BaseModel
 from pydantic.fields import FieldInfo
@@ -75,8 +76,21 @@ def _check_integers(rows: Iterable[Row], start: type[StartEvent]) -> None:
 
 
 def _is_integer(field: FieldInfo) -> bool:
-    kinds = {field.annotation, *get_args(field.annotation)}
-    return int in kinds and float not in kinds
+    kinds = set(_kinds(field.annotation))
+    return float not in kinds and any(isinstance(kind, type) and issubclass(kind, int) for kind in kinds)
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """A type, or those of a union, without constraints."""
+    if isinstance(annotation, NewType):
+        yield from _kinds(annotation.__supertype__)
+    elif get_origin(annotation) is Annotated:
+        yield from _kinds(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, UnionType):
+        for each in get_args(annotation):
+            yield from _kinds(each)
+    else:
+        yield annotation
 
 
 def _needs_none(field: FieldInfo) -> bool:

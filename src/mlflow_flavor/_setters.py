@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.util import resolve_name
@@ -12,7 +13,7 @@ from types import FunctionType, ModuleType
 from mlflow_flavor._fidelity import Sources, changed, of_author, script_of, unloaded_of
 from mlflow_flavor._holdings import imports, places
 from mlflow_flavor._kinds import is_a
-from mlflow_flavor._model_code import imported_modules, modules_of_model, parsed
+from mlflow_flavor._model_code import MODULE_PREFIX, imported_modules, modules_of_model, parsed
 from mlflow_flavor._origins import own_tops
 from mlflow_flavor._unloaded import NOTHING_UNLOADED
 from workflows import Workflow
@@ -21,6 +22,9 @@ __all__ = ["import_of", "set_by_others"]
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
+IMPORTS = (ast.Import, ast.ImportFrom)
+READING = ("copy", "count", "get", "index", "items", "keys", "values")
+SETTING = ("setattr", "delattr", "exec", "eval", "map", "__import__")
 VALUES = (str, bytes, int, float, complex, tuple, frozenset)  # of which Python may keep one for many places
 
 
@@ -66,7 +70,11 @@ def import_of(home: ModuleType, module: str) -> str | None:
 def _importers(authors: Mapping[str, ModuleType], copies: Mapping[str, ModuleType], home: ModuleType) -> Iterator[str]:
     """Modules of the author's that have something of others of theirs, and that the model has not imported."""
     loaded = [(name, module) for name, module in sys.modules.copy().items() if is_a(module, ModuleType)]
-    new = {name: module for name, module in loaded if name not in copies and module is not home}
+    new = {
+        name: module
+        for name, module in loaded
+        if name not in copies and module is not home and not name.startswith(MODULE_PREFIX)
+    }
     own = {"__main__", *own_tops({name.partition(".")[0] for name in new})}
     known = {id(module) for module in authors.values()}
     for name, module in new.items():
@@ -92,7 +100,10 @@ def _origin_of(value: object) -> str:
 
 
 def _own_lines(module: ModuleType, home: ModuleType) -> ast.Module:
-    """What runs when a module is imported, and functions that this calls; no decorators, and nothing with the agent."""
+    """What may set something when a module is imported, and functions and classes that this calls.
+
+    Decorators, and what uses the agent, are left out.
+    """
     file = Path(str(getattr(module, "__file__", "")))
     tree = parsed(file) if file.suffix == ".py" and file.is_file() else None
     agents = {name for name, value in vars(module).items() if value is home or _is_agent(value, home)}
@@ -104,13 +115,39 @@ def _own_lines(module: ModuleType, home: ModuleType) -> ast.Module:
         for line in (tree.body if tree is not None else ())
         if not any(isinstance(node, ast.Name) and node.id in agents for node in ast.walk(line))
     ]
-    body = [line for line in lines if not isinstance(line, DEFINITIONS)]
+    body = [line for top in lines for line in _run_by_import(top) if isinstance(line, IMPORTS) or _may_set(line)]
     called = {node.id for line in body for node in ast.walk(line) if isinstance(node, ast.Name)}
     for line in lines:
-        if isinstance(line, FUNCTIONS) and line.name in called:
+        if isinstance(line, DEFINITIONS) and line.name in called:
             line.decorator_list = []
             body.append(line)
     return ast.Module(body, [])
+
+
+def _run_by_import(line: ast.stmt) -> list[ast.stmt]:
+    """A line, or those in the body of a class; a function is only made."""
+    if isinstance(line, ast.ClassDef):
+        return [inner for each in line.body for inner in _run_by_import(each)]
+    return [] if isinstance(line, DEFINITIONS) else [line]
+
+
+def _may_set(line: ast.stmt) -> bool:
+    """Whether it is more than to read: it sets a part of something, or calls what may."""
+    for node in ast.walk(line):
+        if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
+            return True
+        if isinstance(node, ast.AugAssign):  # of a list, that is to fill it
+            return True
+        if isinstance(node, ast.Call) and not _only_reads(node.func):
+            return True
+    return False
+
+
+def _only_reads(called: ast.expr) -> bool:
+    """Whether it is one of Python's functions, but `setattr` and the like, or a method that reads a collection."""
+    if isinstance(called, ast.Attribute):
+        return called.attr in READING
+    return isinstance(called, ast.Name) and called.id in vars(builtins) and called.id not in SETTING
 
 
 def _is_agent(value: object, home: ModuleType) -> bool:

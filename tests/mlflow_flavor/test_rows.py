@@ -30,11 +30,13 @@ SCRIPT = """
 import mlflow_flavor, numpy as np
 from base64 import b64decode
 from datetime import date, datetime
-from typing import Annotated, Any, Optional
-from pydantic import AliasChoices, Base64Bytes, BaseModel, BeforeValidator, Field, RootModel
+from typing import Annotated, Any, NewType, Optional
+from pydantic import AliasChoices, Base64Bytes, BaseModel, BeforeValidator, Field, PositiveInt, RootModel
 from pydantic.dataclasses import dataclass
 from workflows import Context, Workflow, step
 from workflows.events import StartEvent, StopEvent
+
+UserId = NewType("UserId", int)
 
 class Part(BaseModel):
     data: bytes
@@ -227,7 +229,9 @@ def test_a_row_may_leave_out_a_field_that_others_have(load: Load, kind: str, def
     assert model.predict(pd.DataFrame(rows)) == shown
 
 
-@pytest.mark.parametrize("kind", ["int = 7", "int | None = None", "int | None"])
+@pytest.mark.parametrize(
+    "kind", ["int = 7", "int | None = None", "int | None", "PositiveInt | None = None", "Annotated[UserId | None, 'x']"]
+)
 def test_an_integer_of_which_mlflow_has_made_another_one_is_refused(load: Load, kind: str):
     rows = [{"q": "a", "x": 2**60 + 1}, {"q": "b", "x": 5}]
     model = load("q: str", f"x: {kind}")

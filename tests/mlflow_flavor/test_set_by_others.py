@@ -79,6 +79,8 @@ SETTERS = {
     "item": "from .prompts import PROMPTS\nPROMPTS['hello'] = 'Hi'",
     "method": "from .prompts import PROMPTS\nPROMPTS.update(hello='Hi')",
     "module": "from . import prompts\nprompts.PROMPTS['hello'] = 'Hi'",
+    "class": "from .prompts import PROMPTS\nclass Setup:\n    PROMPTS.update(hello='Hi')",
+    "instance": "from .prompts import prompt\nclass Setup:\n    def __init__(self): prompt('hello', 'Hi')\nSetup()",
     "function": "def boot():\n    from .prompts import PROMPTS\n    PROMPTS['hello'] = 'Hi'\nboot()",
 }
 
@@ -126,6 +128,36 @@ async def test_what_a_run_has_set_is_not_told(
     assert caplog.text == ""
 
 
+READS = """
+from .prompts import SEEN
+NUMBER = len(SEEN)
+BY_NAME = {name: SEEN.count(name) for name in SEEN}
+print(sum(BY_NAME.values()))
+"""
+
+
+async def test_one_that_only_reads_what_a_run_has_set_is_not_told(
+    agent: Agent, package: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    made = agent("import tools_.more\nfrom tools_.prompts import SEEN")
+    assert await made.Agent().run() == "Good day"
+    (package / "reads.py").write_text(READS)
+    import_module(f"{package.name}.reads")
+    caplog.clear()
+    assert logged(made, package, tmp_path) == "Good day"
+    assert caplog.text == ""
+
+
+def test_nothing_of_a_module_itself_is_told(
+    agent: Agent, package: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    made = agent("import tools_.more\nimport tools_.prompts\nsetattr(tools_.prompts, 'OTHERWISE', 'Hm')")
+    for _ in range(2):  # the second time there is a model's copy as well
+        caplog.clear()
+        mlflow_flavor.save_model(made.Agent, tmp_path / str(_), code_paths=[package], pip_requirements=["mlflow"])
+        assert caplog.text == ""
+
+
 SETTINGS = """
 from dataclasses import dataclass
 from mlflow_flavor import config as settings_of_model
@@ -166,10 +198,23 @@ READ = "from tools_.prompts import otherwise\n"
         f"{READ}from tools_.settings import TEXT\notherwise(TEXT)",
         f"{READ}from tools_ import settings\nif settings.TEXT != 'no such prompt':\n    otherwise(settings.TEXT)",
         f"{READ}from tools_.settings import settings as read\nfound = read()\notherwise(found.text)",
+        f"{READ}from tools_.settings import *\notherwise(TEXT)",
+        f"{READ}def text():\n    from tools_.settings import TEXT\n    return TEXT\notherwise(text())",
         "from tools_.sets import IS_SET",
         "import tools_.sets",
     ],
-    ids=["a call", "an if", "an alias", "of a helper", "a helper's module", "a helper's function", "set", "import"],
+    ids=[
+        "a call",
+        "an if",
+        "an alias",
+        "of a helper",
+        "a helper's module",
+        "a helper's function",
+        "star",
+        "in a function",
+        "set",
+        "import",
+    ],
 )
 def test_a_line_that_does_nothing_without_other_settings_is_in_the_model(
     agent: Agent, package: Path, tmp_path: Path, lines: str
