@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 
 import pytest
 
-from tests.engine.flows import Ask, B, Reply
+from tests.engine.flows import A, Ask, B, Reply
 from workflows import Context, Workflow, step
 from workflows.events import HumanResponseEvent, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
@@ -234,3 +234,41 @@ async def test_a_task_whose_answers_are_held_ends_with_its_attempt(
     assert await handler == ["a", "b", "c"]
     await turns(5)
     assert (workflow.microphone.locked(), len(asyncio.all_tasks())) == (False, 1)
+
+
+class Impatient(Workflow):
+    """One worker. A call gives its question two seconds, the others work for three."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(timeout=60)
+        self.how = how
+
+    @step
+    async def start(self, ev: StartEvent) -> list[A]:
+        return [A(n=n) for n in range(4)]
+
+    @step(num_workers=1, retry_policy=retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(2)))
+    async def review(self, ctx: Context, ev: A) -> B:
+        if ev.n:
+            await asyncio.sleep(3)
+            return B(n=ev.n)
+        answer = asyncio.create_task(ctx.wait_for_event(Reply))
+        done, _ = await asyncio.wait({answer}, timeout=2 if ctx.retry_info().retry_number == 0 else 20)
+        answer.cancel()
+        if not done and self.how == "fails" and ctx.retry_info().retry_number == 0:
+            raise OSError("nobody")
+        return B(n=100 if not done else 10)
+
+    @step
+    async def join(self, events: list[B]) -> StopEvent:
+        return StopEvent(result=sum(event.n for event in events))
+
+
+@pytest.mark.parametrize(("how", "first"), [("returns", 100), ("fails", 10)])
+async def test_a_call_that_ends_while_it_queues_with_its_answer_queues_no_more(
+    clock: VirtualClockLoop, how: str, first: int
+) -> None:
+    handler = Impatient(how).run()
+    await asyncio.sleep(1)
+    await handler.send_event(Reply(text="yes"))
+    assert await handler == first + 1 + 2 + 3

@@ -307,8 +307,12 @@ class Attempt(AwaitingAttempt):
             self._ends.gave_up(place)
 
     def give_up_unread(self) -> None:
-        """The body is over, and did not get some answers: tasks that it cancelled, say, hear of that only later."""
-        for wait_id, place in list((self._unread or {}).items()):
+        """The body is over, and did not get some answers: tasks that it cancelled, say, hear of that only later.
+
+        Nor did it get those for which it queues for a worker.
+        """
+        queued = {wait.wait_id: wait.place for wait in self.call.to_resume or ()}
+        for wait_id, place in {**queued, **(self._unread or {})}.items():
             self._give_up(wait_id, place, self.run.clock.now_ns(), overtaken=True)
 
     def heard(self, awaited: AwaitedRun, only_waits: bool) -> None:
