@@ -365,3 +365,27 @@ async def test_a_step_timeout_after_a_task_group_that_failed_is_one_as_well(cloc
 
     assert await Groups(timeout=None).run() is StepTimeoutError
     assert clock.time() == 4
+
+
+class Problems(Exception):  # as others name theirs
+    """An error that is false, as one that holds a list of problems may be where that is empty."""
+
+    def __len__(self) -> int:
+        return 0
+
+
+class Pending(Workflow):
+    @step(retry_policy=retry_policy(wait=wait_fixed(5), stop=stop_after_attempt(2)))
+    async def work(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        error = ctx.retry_info().last_exception
+        if error is None:
+            raise Problems("none")
+        return StopEvent(result=str(error))
+
+
+async def test_an_error_that_is_false_is_in_a_snapshot_as_well(clock: VirtualClockLoop) -> None:
+    workflow = Pending(timeout=None)
+    handler = workflow.run()
+    await asyncio.sleep(1)
+    saved = await handler.suspend()
+    assert await workflow.run(ctx=Context.from_dict(workflow, saved)) == "none"

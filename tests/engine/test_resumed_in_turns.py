@@ -201,3 +201,39 @@ async def test_a_run_that_goes_on_after_a_cancel_asks_what_no_call_had_come_to(
     await handler.send_event(Reply(text="yes"))
     asked = [event.n async for event in handler.stream_events() if isinstance(event, Question)]
     assert (await handler, sorted(asked)) == (MANY, list(range(MANY)))
+
+
+class Commanded(Workflow):
+    """Notes in which order its calls begin."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+        self.order: list[int] = []
+
+    @step
+    async def start(self, ev: StartEvent) -> list[A]:
+        return [A(n=n) for n in range(3 * MANY)]
+
+    @step(num_workers=3 * MANY)
+    async def work(self, ev: A) -> B:
+        self.order.append(ev.n)
+        await asyncio.sleep(1)
+        return B(n=ev.n)
+
+    @step
+    async def command(self, ev: Reply) -> None:
+        self.order.append(-1)
+
+    @step
+    async def join(self, events: list[B]) -> StopEvent:
+        return StopEvent()
+
+
+async def test_what_is_sent_to_a_run_that_goes_on_begins_behind_what_it_had(clock: VirtualClockLoop) -> None:
+    handler = Commanded().run()
+    await asyncio.sleep(0.5)
+    workflow = Commanded()
+    handler = workflow.run(ctx=Context.from_dict(workflow, await handler.suspend()))
+    await handler.send_event(Reply(text="now"))
+    await handler
+    assert workflow.order == [*range(3 * MANY), -1]

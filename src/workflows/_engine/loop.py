@@ -206,7 +206,7 @@ class Run(LiveRun):
             effects = reduce(state, tick)
             for effect in effects if len(effects) <= DONE_AT_ONCE else in_pieces(self, effects):
                 if isinstance(effect, StartCall) and self.stepper is None:  # by far the most frequent one
-                    self.start(effect.call)
+                    self.start(effect.call) if not self.to_start else self.to_start.append(effect.call)
                 else:
                     self._do(effect)
             if self.resting:

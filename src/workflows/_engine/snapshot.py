@@ -260,6 +260,8 @@ def _dump_call(call: Call, waits: Sequence[tuple[Wait, int]], serializer: BaseSe
         "had_begun": max(call.had_begun, call.begun),
     }
     _OF_CALL.add(call, data, serializer)
+    if isinstance(call.last_error, Exception):
+        data["last_error"] = serializer.serialize(call.last_error)
     if call.waiting_since or waits:
         since = dict(call.waiting_since)
         awaited = {wait_id: known for wait_id, known in call.waiting_for.items() if wait_id in since}
@@ -330,7 +332,6 @@ _OF_CALL = _Rare(
         "due_ns": _as_it_is,
         "emitted": _as_it_is,
         "recoveries": _as_dict,
-        "last_error": lambda error, to: to.serialize(error) if isinstance(error, Exception) else None,
         "last_failed_ns": _as_it_is,
         "answers": lambda answers, to: {w: _dump_envelope(got, to) if got else None for w, got in answers.items()},
         "kept": _dump_envelopes,
