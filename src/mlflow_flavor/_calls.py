@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -83,13 +83,23 @@ class CallSpans:
         self._token = attach(self._current or self.span) if self.span is not None else None
 
     @property
+    def span_ids(self) -> set[str]:
+        """The spans that are open for it."""
+        return {span.span_id for span in (self.span, self._outer) if span is not None}
+
+    @property
     def is_busy(self) -> bool:
         """Whether an attempt is open that does more than wait for events from outside."""
         return self.span is not None and not (self._scope is not None and self._scope.only_waits)
 
-    def suspend(self, at_ns: int) -> None:
-        """End the open spans because the run's trace ends; `go_on` opens others in the next one."""
+    def suspend(self, at_ns: int, asked_for: Callable[[], None]) -> None:
+        """End the open spans because the run's trace ends; `go_on` opens others in the next one.
+
+        `asked_for` is called if the step does something before.
+        """
         self._left = self.carrier
+        if self._current is not None:
+            self._current.is_over(asked_for)
         self.abandon(at_ns, "suspended")
         self._waited = self.span is not None
         self.span = self._outer = None

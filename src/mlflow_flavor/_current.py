@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mlflow.entities import Span
@@ -19,12 +20,28 @@ class CurrentSpan(trace.Span):
     """
 
     def __init__(self, span: Span) -> None:
-        self._of: Any = otel_span(span)
+        self._stands_for: Any = otel_span(span)
+        self._asked_for: Callable[[], None] | None = None
         self._span = self  # as MLflow asks for what OpenTelemetry knows
 
     def stand_for(self, span: Span) -> None:
         """From now on it is this one."""
-        self._of = otel_span(span)
+        self._stands_for = otel_span(span)
+        self._asked_for = None
+
+    def is_over(self, asked_for: Callable[[], None]) -> None:
+        """The span has ended with its trace; `asked_for` is called once somebody wants it, and may open the next one.
+
+        What the step still does draws itself below what is current: that must be there then.
+        """
+        self._asked_for = asked_for
+
+    @property
+    def _of(self) -> Any:
+        if self._asked_for is not None:
+            asked_for, self._asked_for = self._asked_for, None
+            asked_for()
+        return self._stands_for
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._of, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from mlflow_flavor._compat import (
     detach,
     keep_open,
     set_facts,
+    spans_of_open_trace,
     trace_lifetime,
 )
 from mlflow_flavor._facts import (
@@ -78,6 +80,8 @@ from workflows.instrumentation.scope import current_attempt
 __all__ = ["RunSpans"]
 
 MAX_UNHANDLED = 16
+THREAD_WAITS = 0.5
+"""Seconds for which a thread waits for the event loop to open the next trace of a run, in which its spans are to be."""
 STARTED_SPAN = "workflow.started"
 INPUT_SPAN = "workflow.input"
 
@@ -116,10 +120,11 @@ class RunSpans:
         self._captures = EventCaptures()
         self._started = record
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._loop_started = self._loop.time()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._segment = record.segment
-        self._overdue = False
+        self._overdue = self._closed = False
         self._left: LeftTrace | None = None
         self.root = self._open(record, record.at_ns)
         link_previous_segment(self.root, record)
@@ -190,6 +195,7 @@ class RunSpans:
 
     def close(self, at_ns: int | None) -> None:
         """End everything that is open though the run goes on (autologging was switched off)."""
+        self._closed = True
         if self._left is not None:
             return
         self._stop_timers()
@@ -351,10 +357,20 @@ class RunSpans:
         if self._is_busy():
             self._stay_uncut()
         else:
-            self._cut(self._started.at_ns + int((self._loop.time() - self._loop_started) * 1e9))
+            self._cut(self._now_ns())
+
+    def _now_ns(self) -> int:
+        return self._started.at_ns + int((self._loop.time() - self._loop_started) * 1e9)
 
     def _is_busy(self) -> bool:
-        """Whether an attempt is open that does more than wait for an event from outside."""
+        """Whether an attempt is open that does more than wait for an event from outside, or a span of the user's own.
+
+        Such a span would hold the trace back until it ends, and MLflow forgets that before.
+        """
+        own = {self.root.span_id}.union(*(call.span_ids for call in self._calls.values()))
+        spans = spans_of_open_trace(self.root.trace_id).values()
+        if any(span.end_time_ns is None and span.span_id not in own for span in spans):
+            return True
         return any(call.is_busy for call in self._calls.values())
 
     def _cut(self, at_ns: int) -> None:
@@ -362,9 +378,19 @@ class RunSpans:
         self._stop_timers()
         self._left = LeftTrace.of(self.root)
         for call in self._calls.values():
-            call.suspend(at_ns)
+            call.suspend(at_ns, self._asked_for)
         self._conclude("suspended")
         self._end_root({names.RUN_OUTCOME: "suspended"}, at_ns)
+
+    def _asked_for(self) -> None:
+        """A step only waited when its trace was cut, and does something else now, perhaps in a thread."""
+        if threading.get_ident() == self._thread:
+            if self._left is not None and not self._closed:
+                Context().run(self._go_on, self._left, self._now_ns())
+        elif not self._loop.is_closed():
+            gone_on = threading.Event()
+            self._loop.call_soon_threadsafe(lambda: (self._asked_for(), gone_on.set()))
+            gone_on.wait(THREAD_WAITS)
 
     def _go_on(self, left: LeftTrace, at_ns: int) -> None:
         """Open the next trace of the run; in an empty context, or it would become a child in the one that ended."""

@@ -231,6 +231,67 @@ async def test_a_step_that_works_beside_its_wait_is_not_cut(traces: Stored, answ
     assert tools == ([["0", "1", "2", "3"], ["after"]] if answered_after > 12 else [["0", "1", "2", "3", "after"]])
 
 
+class Reminds(Workflow):
+    """Asks, and reminds every four seconds."""
+
+    @step
+    async def ask(self, ctx: Context, ev: Ask) -> StopEvent:
+        answer = asyncio.ensure_future(ctx.wait_for_event(HumanResponseEvent, timeout=None))
+        number = 0
+        while not answer.done():
+            await asyncio.wait({answer}, timeout=4)
+            if ev.question == "tasks":
+                await tool(str(number))
+            else:
+                await asyncio.to_thread(in_thread, str(number))
+            number += 1
+        return StopEvent()
+
+
+@mlflow.trace(name="tool")
+def in_thread(text: str) -> str:
+    return text
+
+
+@pytest.mark.parametrize("how", ["tasks", "threads"])
+@pytest.mark.usefixtures("clock")
+async def test_what_a_step_does_while_it_waits_is_in_a_trace(traces: Stored, how: str):
+    mlflow_flavor.autolog(publish_after_seconds=None, max_open_seconds=5)
+    handler = Reminds(timeout=None).run(question=how)
+    await asyncio.sleep(30)
+    handler.ctx.send_event(HumanResponseEvent())
+    await handler
+    found = traces()
+    tools = [s.inputs["text"] for t in found for s in t.data.spans if s.name == "tool"]
+    assert tools == [str(number) for number in range(8)]
+    assert len(found) > 2
+    assert all(t.info.state == TraceState.OK for t in found)
+
+
+class Around(Workflow):
+    """Waits within a span of its own."""
+
+    @step
+    async def ask(self, ctx: Context, ev: Ask) -> Plan:
+        with mlflow.start_span("approval"):
+            await ctx.wait_for_event(HumanResponseEvent, timeout=None)
+        return Plan(text="")
+
+    @step
+    async def work(self, ev: Plan) -> StopEvent:
+        return StopEvent()
+
+
+@pytest.mark.usefixtures("forgetful")
+async def test_a_span_of_its_own_around_a_wait_is_not_lost_however_long_that_takes(traces: Stored):
+    handler = Around(timeout=None).run(question="deploy")
+    await asyncio.sleep(36_000)
+    handler.ctx.send_event(HumanResponseEvent())
+    await handler
+    names = [sorted(span.name for span in trace.data.spans) for trace in traces()]
+    assert names == [["Around.run", "approval", "ask", "wait_for_event"], ["Around.run", "work"]]
+
+
 @pytest.mark.usefixtures("clock")
 async def test_a_run_in_somebody_elses_trace_is_not_cut(traces: Stored, clock: VirtualClockLoop):
     mlflow_flavor.autolog(publish_after_seconds=2, max_open_seconds=5)
