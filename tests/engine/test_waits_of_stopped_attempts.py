@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 import pytest
 
 from tests.engine.flows import A, Ask, B, Reply
+from tests.engine.tick_log import TickLog
 from workflows import Context, Workflow, step
 from workflows.events import HumanResponseEvent, StartEvent, StopEvent
 from workflows.handler import WorkflowHandler
@@ -239,8 +240,8 @@ async def test_a_task_whose_answers_are_held_ends_with_its_attempt(
 class Impatient(Workflow):
     """One worker. A call gives its question two seconds, the others work for three."""
 
-    def __init__(self, how: str) -> None:
-        super().__init__(timeout=60)
+    def __init__(self, how: str, runtime: TickLog) -> None:
+        super().__init__(timeout=60, runtime=runtime)
         self.how = how
 
     @step
@@ -268,7 +269,9 @@ class Impatient(Workflow):
 async def test_a_call_that_ends_while_it_queues_with_its_answer_queues_no_more(
     clock: VirtualClockLoop, how: str, first: int
 ) -> None:
-    handler = Impatient(how).run()
+    runtime = TickLog()
+    handler = Impatient(how, runtime).run()
     await asyncio.sleep(1)
     await handler.send_event(Reply(text="yes"))
     assert await handler == first + 1 + 2 + 3
+    runtime.fold()  # which checks the workers at each tick

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from workflows._engine.calls import CallPhase
 from workflows._engine.live import RunPlan
 from workflows._engine.loop import Run
 from workflows._engine.reduce import reduce
@@ -29,4 +30,17 @@ class TickLog(BasicRuntime):
         state = RunState(self.run.spec, self.run.run_id)
         for tick in self.ticks:
             reduce(state, tick)
+            if state.ended is None:
+                check_workers(state)
         return state
+
+
+def check_workers(state: RunState) -> None:
+    """Each worker has one call or is free, and no call queues twice, when it is over, or while a worker is free."""
+    for name, queue in state.queues.items():
+        taken = [call.worker for call in state.calls.values() if call.step.name == name and call.worker >= 0]
+        assert len(taken) == len(set(taken)) == queue.step.num_workers - queue.free
+        queued = [call.exec_id for call in queue.calls]
+        assert len(queued) == len(set(queued))
+        assert all(state.calls[exec_id].phase is CallPhase.QUEUED for exec_id in queued)
+        assert not (queued and queue.free)
