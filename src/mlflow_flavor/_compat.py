@@ -44,6 +44,7 @@ __all__ = [
     "attached_text",
     "attachment",
     "autologging_integration",
+    "autologging_is_decided",
     "autologging_is_on",
     "begin_tracing",
     "buffer_pressure",
@@ -402,6 +403,11 @@ def _json_preview(payload: Any) -> str:
 autologging_integration: Callable[[str], Callable[[Callable[..., None]], Callable[..., None]]] = (
     autologging_utils.autologging_integration
 )
+
+
+def autologging_is_decided() -> bool:
+    """Whether our own `autolog()` was called."""
+    return bool(autologging_utils.AUTOLOGGING_INTEGRATIONS.get(FLAVOR_NAME))
 
 
 def autologging_is_on() -> bool:

@@ -310,14 +310,15 @@ class Completion:
         sources = self._source.sources
         assert sources is not None, "what is completed is written from a module"
         seen = set[str]()
-        while left := {module for _, module in set_by_others(sources, found.workflow)} - seen:
-            seen.add(module := min(left))
-            name = import_of(sources.home, module) if module.partition(".")[0] in self._source.brought else None
-            if name is None or name in found.names or name in self.reasons:
-                continue
-            if self._most([name], found.names, self._why_not_written):
-                self._most([name], found.names, self._why_not_run)
-            found = self._best if self._best is not None and name in self._best.names else found
+        while new := {module for _, module in set_by_others(sources, found.workflow)} - seen:
+            seen |= new
+            brought = (module for module in new if module.partition(".")[0] in self._source.brought)
+            imported = {name for module in brought if (name := import_of(sources.home, module)) is not None}
+            possible = self._most(
+                sorted(imported - found.names - self.reasons.keys()), found.names, self._why_not_written
+            )
+            self._most(sorted(possible), found.names, self._why_not_run)
+            found = self._best if self._best is not None and self._best.names & imported else found
         return found
 
     def _imports(self, call: Call) -> Set[str]:

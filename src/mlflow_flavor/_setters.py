@@ -15,6 +15,7 @@ from mlflow_flavor._holdings import imports, places
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._model_code import MODULE_PREFIX, imported_modules, modules_of_model, parsed
 from mlflow_flavor._origins import own_tops
+from mlflow_flavor._reading import read_by
 from mlflow_flavor._unloaded import NOTHING_UNLOADED
 from workflows import Workflow
 
@@ -44,11 +45,21 @@ def set_by_others(sources: Sources, rebuilt: Workflow) -> Iterator[tuple[str, st
         module = sys.modules[name]
         tree = _own_lines(module, sources.home)
         known = {each: other for each, other in others.items() if each != name}
-        found = {_held_at(place) for place in places(tree, module, known, NOTHING_UNLOADED)}
+        reached = places(tree, module, known, NOTHING_UNLOADED).union(_reached_by_subclasses(module, known))
+        found = {_held_at(place) for place in reached}
         imported = imports(tree, module, known)  # by the functions that it calls
         for place in left:
             if _held_at(place) in found or place.rpartition(".")[0] in imported:
                 yield place, name
+
+
+def _reached_by_subclasses(module: ModuleType, modules: Mapping[str, ModuleType]) -> Iterator[str]:
+    """What the `__init_subclass__` of their bases reads where a module defines classes."""
+    for cls in list(vars(module).values()):
+        if is_a(cls, type) and cls.__module__ == module.__name__:
+            hooks = (vars(base).get("__init_subclass__") for base in type.mro(cls)[1:])
+            functions = (getattr(hook, "__func__", None) for hook in hooks)
+            yield from (place for each in functions if is_a(each, FunctionType) for place, _ in read_by(each, modules))
 
 
 def _held_at(place: str) -> object:
@@ -102,7 +113,7 @@ def _origin_of(value: object) -> str:
 def _own_lines(module: ModuleType, home: ModuleType) -> ast.Module:
     """What may set something when a module is imported, and functions and classes that this calls.
 
-    Decorators, and what uses the agent, are left out.
+    What uses the agent is left out.
     """
     file = Path(str(getattr(module, "__file__", "")))
     tree = parsed(file) if file.suffix == ".py" and file.is_file() else None
@@ -116,19 +127,25 @@ def _own_lines(module: ModuleType, home: ModuleType) -> ast.Module:
         if not any(isinstance(node, ast.Name) and node.id in agents for node in ast.walk(line))
     ]
     body = [line for top in lines for line in _run_by_import(top) if isinstance(line, IMPORTS) or _may_set(line)]
-    called = {node.id for line in body for node in ast.walk(line) if isinstance(node, ast.Name)}
-    for line in lines:
-        if isinstance(line, DEFINITIONS) and line.name in called:
-            line.decorator_list = []
-            body.append(line)
+    defined = {line.name: line for line in lines if isinstance(line, DEFINITIONS)}
+    todo = list(body)
+    while todo:
+        line = todo.pop()
+        for name in {node.id for node in ast.walk(line) if isinstance(node, ast.Name)} & defined.keys():
+            called = defined.pop(name)
+            called.decorator_list = []
+            body.append(called)
+            todo.append(called)
     return ast.Module(body, [])
 
 
 def _run_by_import(line: ast.stmt) -> list[ast.stmt]:
-    """A line, or those in the body of a class; a function is only made."""
-    if isinstance(line, ast.ClassDef):
-        return [inner for each in line.body for inner in _run_by_import(each)]
-    return [] if isinstance(line, DEFINITIONS) else [line]
+    """A line, or those in the body of a class; of a function, which is only made, the calls of its decorators."""
+    if not isinstance(line, DEFINITIONS):
+        return [line]
+    decorated = [each if isinstance(each, ast.Call) else ast.Call(each, [], []) for each in line.decorator_list]
+    inner = line.body if isinstance(line, ast.ClassDef) else []
+    return [*map(ast.Expr, decorated), *(found for each in inner for found in _run_by_import(each))]
 
 
 def _may_set(line: ast.stmt) -> bool:

@@ -29,7 +29,7 @@ from mlflow_flavor._artifact import (
     human_events,
     write_facts,
 )
-from mlflow_flavor._compat import FLAVOR_NAME, invalid
+from mlflow_flavor._compat import FLAVOR_NAME, autologging_is_decided, invalid
 from mlflow_flavor._compat_models import (
     HAS_DATA_TYPES,
     add_pyfunc_flavor,
@@ -256,7 +256,7 @@ def load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Wor
     """What `mlflow.pyfunc.load_model` calls; it has merged `model_config` with the logged one."""
     stored = StoredModel.read(path)
     workflow = stored.load(model_config)
-    if in_serving_process() and stored.facts.get("autolog", True) and _may_autolog():
+    if in_serving_process() and stored.facts.get("autolog", True) and _may_autolog() and not autologging_is_decided():
         start_autolog()
     from mlflow_flavor.signature import input_names  # not in mlflow-skinny
 

@@ -93,6 +93,23 @@ def test_a_served_model_is_traced_unless_its_author_or_the_environment_says_no(
     assert done.stdout.strip() == traced, done.stderr
 
 
+@pytest.mark.parametrize(("called", "traced"), [("max_open_seconds=77", "True 77"), ("disable=True", "False 1800")])
+def test_what_a_served_script_says_of_autologging_holds(
+    interpreter: Interpreter, tmp_path: Path, experiment: str, called: str, traced: str
+):
+    (tmp_path / "agent.py").write_text(f"{TELLS_WHETHER_IT_IS_TRACED}mlflow_flavor.autolog({called})\n")
+    mlflow_flavor.save_model(tmp_path / "agent.py", tmp_path / "model", pip_requirements=["mlflow"])
+    mlflow_flavor.autolog()  # the script was run here, too
+    environment = {
+        "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
+        "MLFLOW_EXPERIMENT_ID": experiment,
+        "_MLFLOW_IS_IN_SERVING_ENVIRONMENT": "true",
+    }
+    program = f"{SERVED}\nfrom mlflow_flavor.autolog import handler\nprint(round(handler.settings.max_open))"
+    done = interpreter.run(program, tmp_path, environment=environment)
+    assert done.stdout.split() == traced.split(), done.stderr
+
+
 async def test_a_run_that_mlflow_has_no_room_for_is_not_traced_at_all(
     experiment: str, caplog: pytest.LogCaptureFixture
 ):

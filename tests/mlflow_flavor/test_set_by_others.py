@@ -22,6 +22,16 @@ OTHERWISE = "no such prompt"
 def prompt(name, text):
     PROMPTS[name] = text
 
+def says(name):
+    def keep(function):
+        PROMPTS[name] = function()
+        return function
+    return keep
+
+class Prompt:
+    def __init_subclass__(cls):
+        PROMPTS[cls.__name__.lower()] = cls.text
+
 def otherwise(text):
     global OTHERWISE
     OTHERWISE = text
@@ -81,6 +91,9 @@ SETTERS = {
     "module": "from . import prompts\nprompts.PROMPTS['hello'] = 'Hi'",
     "class": "from .prompts import PROMPTS\nclass Setup:\n    PROMPTS.update(hello='Hi')",
     "instance": "from .prompts import prompt\nclass Setup:\n    def __init__(self): prompt('hello', 'Hi')\nSetup()",
+    "decorator": "from .prompts import says\n@says('hello')\ndef hello(): return 'Hi'",
+    "subclass": "from .prompts import Prompt\nclass Hello(Prompt):\n    text = 'Hi'",
+    "nested": "from .prompts import prompt\ndef b(): prompt('hello', 'Hi')\ndef a(): b()\na()",
     "function": "def boot():\n    from .prompts import PROMPTS\n    PROMPTS['hello'] = 'Hi'\nboot()",
 }
 
