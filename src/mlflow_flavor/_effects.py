@@ -24,10 +24,10 @@ from mlflow_flavor._written import Call
 __all__ = ["Acts", "EffectImport", "acts_elsewhere", "imports_for_effect", "warn_of_imports_left_out"]
 
 COLLECTIONS = (dict, list, set, deque)
-DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
 IMPORTS = (ast.Import, ast.ImportFrom)
 SHOWING = ("print", "pprint", "pprint.pprint", "rich.print")
-NOT_RUN = (ast.FunctionDef, ast.AsyncFunctionDef, *IMPORTS)
 
 LEFT_OUT = (
     "%s imports '%s' and makes no use of it, and the model does not have that file: the import is left out. Pass "
@@ -148,7 +148,7 @@ def acts_elsewhere(
     found = (pair for node in imports for pair in _imported(node, package))
     names = {name: module for name, module in found if module.partition(".")[0] in brought}
     own = {s for s in statements if not names.keys().isdisjoint(s.touches.union(map(first_name, s.fills)))}
-    using = {s for s in own if not workflow.isdisjoint(_all_needs(s, statements))}
+    using = {s for s in own if not workflow.isdisjoint(_all_needs(s.needs, statements))}
     filled = {s.position: {first_name(f) for f in s.fills if _is_collection(f, names, home)} for s in own - using}
     touched = {name for s in own for name in s.touches} - {name for s in using for name in s.touches}
     touched = touched.union(*filled.values())
@@ -181,10 +181,10 @@ def _calls(
     own = {name for s in statements if isinstance(s.node, DEFINITIONS) for name in s.binds}
     found: dict[Statement, Call] = {}
     for statement in statements:
-        if isinstance(statement.node, NOT_RUN) or statement.guarded or not workflow.isdisjoint(statement.binds):
+        if isinstance(statement.node, IMPORTS) or statement.guarded or not workflow.isdisjoint(statement.binds):
             continue
         made = _called(statement.node) if not _only_shows(statement.node) else []
-        needs = _all_needs(statement, statements) if made else set[str]()
+        needs = _all_needs(statement.needs, statements) if made else set[str]()
         called = {root_name(call.func) for call in made}
         called |= {n.id for call in made for each in _given(call) for n in ast.walk(each) if isinstance(n, ast.Name)}
         leads = [ast.unparse(call) for call in made if _leads_to(call, names, own)]
@@ -195,10 +195,21 @@ def _calls(
         ]
         if leads and workflow.isdisjoint(needs):
             needs |= {LAMBDA} if has_lambda(statement.node) else set[str]()
-            used = (s for s in statements if s is statement or not needs.isdisjoint(s.binds))
-            configured = any(reads_configuration(s.node, settings) for s in used)
-            found[statement] = Call(needs, "\n".join([*imports, *leads]), configured)
+            configured = _is_configured(statement, statements, settings)
+            if configured or not isinstance(
+                statement.node, FUNCTIONS
+            ):  # what others hold of it tells of its decorators
+                found[statement] = Call(needs, "\n".join([*imports, *leads]), configured)
     return found
+
+
+def _is_configured(statement: Statement, statements: Sequence[Statement], settings: Set[str]) -> bool:
+    """Whether the model's configuration decides what a statement does when it is run."""
+    node = statement.node
+    run = [*map(ast.Expr, node.decorator_list)] if isinstance(node, FUNCTIONS) else [node]
+    needs = _all_needs(names_in(run).read, statements)
+    used = [s.node for s in statements if s is not statement and not needs.isdisjoint(s.binds)]
+    return any(reads_configuration(each, settings) for each in (*run, *used))
 
 
 def _tops(definition: Statement, package: str) -> set[str]:
@@ -250,7 +261,9 @@ def _at_place(statement: Statement) -> str:
 
 
 def _called(node: ast.stmt) -> list[ast.Call]:
-    """The calls that a statement makes when it is run, a class in its body."""
+    """The calls that a statement makes when it is run, a class in its body, a function by its decorators."""
+    if isinstance(node, FUNCTIONS):
+        return [each if isinstance(each, ast.Call) else ast.Call(each, [], []) for each in node.decorator_list]
     run = node.body if isinstance(node, ast.ClassDef) else [node]
     return [inner for each in run for inner in same_scope(each) if isinstance(inner, ast.Call)]
 
@@ -259,9 +272,9 @@ def _is_collection(place: str, names: Container[str], home: ModuleType) -> bool:
     return first_name(place) in names and issubclass(type(_at(place, home)), COLLECTIONS)
 
 
-def _all_needs(statement: Statement, statements: Sequence[Statement]) -> set[str]:
-    """What a statement needs, and what that needs."""
-    needs = set(statement.needs)
+def _all_needs(names: Set[str], statements: Sequence[Statement]) -> set[str]:
+    """Some names that a statement needs, and what these need."""
+    needs = set(names)
     while more := {name for s in statements if not needs.isdisjoint(s.binds) for name in s.needs} - needs:
         needs |= more
     return needs

@@ -183,6 +183,11 @@ def settings():
     return Settings(**settings_of_model({"text": "no such prompt"}))
 
 TEXT = settings().text
+
+def sets(function):
+    from .prompts import otherwise
+    otherwise(TEXT)
+    return function
 """
 SETS = """
 from .prompts import otherwise
@@ -213,6 +218,8 @@ READ = "from tools_.prompts import otherwise\n"
         f"{READ}from tools_.settings import settings as read\nfound = read()\notherwise(found.text)",
         f"{READ}from tools_.settings import *\notherwise(TEXT)",
         f"{READ}def text():\n    from tools_.settings import TEXT\n    return TEXT\notherwise(text())",
+        f"{OWN}def sets(function):\n    otherwise(TEXT)\n    return function\n@sets\ndef nothing(): pass",
+        "from tools_.settings import sets\n@sets\ndef nothing(): pass",
         "from tools_.sets import IS_SET",
         "import tools_.sets",
     ],
@@ -225,6 +232,8 @@ READ = "from tools_.prompts import otherwise\n"
         "a helper's function",
         "star",
         "in a function",
+        "decorator",
+        "a helper's decorator",
         "set",
         "import",
     ],
