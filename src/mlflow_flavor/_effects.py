@@ -18,15 +18,30 @@ from mlflow_flavor._configuration import names_of_configuration, reads_configura
 from mlflow_flavor._model_code import imported_modules
 from mlflow_flavor._names import names_in
 from mlflow_flavor._origins import as_user_writes_it, local_places, own_tops
-from mlflow_flavor._statements import LAMBDA, Position, Statement, first_name, has_lambda, root_name, same_scope
+from mlflow_flavor._statements import (
+    IMPORTS,
+    LAMBDA,
+    Position,
+    Statement,
+    first_name,
+    has_lambda,
+    root_name,
+    same_scope,
+)
 from mlflow_flavor._written import Call
 
-__all__ = ["Acts", "EffectImport", "acts_elsewhere", "imports_for_effect", "warn_of_imports_left_out"]
+__all__ = [
+    "Acts",
+    "EffectImport",
+    "acts_elsewhere",
+    "bound_by_import",
+    "imports_for_effect",
+    "warn_of_imports_left_out",
+]
 
 COLLECTIONS = (dict, list, set, deque)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
-IMPORTS = (ast.Import, ast.ImportFrom)
 SHOWING = ("print", "pprint", "pprint.pprint", "rich.print")
 
 LEFT_OUT = (
@@ -145,7 +160,7 @@ def acts_elsewhere(
     brought = {path.resolve().stem for path in helpers}
     package = (home.__spec__.parent if home.__spec__ is not None else None) or ""
     imports = (node for s in statements for node in same_scope(s.node))
-    found = (pair for node in imports for pair in _imported(node, package))
+    found = (pair for node in imports for pair in bound_by_import(node, package))
     names = {name: module for name, module in found if module.partition(".")[0] in brought}
     own = {s for s in statements if not names.keys().isdisjoint(s.touches.union(map(first_name, s.fills)))}
     using = {s for s in own if not workflow.isdisjoint(_all_needs(s.needs, statements))}
@@ -280,7 +295,7 @@ def _all_needs(names: Set[str], statements: Sequence[Statement]) -> set[str]:
     return needs
 
 
-def _imported(node: ast.AST, package: str) -> Iterator[tuple[str, str]]:
+def bound_by_import(node: ast.AST, package: str) -> Iterator[tuple[str, str]]:
     """What an import binds, and the module that this is, or is of."""
     match node:
         case ast.Import(names=names):

@@ -16,6 +16,7 @@ from mlflow_flavor._kinds import is_a
 from mlflow_flavor._model_code import MODULE_PREFIX, imported_modules, modules_of_model, parsed
 from mlflow_flavor._origins import own_tops
 from mlflow_flavor._reading import read_by
+from mlflow_flavor._statements import IMPORTS
 from mlflow_flavor._unloaded import NOTHING_UNLOADED
 from workflows import Workflow
 
@@ -23,7 +24,6 @@ __all__ = ["import_of", "set_by_others"]
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
-IMPORTS = (ast.Import, ast.ImportFrom)
 READING = ("copy", "count", "get", "index", "items", "keys", "values")
 SETTING = ("setattr", "delattr", "exec", "eval", "map", "__import__")
 VALUES = (str, bytes, int, float, complex, tuple, frozenset)  # of which Python may keep one for many places

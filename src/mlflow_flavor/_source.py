@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import os
 import sys
 import tokenize
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import FrameType, ModuleType
-from typing import Any, cast
+from types import ModuleType
+from typing import Any
 
 from mlflow.exceptions import MlflowException
 
@@ -22,8 +21,8 @@ from mlflow_flavor._circles import leads_back
 from mlflow_flavor._compat import invalid
 from mlflow_flavor._effects import Acts, EffectImport, acts_elsewhere, imports_for_effect, warn_of_imports_left_out
 from mlflow_flavor._fidelity import Sources
-from mlflow_flavor._kinds import is_a
-from mlflow_flavor._origins import as_user_writes_it, local_places
+from mlflow_flavor._homes import calling_module, places_of_workflow, running_line
+from mlflow_flavor._origins import as_user_writes_it
 from mlflow_flavor._part_names import PartNames, names_of_part, set_by_steps_alone
 from mlflow_flavor._slicing import ModuleSlice, names_that_give, over, registered, slice_module
 from mlflow_flavor._statements import Statement, first_name, statements_of
@@ -72,7 +71,7 @@ def model_source(workflow: object, helpers: Sequence[Path] = ()) -> ModelSource:
     if defining is None or not _is_at(defining, cls):
         raise refused(original, f"{cls.__module__} has no class {cls.__qualname__}, or another one by now")
     refusal: MlflowException | None = None
-    for home, expressions in _places(original, defining):
+    for home, expressions in places_of_workflow(original, defining):
         try:
             return _from(home, original, expressions, helpers)
         except MlflowException as error:  # another module that has it may be told from
@@ -94,64 +93,11 @@ def _from(
     return _from_module(original, home, expressions, helpers)
 
 
-def _places(original: type[Workflow] | Workflow, defining: ModuleType) -> Iterator[tuple[ModuleType, list[str]]]:
-    """The modules whose variables hold an instance, and the expressions for it there."""
-    if not isinstance(original, type):
-        homes = dict.fromkeys(_homes(original, defining))
-        found = ((home, list(_expressions(original, vars(home)))) for home in homes)
-        yield from ((home, expressions) for home, expressions in found if expressions)
-
-
-def _homes(original: object, defining: ModuleType) -> Iterator[ModuleType]:
-    """Modules of the author's that may have an instance: that which calls, that of the class, and what these know."""
-    calling = _calling_module()
-    yield from (module for module in (calling, defining) if module is not None)
-    package = f"{defining.__name__.partition('.')[0]}."
-    beside = [module for name, module in sys.modules.copy().items() if name.startswith(package)]
-    others = [m for m in (*vars(calling or defining).values(), *beside) if is_a(m, ModuleType)]
-    own = {"__main__", *local_places(m.__name__.partition(".")[0] for m in others)}
-    yield from (m for m in others if m.__name__.partition(".")[0] in own and any(_expressions(original, vars(m))))
-
-
-def _expressions(workflow: object, variables: Mapping[str, Any]) -> Iterator[str]:
-    """What gives a workflow in its module: its variables, then items of dicts and lists: a loop may be over those."""
-    named = list(variables.items())
-    yield from (name for name, value in named if value is workflow)
-    for name, value in named:
-        items: Iterable[tuple[object, object]] = ()
-        if is_a(value, dict):
-            items = cast("dict[object, object]", value).items()
-        elif is_a(value, list) or is_a(value, tuple):
-            items = enumerate(cast("Sequence[object]", value))
-        if not name.startswith("__"):
-            yield from (f"{name}[{k!r}]" for k, item in items if item is workflow and (is_a(k, str) or is_a(k, int)))
-
-
 def _is_at(module: ModuleType, cls: type) -> bool:
     found: Any = module
     for part in cls.__qualname__.split("."):
         found = getattr(found, part, None)
     return found is cls
-
-
-def _frames() -> Iterator[FrameType]:
-    frame = inspect.currentframe()
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def _calling_module() -> ModuleType | None:
-    """The module that called into this package."""
-    names = (frame.f_globals.get("__name__", "") for frame in _frames())
-    outside = next((name for name in names if name.partition(".")[0] != __name__.partition(".")[0]), "")
-    return sys.modules.get(outside)
-
-
-def _running_line(module: ModuleType) -> int | None:
-    """The line at which a module that is still being run stands."""
-    own = (f for f in _frames() if f.f_code.co_name == "<module>" and f.f_globals is vars(module))
-    return next((frame.f_lineno for frame in own), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +140,7 @@ def _from_module(
     file = getattr(home, "__file__", None)
     if file is None or not Path(file).is_file() or Path(file).suffix != ".py":
         raise refused(original, f"{home.__name__} is no file")
-    line = _running_line(home)
+    line = running_line(home)
     with tokenize.open(file) as opened:  # in the encoding that it says it has
         text = opened.read()
     cls = original if isinstance(original, type) else type(original)
@@ -208,7 +154,7 @@ def _from_module(
 
 def _names_of_program(home: ModuleType) -> set[str]:
     """All names in the file of the module that called into this package, unless that is `home`."""
-    calling = _calling_module()
+    calling = calling_module()
     file = Path(str(getattr(calling, "__file__", None)))
     if calling is home or file.suffix != ".py" or not file.is_file():
         return set()
@@ -241,7 +187,7 @@ def _part_of(whole: Whole, more: Set[str] = frozenset()) -> ModelSource:
     _refuse_secrets(original, part)
     if part.relative_import is not None:
         _refuse_without_package(original, home, f"it needs `{part.relative_import}` of its own package", whole.helpers)
-    is_whole = home.__name__ != "__main__" and _running_line(home) is None  # when the model imports it, too
+    is_whole = home.__name__ != "__main__" and running_line(home) is None  # when the model imports it, too
     if part.relative_import is not None or (is_whole and leads_back(part.text, home, whole.helpers)):
         made = Sources(home, _beside(expression, part), helper=home.__name__)
         return ModelSource(_script(f"from {home.__name__} import {root}", expression), WRITTEN, original, made)
@@ -279,7 +225,7 @@ def _refuse_without_package(original: object, home: ModuleType, reason: str, hel
     if package is None:
         raise refused(original, reason)
     argument = f"code_paths=['{as_user_writes_it(package)}']"
-    if home.__name__ == "__main__" or _running_line(home) is not None:
+    if home.__name__ == "__main__" or running_line(home) is not None:
         raise refused(original, reason, f"log it in a file that imports it, with {argument}")
     if package not in (path.resolve() for path in helpers):
         raise refused(original, reason, f"pass {argument}")

@@ -12,6 +12,7 @@ from functools import lru_cache
 from mlflow_flavor._names import names_in
 
 __all__ = [
+    "IMPORTS",
     "LAMBDA",
     "Position",
     "Statement",
@@ -27,6 +28,7 @@ __all__ = [
 
 LAMBDA = "<lambda>"
 """What every function without a name is called."""
+IMPORTS = (ast.Import, ast.ImportFrom)
 NEW_SCOPE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 LOGGING = ("log_model", "start_run")
 SAVING = ("mlflow_flavor.save_model", "save_model")

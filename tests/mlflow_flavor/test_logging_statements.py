@@ -214,3 +214,49 @@ def test_a_script_that_ends_the_program_is_refused(tmp_path: Path):
     (tmp_path / "agent.py").write_text(HEAD + "sys.exit(2)\n")
     with pytest.raises(MlflowException, match=r"agent.py raised SystemExit\(2\) when it was run as a model"):
         mlflow_flavor.save_model(tmp_path / "agent.py", tmp_path / "model", pip_requirements=["mlflow"])
+
+
+AGENTS = """
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+class Agent(Workflow):
+    word = "zero"
+
+    @step
+    async def say(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result=self.word)
+"""
+MAKES = """
+from agents import Agent
+agent = Agent()
+agent.word = "one"
+"""
+LOGS = """
+import mlflow_flavor
+{line}
+mlflow_flavor.save_model({logged}, "0", code_paths={files}, pip_requirements=["mlflow"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "logged"),
+    [
+        ("from makes import agent", "agent"),
+        ("from makes import agent as made", "made"),
+        ("import makes", "makes.agent"),
+        ("from passes import agent", "agent"),
+    ],
+)
+async def test_an_instance_that_a_program_imports_is_written_from_the_module_that_makes_it(
+    interpreter: Interpreter, tmp_path: Path, line: str, logged: str, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "agents.py").write_text(AGENTS)
+    (tmp_path / "makes.py").write_text(MAKES)
+    (tmp_path / "passes.py").write_text("from makes import agent")
+    files = [str(tmp_path / "agents.py")]
+    done = interpreter.run(LOGS.format(line=line, logged=logged, files=files), tmp_path)
+    assert done.returncode == 0, done.stderr
+    for file in ("agents.py", "makes.py", "passes.py"):
+        (tmp_path / file).unlink()
+    assert mlflow.pyfunc.load_model(str(tmp_path / "0")).predict({}) == "one"
