@@ -255,6 +255,11 @@ class OpenTrace:
         """Whether its root has ended by now."""
         return self._live.state != TraceState.IN_PROGRESS
 
+    def show_input(self, inputs: object) -> None:
+        """Show the JSON of what its root has got where nothing else is to be shown yet, as MLflow does at the end."""
+        if inputs is not None and not self._copy.request_preview:
+            self._copy.request_preview = _json_preview(inputs)
+
     def store_as_it_was(self) -> None:
         """Store what was known of the trace when this object was made."""
         TracingClient().start_trace(self._copy)

@@ -32,6 +32,7 @@ def publish(root: Span) -> None:
         logger.debug("the open trace %s cannot be read", root.trace_id, exc_info=True)
         return
     if trace is not None and publisher._work_queue.qsize() < MOST_WAITING:  # pyright: ignore[reportPrivateUsage]  # there is no public way
+        trace.show_input(root.inputs)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]  # of MLflow's
         publisher.submit(_store, trace)
 
 

@@ -18,7 +18,7 @@ from tests.mlflow_flavor.agents import Answer, Ask, Flaky, Hang, Inquire, Plan
 from tests.mlflow_flavor.trees import lines, span_named
 from tests.mlflow_flavor.versions import needs_links
 from workflows import Context, Workflow, step
-from workflows.events import HumanResponseEvent, StopEvent
+from workflows.events import HumanResponseEvent, StartEvent, StopEvent
 from workflows.instrumentation import context
 from workflows.retry_policy import retry_policy, stop_after_attempt
 from workflows.testing import VirtualClockLoop
@@ -59,6 +59,30 @@ async def test_an_open_run_stands_in_the_list(traces: Stored):
     assert info.tags["mlflow.traceName"] == "Hang.run"
     assert info.trace_metadata["mlflow.trace.session"] == "s-1"
     await handler.cancel_run()
+
+
+class Order(StartEvent):
+    item: str
+    number: int
+
+
+class Packs(Workflow):
+    @step
+    async def pack(self, ev: Order) -> StopEvent:
+        await asyncio.sleep(9)
+        return StopEvent()
+
+
+@pytest.mark.usefixtures("clock")
+async def test_an_open_run_shows_its_input_as_it_will_when_it_is_over(traces: Stored):
+    mlflow_flavor.autolog(publish_after_seconds=2)
+    handler = Packs().run(item="cup", number=2)
+    await asyncio.sleep(3)
+    published()
+    (open_run,) = traces()
+    await handler
+    (over,) = traces()
+    assert [t.info.request_preview for t in (open_run, over)] == ['{"item":"cup","number":2}'] * 2
 
 
 @pytest.mark.usefixtures("clock")
