@@ -1,6 +1,6 @@
 """Us, the peer and the machine's limit in one table: `make bench`.
 
-usage: python bench/compare.py [--scale S] [--rounds N] [--only NAME,NAME]
+usage: python bench/compare.py [--scale S] [--rounds N] [--only NAME,NAME] [--without-collector]
 
 The peer (llama-index-workflows) is installed once, into a venv of its own. Every round runs the same workloads on us
 and then on the peer, so that both see the same machine; of twice the work and of once, each the least time of the
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=0.5, help="size of the workloads (0.5: about a minute)")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--only", help="names of workloads, with commas")
+    parser.add_argument("--without-collector", action="store_true", help="switch Python's garbage collector off")
     options = parser.parse_args()
     theirs = peer_python(".venv-peer", [PEER])
     ours: Figures = {}
@@ -45,7 +46,9 @@ def main() -> None:
 
 def _engine(python: str, options: argparse.Namespace) -> Figures:
     command = [python, "engine.py", "--scale", str(options.scale), "--reps", "2"]
-    return json.loads(_run([*command, "--only", options.only] if options.only else command))
+    command += ["--only", options.only] if options.only else []
+    command += ["--setup", "gc:disable"] if options.without_collector else []
+    return json.loads(_run(command))
 
 
 def _run(command: list[str]) -> str:
