@@ -182,7 +182,7 @@ class WorkflowHandler(Awaitable[Any]):
         Streamed events that no reader has got are in the snapshot and come again, so an attached reader may get them
         twice. Steps that run are stopped, and run again from the top when a run goes on with `Context.from_dict(...)`.
         Awaiting the handler then gives an `IdleReleasedEvent`. The snapshot is of one moment, so it is written in one
-        piece: some 15 µs for each call in flight, more for large events, in which the event loop does nothing else.
+        piece: some 10 µs for each call in flight, more for large events, in which the event loop does nothing else.
 
         Args:
             serializer: Writes the snapshot; the workflow's own if left out. `Context.from_dict` needs the same.

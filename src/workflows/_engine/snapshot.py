@@ -263,23 +263,26 @@ def _dump_call(call: Call, waits: Sequence[tuple[Wait, int]], serializer: BaseSe
     if isinstance(call.last_error, Exception):
         data["last_error"] = serializer.serialize(call.last_error)
     if call.waiting_since or waits:
-        since = dict(call.waiting_since)
-        awaited = {wait_id: known for wait_id, known in call.waiting_for.items() if wait_id in since}
+        since = data["waiting_since"] = dict(call.waiting_since)
+        taken: dict[str, list[Any]] = {}
+        for wait_id, known in call.waiting_for.items():
+            if wait_id in since:
+                _dump_awaited(wait_id, known, taken, serializer)
         for wait, began in waits:
-            since[wait.wait_id], awaited[wait.wait_id] = began, wait.awaited
-        data["waiting_since"], data["waiting_for"] = since, _dump_awaited(awaited, serializer)
+            since[wait.wait_id] = began
+            _dump_awaited(wait.wait_id, wait.awaited, taken, serializer)
+        data["waiting_for"] = taken
     return data
 
 
-def _dump_awaited(waits: Mapping[str, Awaited], serializer: BaseSerializer) -> dict[str, list[Any]]:
-    """What waits take; that of which something cannot be written is left out."""
-    saved: dict[str, list[Any]] = {}
-    for wait_id, awaited in waits.items():
-        with suppress(Exception):  # whatever a serializer, or a value of the user's, may raise
-            name, subclasses, requirements, asks, number = awaited
-            required = {key: serializer.serialize(value) for key, value in requirements.items()}
-            saved[wait_id] = [name, subclasses, required, asks, number]
-    return saved
+def _dump_awaited(wait_id: str, awaited: Awaited, taken: dict[str, list[Any]], serializer: BaseSerializer) -> None:
+    """Add what a wait takes; it is left out if something of that cannot be written."""
+    name, subclasses, requirements, asks, number = awaited
+    try:
+        required = {key: serializer.serialize(value) for key, value in requirements.items()} if requirements else {}
+    except Exception:  # noqa: BLE001  # whatever a serializer, or a value of the user's, may raise
+        return
+    taken[wait_id] = [name, subclasses, required, asks, number]
 
 
 def _load_awaited(data: Mapping[str, list[Any]], serializer: BaseSerializer) -> dict[str, Awaited]:

@@ -18,7 +18,17 @@ from workflows._dict_like import DictLikeModel
 from workflows.context.field_checks import ATOMS, Check, kept_check, plain_check, quick_kind
 from workflows.events import StopEvent
 
-__all__ = ["Form", "changed_fields", "form_of", "holds_other_classes", "is_component", "restored", "same", "validated"]
+__all__ = [
+    "Form",
+    "changed_fields",
+    "form_of",
+    "holds_other_classes",
+    "is_component",
+    "known_form",
+    "restored",
+    "same",
+    "validated",
+]
 
 # With any other setting, validation may change what a field already holds.
 _HARMLESS = frozenset(
@@ -38,6 +48,7 @@ class Form:
     """What can be known of a class without looking at a model; it keeps no class alive.
 
     Attributes:
+        name: The class's, with that of its module.
         fields: The declared fields that are written, in order.
         names: The same as a set.
         by_author: Fields with serializers of the class' author, whose word counts.
@@ -63,6 +74,7 @@ class Form:
         "is_passive",
         "is_root",
         "keys",
+        "name",
         "names",
         "own_dump",
         "private",
@@ -71,6 +83,7 @@ class Form:
 
     def __init__(self, cls: type[BaseModel]) -> None:
         found = cls.model_fields
+        self.name = f"{cls.__module__}.{cls.__qualname__}"
         self.fields = dict.fromkeys(n for n, f in found.items() if not f.exclude)
         self.names = set(self.fields)
         self.keys = frozenset({*found, "_data", "result"} if issubclass(cls, DictLikeModel) else found)
@@ -120,6 +133,11 @@ class Form:
 def is_component(cls: type) -> bool:
     """Whether objects of a class are llama-index's, which say themselves what they are made of, and read that again."""
     return all(callable(getattr(cls, name, None)) for name in ("class_name", "to_dict", "from_dict"))
+
+
+def known_form(cls: type) -> Form | None:
+    """The form of a class of models of which one was written before; None for any other class."""
+    return _forms.get(cls)
 
 
 def form_of(cls: type[BaseModel]) -> Form:

@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from workflows._dict_like import DictLikeModel
 from workflows.context.json_values import NoPlainValueError, unmarked
-from workflows.context.model_forms import Form, changed_fields, form_of, restored, validated
+from workflows.context.model_forms import Form, changed_fields, restored, validated
 from workflows.errors import UnserializableValueError
 
 __all__ = ["written_model"]
@@ -29,14 +29,12 @@ class WritesValues(Protocol):
     def deserialize_value(self, data: Any) -> Any: ...
 
 
-def written_model(model: BaseModel, serializer: WritesValues) -> dict[str, Any]:
+def written_model(model: BaseModel, form: Form, serializer: WritesValues) -> dict[str, Any]:
     """`value`, and where they are needed `private`, `extra` and `as_is`.
 
     Raises:
         UnserializableValueError: If a model that is read from it would not be the same.
     """
-    cls = type(model)
-    form = form_of(cls)
     if form.fits(model):
         return {"value": _with_dynamic(model, _plain_fields(model, form), serializer)}
     if form.keeps(model):

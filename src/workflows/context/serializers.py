@@ -28,7 +28,15 @@ from workflows.context.json_values import (
     path_name,
     rebuilt_dataclass,
 )
-from workflows.context.model_forms import form_of, holds_other_classes, is_component, restored, validated
+from workflows.context.model_forms import (
+    Form,
+    form_of,
+    holds_other_classes,
+    is_component,
+    known_form,
+    restored,
+    validated,
+)
 from workflows.context.model_writer import written_model
 from workflows.errors import UnserializableValueError
 from workflows.events import rebuild_exception
@@ -44,6 +52,7 @@ __all__ = [
 
 SelfT = TypeVar("SelfT", bound="JsonSerializer")
 
+_to_text = json.JSONEncoder().encode  # as `json.dumps`, which looks at its options each time
 _ATOMS = frozenset({str, int, float, bool, type(None)})
 _STR = frozenset({str})
 
@@ -109,7 +118,7 @@ class JsonSerializer(BaseSerializer):
                 this serializer could not rebuild; it is a `ValueError`.
         """
         try:
-            return json.dumps(self.serialize_value(value))
+            return _to_text(self.serialize_value(value))
         except RecursionError as error:
             raise UnserializableValueError(
                 f"Failed to serialize value: a {type(value).__name__} holds itself, or is nested too deep. Keep a name "
@@ -133,8 +142,8 @@ class JsonSerializer(BaseSerializer):
             return self._dictionary(value)
         if kind is list:
             return list(value) if set(map(type, value)) <= _ATOMS else [self.serialize_value(v) for v in value]
-        if isinstance(value, BaseModel):
-            return self._model(value)
+        if (form := known_form(kind)) is not None or isinstance(value, BaseModel):
+            return self._model(value, form or form_of(kind))
         if kind in TO_JSON:
             name, convert = TO_JSON[kind]
             return _value(name, self.serialize_value(convert(value)))
@@ -229,18 +238,21 @@ class JsonSerializer(BaseSerializer):
             return {k: self.serialize_value(v) for k, v in value.items()}
         return _value("dict", [[self.serialize_value(k), self.serialize_value(v)] for k, v in value.items()])
 
-    def _model(self, model: BaseModel) -> dict[str, Any]:
+    def _model(self, model: BaseModel, form: Form) -> dict[str, Any]:
         # One that holds others of classes that only they know, such as a node with its score, cannot read itself.
-        if not form_of(type(model)).is_component or holds_other_classes(model):
-            return self._by_fields(model)
-        try:
-            content = _content_of(model)
-        except UnserializableValueError:  # it is a model like any other
-            return self._by_fields(model)
-        return self._component(model, content)
-
-    def _by_fields(self, model: BaseModel) -> dict[str, Any]:
-        return {"__is_pydantic": True, **written_model(model, self), **self._names_of(type(model))}
+        if form.is_component and not holds_other_classes(model):
+            try:
+                content = _content_of(model)
+            except UnserializableValueError:
+                pass  # it is a model like any other
+            else:
+                return self._component(model, content)
+        written = {"__is_pydantic": True, **written_model(model, form, self)}
+        if self._types.get(form.name) is type(model):
+            written["qualified_name"] = form.name
+        else:
+            written.update(self._names_of(type(model)))
+        return written
 
     def _component(self, value: Any, content: Any) -> dict[str, Any]:
         """One of llama-index's: what it gives of itself, as it is if that is nothing but JSON without our marks.
@@ -262,7 +274,7 @@ class JsonSerializer(BaseSerializer):
         return named
 
     def _names_of(self, cls: type[BaseModel]) -> dict[str, Any]:
-        if not cls.__pydantic_generic_metadata__["origin"] or self._types.get(_name_of(cls)) is cls:
+        if not cls.__pydantic_generic_metadata__["origin"]:
             return {"qualified_name": self._readable_name(cls)}
         generic = generic_name(cls)
         try:
