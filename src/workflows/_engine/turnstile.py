@@ -12,7 +12,7 @@ from workflows._engine.deadlines import Deadlines
 __all__ = ["MANY", "Crowd", "Turnstile"]
 
 MANY = 25  # attempts that live on a loop: fewer may all end in one turn of it, also where tracing listens
-SHORT, LONG = 0.003, 0.010  # seconds that those who end may take in one turn; the latter where it takes long anyway
+SHORT, LONG = 0.002, 0.010  # seconds that those who end may take in one turn; the latter where it takes long anyway
 AT_LEAST = 5  # may pass in one turn, however long that takes
 
 
