@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from importlib.util import resolve_name
 from pathlib import Path
 from types import FunctionType, ModuleType
+from typing import cast
 
 from mlflow_flavor._fidelity import Sources, changed, of_author, script_of, unloaded_of
 from mlflow_flavor._holdings import imports, places
@@ -54,12 +55,16 @@ def set_by_others(sources: Sources, rebuilt: Workflow) -> Iterator[tuple[str, st
 
 
 def _reached_by_subclasses(module: ModuleType, modules: Mapping[str, ModuleType]) -> Iterator[str]:
-    """What the `__init_subclass__` of their bases reads where a module defines classes."""
+    """What bases, by `__init_subclass__`, and metaclasses read where a module defines classes."""
     for cls in list(vars(module).values()):
         if is_a(cls, type) and cls.__module__ == module.__name__:
-            hooks = (vars(base).get("__init_subclass__") for base in type.mro(cls)[1:])
-            functions = (getattr(hook, "__func__", None) for hook in hooks)
-            yield from (place for each in functions if is_a(each, FunctionType) for place, _ in read_by(each, modules))
+            hooks = [vars(base).get("__init_subclass__") for base in type.mro(cls)[1:]]
+            metaclasses = type.mro(cast("type", type(cls)))
+            hooks += [vars(meta).get(name) for meta in metaclasses for name in ("__new__", "__init__")]
+            for hook in hooks:
+                function: object = getattr(hook, "__func__", hook)
+                if is_a(function, FunctionType) and function.__module__ in modules:
+                    yield from (place for place, _ in read_by(function, modules))
 
 
 def _held_at(place: str) -> object:

@@ -32,6 +32,11 @@ class Prompt:
     def __init_subclass__(cls):
         PROMPTS[cls.__name__.lower()] = cls.text
 
+class Named(type):
+    def __init__(cls, name, bases, space):
+        super().__init__(name, bases, space)
+        PROMPTS[name.lower()] = cls.text
+
 def otherwise(text):
     global OTHERWISE
     OTHERWISE = text
@@ -93,6 +98,7 @@ SETTERS = {
     "instance": "from .prompts import prompt\nclass Setup:\n    def __init__(self): prompt('hello', 'Hi')\nSetup()",
     "decorator": "from .prompts import says\n@says('hello')\ndef hello(): return 'Hi'",
     "subclass": "from .prompts import Prompt\nclass Hello(Prompt):\n    text = 'Hi'",
+    "metaclass": "from .prompts import Named\nclass Hello(metaclass=Named):\n    text = 'Hi'",
     "nested": "from .prompts import prompt\ndef b(): prompt('hello', 'Hi')\ndef a(): b()\na()",
     "function": "def boot():\n    from .prompts import PROMPTS\n    PROMPTS['hello'] = 'Hi'\nboot()",
 }
