@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+from weakref import WeakSet
 
 import mlflow
 from mlflow.entities import LiveSpan, Span, SpanStatus, SpanStatusCode, SpanType
@@ -50,7 +51,14 @@ class CallSpans:
         carrier: What an event that the current attempt sends carries.
     """
 
-    def __init__(self, record: StepStarted, root: Span, settings: AutologSettings, captures: EventCaptures) -> None:
+    def __init__(
+        self,
+        record: StepStarted,
+        root: Span,
+        settings: AutologSettings,
+        captures: EventCaptures,
+        currents: WeakSet[CurrentSpan],
+    ) -> None:
         self.span: Span | None = None
         self.carrier: Mapping[str, str] | None = None
         self.step = record.step
@@ -68,6 +76,7 @@ class CallSpans:
         self._attempt_started_ns = record.at_ns
         self._token: SpanToken | None = None
         self._current: CurrentSpan | None = None
+        self._currents = currents
         self._scope: AttemptScope | None = None
         self._stream: StreamLog | None = None
         self._streamed: Counter[str] = Counter()
@@ -80,6 +89,8 @@ class CallSpans:
         self._scope = current_attempt.get()
         self._open(record)
         self._current = CurrentSpan(self.span) if isinstance(self.span, LiveSpan) else None
+        if self._current is not None:
+            self._currents.add(self._current)
         self._token = attach(self._current or self.span) if self.span is not None else None
 
     @property
@@ -92,14 +103,9 @@ class CallSpans:
         """Whether an attempt is open that does more than wait for events from outside."""
         return self.span is not None and not (self._scope is not None and self._scope.only_waits)
 
-    def suspend(self, at_ns: int, asked_for: Callable[[], None]) -> None:
-        """End the open spans because the run's trace ends; `go_on` opens others in the next one.
-
-        `asked_for` is called if the step does something before.
-        """
+    def suspend(self, at_ns: int) -> None:
+        """End the open spans because the run's trace ends; `go_on` opens others in the next one."""
         self._left = self.carrier
-        if self._current is not None:
-            self._current.is_over(asked_for)
         self.abandon(at_ns, "suspended")
         self._waited = self.span is not None
         self.span = self._outer = None

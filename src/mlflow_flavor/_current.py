@@ -29,8 +29,8 @@ class CurrentSpan(trace.Span):
         self._stands_for = otel_span(span)
         self._asked_for = None
 
-    def is_over(self, asked_for: Callable[[], None]) -> None:
-        """The span has ended with its trace; `asked_for` is called once somebody wants it, and may open the next one.
+    def is_over(self, asked_for: Callable[[], None] | None) -> None:
+        """The span has ended with its trace; `asked_for` is called where somebody wants it, and may open the next one.
 
         What the step still does draws itself below what is current: that must be there then.
         """
@@ -38,8 +38,7 @@ class CurrentSpan(trace.Span):
 
     @property
     def _of(self) -> Any:
-        if self._asked_for is not None:
-            asked_for, self._asked_for = self._asked_for, None
+        if (asked_for := self._asked_for) is not None:  # until it stands for another one: threads may ask at once
             asked_for()
         return self._stands_for
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 import mlflow
 from mlflow.entities import LiveSpan, Span, SpanEvent, SpanStatus, SpanStatusCode, SpanType
@@ -25,6 +26,7 @@ from mlflow_flavor._compat import (
     spans_of_open_trace,
     trace_lifetime,
 )
+from mlflow_flavor._current import CurrentSpan
 from mlflow_flavor._facts import (
     CONFIG_METADATA,
     FIRST_TRACE,
@@ -130,6 +132,7 @@ class RunSpans:
         link_previous_segment(self.root, record)
         self.is_live = isinstance(self.root, LiveSpan)
         self._calls: dict[str, CallSpans] = {}
+        self._currents: WeakSet[CurrentSpan] = WeakSet()  # also of attempts that are over, and left tasks behind
         self._waits = Waits(settings.content)
         self._unhandled = 0
         # Previews are of a whole trace: only the run that began it sets them. Below a span of somebody else's (a
@@ -378,7 +381,9 @@ class RunSpans:
         self._stop_timers()
         self._left = LeftTrace.of(self.root)
         for call in self._calls.values():
-            call.suspend(at_ns, self._asked_for)
+            call.suspend(at_ns)
+        for current in list(self._currents):
+            current.is_over(self._asked_for)
         self._conclude("suspended")
         self._end_root({names.RUN_OUTCOME: "suspended"}, at_ns)
 
@@ -398,6 +403,8 @@ class RunSpans:
         self._segment += 1
         self.root = self._open(self._started, at_ns, left.experiment)
         self.is_live = isinstance(self.root, LiveSpan)
+        for current in list(self._currents):
+            current.stand_for(self.root) if isinstance(self.root, LiveSpan) else current.is_over(None)
         if not self.is_live:
             return
         left.hand_over(self.root)
@@ -413,7 +420,9 @@ class RunSpans:
     def _step_started(self, record: StepStarted) -> None:
         call = self._calls.get(record.exec_id)
         if call is None:
-            call = self._calls[record.exec_id] = CallSpans(record, self.root, self._settings, self._captures)
+            call = self._calls[record.exec_id] = CallSpans(
+                record, self.root, self._settings, self._captures, self._currents
+            )
         call.start(record)
 
     def _step_ended(self, record: StepEnded) -> None:

@@ -292,6 +292,38 @@ async def test_what_a_step_does_while_it_waits_is_in_a_trace(traces: Stored, how
     assert all(t.info.state == TraceState.OK for t in found)
 
 
+class Leaves(Workflow):
+    """Its first step leaves a task behind, which goes on while the second one waits."""
+
+    @step
+    async def begin(self, ev: Ask) -> Plan:
+        self.beats = asyncio.ensure_future(self.beat())
+        return Plan(text="")
+
+    @step
+    async def ask(self, ctx: Context, ev: Plan) -> StopEvent:
+        await ctx.wait_for_event(HumanResponseEvent, timeout=None)
+        self.beats.cancel()
+        return StopEvent()
+
+    async def beat(self) -> None:
+        for number in range(100):
+            await asyncio.sleep(4)
+            await tool(str(number))
+
+
+@pytest.mark.usefixtures("clock")
+async def test_what_a_task_does_that_a_step_left_behind_is_in_a_trace(traces: Stored):
+    mlflow_flavor.autolog(publish_after_seconds=None, max_open_seconds=5)
+    handler = Leaves(timeout=None).run(question="deploy")
+    await asyncio.sleep(30)
+    handler.ctx.send_event(HumanResponseEvent())
+    await handler
+    found = traces()
+    assert [s.inputs["text"] for t in found for s in t.data.spans if s.name == "tool"] == [str(n) for n in range(7)]
+    assert len(found) > 2
+
+
 class Around(Workflow):
     """Waits within a span of its own."""
 
