@@ -276,11 +276,13 @@ def _at_place(statement: Statement) -> str:
 
 
 def _called(node: ast.stmt) -> list[ast.Call]:
-    """The calls that a statement makes when it is run, a class in its body, a function by its decorators."""
-    if isinstance(node, FUNCTIONS):
-        return [each if isinstance(each, ast.Call) else ast.Call(each, [], []) for each in node.decorator_list]
-    run = node.body if isinstance(node, ast.ClassDef) else [node]
-    return [inner for each in run for inner in same_scope(each) if isinstance(inner, ast.Call)]
+    """The calls that a statement makes when it is run, a class in its body, and what is defined by its decorators."""
+    run = [node, *(node.body if isinstance(node, ast.ClassDef) else ())]
+    inner = [found for each in run for found in same_scope(each)]
+    decorators = [d for each in inner if isinstance(each, DEFINITIONS) for d in each.decorator_list]
+    bare = [ast.Call(each, [], []) for each in decorators if not isinstance(each, ast.Call)]
+    calls = [found for each in (*inner, *decorators) for found in same_scope(each) if isinstance(found, ast.Call)]
+    return [*dict.fromkeys(calls), *bare]
 
 
 def _is_collection(place: str, names: Container[str], home: ModuleType) -> bool:

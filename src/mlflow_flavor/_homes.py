@@ -12,9 +12,8 @@ from typing import Any, cast
 from mlflow_flavor._effects import bound_by_import
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._model_code import parsed
-from mlflow_flavor._names import names_in
 from mlflow_flavor._origins import local_places
-from mlflow_flavor._statements import IMPORTS, same_scope
+from mlflow_flavor._statements import first_name, same_scope
 from workflows import Workflow
 
 __all__ = ["calling_module", "places_of_workflow", "running_line"]
@@ -30,7 +29,7 @@ def places_of_workflow(
     if not isinstance(original, type):
         homes = dict.fromkeys(_homes(original, defining))
         found = [(home, list(_expressions(original, vars(home)))) for home in homes]
-        yield from sorted((each for each in found if each[1]), key=lambda each: _has_it_imported(*each))
+        yield from sorted((each for each in found if each[1]), key=lambda each: bool(_imports_of(*each)))
 
 
 def _homes(original: object, defining: ModuleType) -> Iterator[ModuleType]:
@@ -50,9 +49,8 @@ def _imported_from(module: ModuleType, original: object) -> Iterator[ModuleType]
     todo, seen = [module], {module}
     while todo:
         importing = todo.pop()
-        named = _imported_names(importing)
-        names = (name for name in _expressions(original, vars(importing)) if name in named)
-        found = {other for name in names if (other := sys.modules.get(named[name])) is not None} - seen
+        names = _imports_of(importing, list(_expressions(original, vars(importing))))
+        found = {other for name in names if (other := sys.modules.get(name)) is not None} - seen
         yield from found
         seen |= found
         todo += found
@@ -72,21 +70,14 @@ def _expressions(workflow: object, variables: Mapping[str, Any]) -> Iterator[str
             yield from (f"{name}[{k!r}]" for k, item in items if item is workflow and (is_a(k, str) or is_a(k, int)))
 
 
-def _has_it_imported(module: ModuleType, expressions: Sequence[str]) -> bool:
-    """Whether a module has something by imports alone, in all these ways."""
-    return _imported_names(module).keys() >= set(expressions)
-
-
-def _imported_names(module: ModuleType) -> dict[str, str]:
-    """Names that a module has by imports alone, each with the module that has it, or that it is."""
+def _imports_of(module: ModuleType, expressions: Sequence[str]) -> set[str]:
+    """The modules from which one has what these expressions begin with."""
     file = Path(str(getattr(module, "__file__", "")))
     tree = parsed(file) if file.suffix == ".py" and file.is_file() else None
-    if tree is None:
-        return {}
-    inner = [node for line in tree.body for node in same_scope(line)]
-    pairs = (pair for node in inner for pair in bound_by_import(node, module.__package__ or ""))
-    others = names_in(line for line in tree.body if not isinstance(line, IMPORTS)).bound
-    return {name: found for name, found in pairs if name not in others}
+    wanted = {first_name(each) for each in expressions}
+    nodes = same_scope(tree) if tree is not None else ()
+    pairs = (pair for node in nodes for pair in bound_by_import(node, module.__package__ or ""))
+    return {found for name, found in pairs if name in wanted}
 
 
 def _frames() -> Iterator[FrameType]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping, MutableSequence, MutableSet, Set
 from importlib.util import resolve_name
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -15,6 +14,7 @@ from mlflow_flavor._fidelity import Sources, changed, of_author, script_of, unlo
 from mlflow_flavor._holdings import imports, places
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._model_code import MODULE_PREFIX, imported_modules, modules_of_model, parsed
+from mlflow_flavor._names import names_in
 from mlflow_flavor._origins import own_tops
 from mlflow_flavor._reading import read_by
 from mlflow_flavor._statements import IMPORTS
@@ -25,6 +25,7 @@ __all__ = ["import_of", "set_by_others"]
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
+MAY_BE_OWN = ("__main__", "builtins", "functools", "operator")  # a method of a list, what `partial` makes
 READING = ("copy", "count", "get", "index", "items", "keys", "values")
 SETTING = ("setattr", "delattr", "exec", "eval", "map", "__import__")
 VALUES = (str, bytes, int, float, complex, tuple, frozenset)  # of which Python may keep one for many places
@@ -116,7 +117,7 @@ def _origin_of(value: object) -> str:
 
 
 def _own_lines(module: ModuleType, home: ModuleType) -> ast.Module:
-    """What may set something when a module is imported, and functions and classes that this calls.
+    """What may set something when a module is imported, and what it needs of the module.
 
     What uses the agent is left out.
     """
@@ -131,16 +132,19 @@ def _own_lines(module: ModuleType, home: ModuleType) -> ast.Module:
         for line in (tree.body if tree is not None else ())
         if not any(isinstance(node, ast.Name) and node.id in agents for node in ast.walk(line))
     ]
-    body = [line for top in lines for line in _run_by_import(top) if isinstance(line, IMPORTS) or _may_set(line)]
-    defined = {line.name: line for line in lines if isinstance(line, DEFINITIONS)}
+    own = vars(module).keys() - _of_libraries(vars(module))
+    body = [line for top in lines for line in _run_by_import(top) if _imports(line) or _may_set(line, own)]
+    made = [line for line in lines if line not in body]
     todo = list(body)
     while todo:
         line = todo.pop()
-        for name in {node.id for node in ast.walk(line) if isinstance(node, ast.Name)} & defined.keys():
-            called = defined.pop(name)
-            called.decorator_list = []
-            body.append(called)
-            todo.append(called)
+        used = {node.id for node in ast.walk(line) if isinstance(node, ast.Name)}
+        for each in [each for each in made if not used.isdisjoint(names_in([each]).bound)]:
+            made.remove(each)
+            if isinstance(each, DEFINITIONS):
+                each.decorator_list = []
+            body.append(each)
+            todo.append(each)
     return ast.Module(body, [])
 
 
@@ -153,23 +157,40 @@ def _run_by_import(line: ast.stmt) -> list[ast.stmt]:
     return [*map(ast.Expr, decorated), *(found for each in inner for found in _run_by_import(each))]
 
 
-def _may_set(line: ast.stmt) -> bool:
-    """Whether it is more than to read: it sets a part of something, or calls what may."""
+def _imports(line: ast.stmt) -> bool:
+    return any(isinstance(node, IMPORTS) for node in ast.walk(line))
+
+
+def _of_libraries(variables: Mapping[str, object]) -> set[str]:
+    """Which of a module's variables are what only libraries have written, and no collections."""
+    origins = {
+        name: value.__name__ if is_a(value, ModuleType) else _origin_of(value)
+        for name, value in variables.items()
+        if not isinstance(value, MutableMapping | MutableSequence | MutableSet)
+    }
+    own = own_tops({origin.partition(".")[0] for origin in origins.values()}).union(MAY_BE_OWN)
+    return {name for name, origin in origins.items() if origin.partition(".")[0] not in own}
+
+
+def _may_set(line: ast.stmt, own: Set[str]) -> bool:
+    """Whether it is more than to read: it sets a part of something, or calls what may, by one of these names."""
     for node in ast.walk(line):
         if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
             return True
         if isinstance(node, ast.AugAssign):  # of a list, that is to fill it
             return True
-        if isinstance(node, ast.Call) and not _only_reads(node.func):
+        if isinstance(node, ast.Call) and not _only_reads(node.func, own):
             return True
     return False
 
 
-def _only_reads(called: ast.expr) -> bool:
-    """Whether it is one of Python's functions, but `setattr` and the like, or a method that reads a collection."""
-    if isinstance(called, ast.Attribute):
-        return called.attr in READING
-    return isinstance(called, ast.Name) and called.id in vars(builtins) and called.id not in SETTING
+def _only_reads(called: ast.expr, own: Set[str]) -> bool:
+    """Whether it is a function of Python's or a library's, but `setattr` and the like, or reads a collection."""
+    if isinstance(called, ast.Attribute) and called.attr in READING:
+        return True
+    while isinstance(called, ast.Attribute | ast.Subscript | ast.Call):
+        called = called.func if isinstance(called, ast.Call) else called.value
+    return isinstance(called, ast.Name) and called.id not in own and called.id not in SETTING
 
 
 def _is_agent(value: object, home: ModuleType) -> bool:

@@ -231,6 +231,7 @@ MAKES = """
 from agents import Agent
 agent = Agent()
 agent.word = "one"
+AGENTS = {"a": agent}
 """
 LOGS = """
 import mlflow_flavor
@@ -246,6 +247,10 @@ mlflow_flavor.save_model({logged}, "0", code_paths={files}, pip_requirements=["m
         ("from makes import agent as made", "made"),
         ("import makes", "makes.agent"),
         ("from passes import agent", "agent"),
+        ("from makes import agent\nmine = agent", "mine"),
+        ("from makes import agent\nmine = {'a': agent}", "mine['a']"),
+        ("from makes import AGENTS", "AGENTS['a']"),
+        ("try:\n    from makes import agent\nexcept ImportError:\n    agent = None", "agent"),
     ],
 )
 async def test_an_instance_that_a_program_imports_is_written_from_the_module_that_makes_it(

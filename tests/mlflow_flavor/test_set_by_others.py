@@ -99,6 +99,9 @@ SETTERS = {
     "decorator": "from .prompts import says\n@says('hello')\ndef hello(): return 'Hi'",
     "subclass": "from .prompts import Prompt\nclass Hello(Prompt):\n    text = 'Hi'",
     "metaclass": "from .prompts import Named\nclass Hello(metaclass=Named):\n    text = 'Hi'",
+    "partial": "from functools import partial\nfrom .prompts import prompt\npartial(prompt, 'hello')('Hi')",
+    "alias": "from . import prompts\nmine = prompts.PROMPTS\nmine['hello'] = 'Hi'",
+    "tried": "try:\n    from .prompts import prompt\nexcept ImportError:\n    pass\nelse:\n    prompt('hello', 'Hi')",
     "nested": "from .prompts import prompt\ndef b(): prompt('hello', 'Hi')\ndef a(): b()\na()",
     "function": "def boot():\n    from .prompts import PROMPTS\n    PROMPTS['hello'] = 'Hi'\nboot()",
 }
@@ -148,10 +151,13 @@ async def test_what_a_run_has_set_is_not_told(
 
 
 READS = """
+import json, logging
 from .prompts import SEEN
 NUMBER = len(SEEN)
 BY_NAME = {name: SEEN.count(name) for name in SEEN}
 print(sum(BY_NAME.values()))
+TEXT = json.dumps(SEEN)
+logging.getLogger("seen").info("%s", SEEN)
 """
 
 
@@ -226,6 +232,8 @@ READ = "from tools_.prompts import otherwise\n"
         f"{READ}def text():\n    from tools_.settings import TEXT\n    return TEXT\notherwise(text())",
         f"{OWN}def sets(function):\n    otherwise(TEXT)\n    return function\n@sets\ndef nothing(): pass",
         "from tools_.settings import sets\n@sets\ndef nothing(): pass",
+        "from tools_.settings import sets\n@sets\nclass Nothing: pass",
+        "from tools_.settings import sets\nif True:\n    @sets\n    def nothing(): pass",
         "from tools_.sets import IS_SET",
         "import tools_.sets",
     ],
@@ -240,6 +248,8 @@ READ = "from tools_.prompts import otherwise\n"
         "in a function",
         "decorator",
         "a helper's decorator",
+        "of a class",
+        "in a block",
         "set",
         "import",
     ],
