@@ -312,14 +312,25 @@ class Completion:
         seen = set[str]()
         while new := {module for _, module in set_by_others(sources, found.workflow)} - seen:
             seen |= new
-            brought = (module for module in new if module.partition(".")[0] in self._source.brought)
-            imported = {name for module in brought if (name := import_of(sources.home, module)) is not None}
-            possible = self._most(
-                sorted(imported - found.names - self.reasons.keys()), found.names, self._why_not_written
-            )
+            brought = sorted(module for module in new if module.partition(".")[0] in self._source.brought)
+            named = {module: name for module in brought if (name := import_of(sources.home, module)) is not None}
+            asked = sorted(set(named.values()) - found.names - self.reasons.keys())
+            possible = self._most(asked, found.names, self._why_not_written)
             self._most(sorted(possible), found.names, self._why_not_run)
-            found = self._best if self._best is not None and self._best.names & imported else found
+            if self._best is not None and self._best.names & set(asked):
+                found = self._without_readers(found, self._best, named)
         return found
+
+    def _without_readers(self, given: Made, found: Made, named: Mapping[str, str]) -> Made:
+        """The script without imports of modules that bring no variable nearer to the author's."""
+        sources = self._source.sources
+        assert sources is not None, "what is completed is written from a module"
+        told = set(set_by_others(sources, given.workflow))
+        places = {place for place, _ in told}
+        mended = {place for place, _ in changed(places, given.workflow) - changed(places, found.workflow)}
+        useful = {named[module] for place, module in told if place in mended and module in named}
+        vain = (found.names - given.names) & (set(named.values()) - useful)
+        return self.made_with(found.names - vain) if vain else found
 
     def _imports(self, call: Call) -> Set[str]:
         assert self._source.sources is not None, "what has calls is written from a module"

@@ -41,8 +41,7 @@ def set_by_others(sources: Sources, rebuilt: Workflow) -> Iterator[tuple[str, st
     script, unloaded = script_of(copies), unloaded_of(copies)
     authors = of_author({*copies, *unloaded.top_level_names()}, script)
     others = {name: module for name, module in authors.items() if module is not sources.home}
-    used = places(script, sources.home, others, unloaded)
-    left = sorted({place for place, _ in changed(used, rebuilt)})
+    left = sorted({place for place, _ in changed(places(script, sources.home, others, unloaded), rebuilt)})
     for name in _importers(authors, copies, sources.home) if left else ():
         module = sys.modules[name]
         tree = _own_lines(module, sources.home)

@@ -173,6 +173,14 @@ async def test_one_that_only_reads_what_a_run_has_set_is_not_told(
     assert caplog.text == ""
 
 
+async def test_one_that_brings_nothing_is_not_imported(agent: Agent, package: Path, tmp_path: Path):
+    (package / "notes.py").write_text("from .prompts import SEEN, text_of\nFIRST = text_of('hello')\nSEEN.clear()\n")
+    made = agent("import tools_.more\nfrom tools_.notes import FIRST\nfrom tools_.prompts import SEEN")
+    assert await made.Agent().run() == "Good day"
+    assert logged(made, package, tmp_path) == "Good day"
+    assert "notes" not in (tmp_path / "model" / "workflow.py").read_text()
+
+
 def test_nothing_of_a_module_itself_is_told(
     agent: Agent, package: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
