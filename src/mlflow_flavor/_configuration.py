@@ -6,9 +6,8 @@ import ast
 import sys
 from collections.abc import Iterable, Iterator, Set
 from importlib.util import resolve_name
-from pathlib import Path
 
-from mlflow_flavor._model_code import parsed
+from mlflow_flavor._model_code import code_of
 
 __all__ = ["names_of_configuration", "reads_configuration"]
 
@@ -60,11 +59,10 @@ def _bound(node: ast.AST, package: str, brought: Set[str], known: dict[str, bool
 def _is_read_in(module: str, brought: Set[str], known: dict[str, bool]) -> bool:
     """Whether a module that the model brings asks for the configuration, or has something of one that does."""
     found = sys.modules.get(module)
-    file = getattr(found, "__file__", None)
-    if module.partition(".")[0] not in brought or file is None:
+    if module.partition(".")[0] not in brought or found is None:
         return False
     if module not in known:
-        tree = parsed(Path(file))
+        tree = code_of(found)
         known[module] = tree is not None and reads_configuration(tree)  # modules may import each other
         if tree is not None and not known[module]:
             package = getattr(getattr(found, "__spec__", None), "parent", None) or ""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, cast
 
 from mlflow_flavor._effects import bound_by_import
 from mlflow_flavor._kinds import is_a
-from mlflow_flavor._model_code import parsed
+from mlflow_flavor._model_code import code_of
 from mlflow_flavor._origins import local_places
 from mlflow_flavor._statements import first_name, same_scope
 from workflows import Workflow
@@ -72,8 +71,7 @@ def _expressions(workflow: object, variables: Mapping[str, Any]) -> Iterator[str
 
 def _imports_of(module: ModuleType, expressions: Sequence[str]) -> set[str]:
     """The modules from which one has what these expressions begin with."""
-    file = Path(str(getattr(module, "__file__", "")))
-    tree = parsed(file) if file.suffix == ".py" and file.is_file() else None
+    tree = code_of(module)
     wanted = {first_name(each) for each in expressions}
     nodes = same_scope(tree) if tree is not None else ()
     pairs = (pair for node in nodes for pair in bound_by_import(node, module.__package__ or ""))

@@ -30,6 +30,7 @@ from workflows import Workflow
 __all__ = [
     "MODULE_PREFIX",
     "ModelCode",
+    "code_of",
     "config",
     "imported_modules",
     "modules_of_model",
@@ -304,6 +305,12 @@ def parsed(file: Path) -> ast.Module | None:
         return ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):  # the latter of a null byte
         return None
+
+
+def code_of(module: ModuleType) -> ast.Module | None:
+    """The code that a module was imported from; None where that is no file of Python's."""
+    file = Path(str(getattr(module, "__file__", "")))
+    return parsed(file) if file.suffix == ".py" and file.is_file() else None
 
 
 def imported_modules(tree: ast.AST, package: str = "") -> Iterator[str]:

@@ -6,14 +6,13 @@ import ast
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping, MutableSequence, MutableSet, Set
 from importlib.util import resolve_name
-from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import cast
 
 from mlflow_flavor._fidelity import Sources, changed, of_author, script_of, unloaded_of
 from mlflow_flavor._holdings import imports, places
 from mlflow_flavor._kinds import is_a
-from mlflow_flavor._model_code import MODULE_PREFIX, imported_modules, modules_of_model, parsed
+from mlflow_flavor._model_code import MODULE_PREFIX, code_of, imported_modules, modules_of_model
 from mlflow_flavor._names import names_in
 from mlflow_flavor._origins import own_tops
 from mlflow_flavor._reading import read_by
@@ -71,12 +70,12 @@ def _held_at(place: str) -> object:
     """What tells a variable from others: several modules may have names for one object."""
     module, _, name = place.rpartition(".")
     value = vars(sys.modules[module]).get(name) if module in sys.modules else None
-    return place if value is None or isinstance(value, VALUES) else id(value)
+    return place if value is None or issubclass(type(value), VALUES) else id(value)
 
 
 def import_of(home: ModuleType, module: str) -> str | None:
     """A name that a module has by an import from another one; None if there is none at its top."""
-    tree = parsed(Path(str(getattr(home, "__file__", ""))))
+    tree = code_of(home)
     for line in tree.body if tree is not None else ():
         if isinstance(line, ast.ImportFrom) and line.module == module and not line.level:
             return line.names[0].asname or line.names[0].name
@@ -103,8 +102,7 @@ def _importers(authors: Mapping[str, ModuleType], copies: Mapping[str, ModuleTyp
 
 def _imported_by(module: ModuleType) -> Iterator[str]:
     """The modules that the source of one imports, and others: names in them as if they were modules."""
-    file = Path(str(getattr(module, "__file__", "")))
-    tree = parsed(file) if file.suffix == ".py" and file.is_file() else None
+    tree = code_of(module)
     for name in imported_modules(tree, module.__package__ or "") if tree is not None else ():
         yield name
         yield name.rpartition(".")[0]
@@ -120,8 +118,7 @@ def _own_lines(module: ModuleType, home: ModuleType) -> ast.Module:
 
     What uses the agent is left out.
     """
-    file = Path(str(getattr(module, "__file__", "")))
-    tree = parsed(file) if file.suffix == ".py" and file.is_file() else None
+    tree = code_of(module)
     agents = {name for name, value in vars(module).items() if value is home or _is_agent(value, home)}
     for node in ast.walk(tree) if tree is not None else ():
         if isinstance(node, ast.ImportFrom) and node.level and module.__package__:
@@ -132,7 +129,7 @@ def _own_lines(module: ModuleType, home: ModuleType) -> ast.Module:
         if not any(isinstance(node, ast.Name) and node.id in agents for node in ast.walk(line))
     ]
     own = vars(module).keys() - _of_libraries(vars(module))
-    body = [line for top in lines for line in _run_by_import(top) if _imports(line) or _may_set(line, own)]
+    body = [line for top in lines for line in _run_by_import(top) if _has_imports(line) or _may_set(line, own)]
     made = [line for line in lines if line not in body]
     todo = list(body)
     while todo:
@@ -156,7 +153,7 @@ def _run_by_import(line: ast.stmt) -> list[ast.stmt]:
     return [*map(ast.Expr, decorated), *(found for each in inner for found in _run_by_import(each))]
 
 
-def _imports(line: ast.stmt) -> bool:
+def _has_imports(line: ast.stmt) -> bool:
     return any(isinstance(node, IMPORTS) for node in ast.walk(line))
 
 
@@ -165,7 +162,7 @@ def _of_libraries(variables: Mapping[str, object]) -> set[str]:
     origins = {
         name: value.__name__ if is_a(value, ModuleType) else _origin_of(value)
         for name, value in variables.items()
-        if not isinstance(value, MutableMapping | MutableSequence | MutableSet)
+        if not issubclass(type(value), MutableMapping | MutableSequence | MutableSet)
     }
     own = own_tops({origin.partition(".")[0] for origin in origins.values()}).union(MAY_BE_OWN)
     return {name for name, origin in origins.items() if origin.partition(".")[0] not in own}
