@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _engine(python: str, options: argparse.Namespace) -> Figures:
-    command = [python, "engine.py", "--scale", str(options.scale), "--reps", "2"]
+    command = [python, "engine.py", "--scale", str(options.scale), "--reps", "3"]
     command += ["--only", options.only] if options.only else []
     command += ["--setup", "gc:disable"] if options.without_collector else []
     return json.loads(_run(command))
