@@ -357,7 +357,7 @@ log.close()
 """
     module(program)
     sys.modules.pop(f"shop_{toolbox}")
-    assert "TOOLS holds show of the program that logs the agent, and in the model it will not" in caplog.text
+    assert f"TOOLS holds show of written_{tmp_path.name}, and in the model it will not, unless a run" in caplog.text
     assert await mlflow_flavor.load_model(str(tmp_path / "model")).run() == "0"
 
 
