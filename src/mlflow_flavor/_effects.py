@@ -211,9 +211,8 @@ def _calls(
         if leads and workflow.isdisjoint(needs):
             needs |= {LAMBDA} if has_lambda(statement.node) else set[str]()
             configured = _is_configured(statement, statements, settings)
-            if configured or not isinstance(
-                statement.node, FUNCTIONS
-            ):  # what others hold of it tells of its decorators
+            is_defined = isinstance(statement.node, FUNCTIONS)  # then what others hold of it tells of its decorators
+            if configured or not is_defined:
                 found[statement] = Call(needs, "\n".join([*imports, *leads]), configured)
     return found
 

@@ -404,7 +404,10 @@ class RunSpans:
         self.root = self._open(self._started, at_ns, left.experiment)
         self.is_live = isinstance(self.root, LiveSpan)
         for current in list(self._currents):
-            current.stand_for(self.root) if isinstance(self.root, LiveSpan) else current.is_over(None)
+            if isinstance(self.root, LiveSpan):
+                current.stand_for(self.root)
+            else:
+                current.is_over(None)
         if not self.is_live:
             return
         left.hand_over(self.root)

@@ -205,10 +205,12 @@ class Run(LiveRun):
             state.watched = self.stream.internal or bool(self.dispatcher.handlers)
             effects = reduce(state, tick)
             for effect in effects if len(effects) <= DONE_AT_ONCE else in_pieces(self, effects):
-                if isinstance(effect, StartCall) and self.stepper is None:  # by far the most frequent one
-                    self.start(effect.call) if not self.to_start else self.to_start.append(effect.call)
-                else:
+                if not isinstance(effect, StartCall) or self.stepper is not None:
                     self._do(effect)
+                elif not self.to_start:
+                    self.start(effect.call)
+                else:
+                    self.to_start.append(effect.call)
             if self.resting:
                 heed_waits(self)
         except Exception as error:  # noqa: BLE001  # an error of the engine must end the run, or it would hang

@@ -85,10 +85,13 @@ def _work_of(call: Call) -> int:
 
 def _start_some(run: LiveRun) -> None:
     work = 0
-    while run.to_start and work < BEGUN_AT_ONCE:
-        call = run.to_start.popleft()
-        work += _work_of(call)
-        run.start(call)
+    try:
+        while run.to_start and work < BEGUN_AT_ONCE:
+            call = run.to_start.popleft()
+            work += _work_of(call)
+            run.start(call)
+    except Exception as error:  # noqa: BLE001  # as where a tick is taken: the run would hang
+        run.fail(error)
     if run.to_start:
         run.loop.call_soon(_start_some, run)
 

@@ -240,13 +240,15 @@ class JsonSerializer(BaseSerializer):
 
     def _model(self, model: BaseModel, form: Form) -> dict[str, Any]:
         # One that holds others of classes that only they know, such as a node with its score, cannot read itself.
-        if form.is_component and not holds_other_classes(model):
-            try:
-                content = _content_of(model)
-            except UnserializableValueError:
-                pass  # it is a model like any other
-            else:
-                return self._component(model, content)
+        if not form.is_component or holds_other_classes(model):
+            return self._by_fields(model, form)
+        try:
+            content = _content_of(model)
+        except UnserializableValueError:  # it is a model like any other
+            return self._by_fields(model, form)
+        return self._component(model, content)
+
+    def _by_fields(self, model: BaseModel, form: Form) -> dict[str, Any]:
         written = {"__is_pydantic": True, **written_model(model, form, self)}
         if self._types.get(form.name) is type(model):
             written["qualified_name"] = form.name
