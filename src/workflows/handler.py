@@ -52,15 +52,16 @@ class WorkflowHandler(Awaitable[Any]):
     def __await__(self) -> Generator[Any, Any, Any]:
         run = self._run
         if not run.is_over:
-            run.check_loop()
+            waiter = run.waits_for_end()
             run.awaited += 1
-            run.check_idle()
-            if run.stepper is not None:
-                run.stepper.end_awaited()
             try:
-                yield from run.until_over().__await__()
+                run.check_idle()
+                if run.stepper is not None:
+                    run.stepper.end_awaited()
+                yield from waiter
             finally:
                 run.awaited -= 1
+                run.no_longer_waits(waiter)
         return _result_of(self._stop_event())
 
     @property

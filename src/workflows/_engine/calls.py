@@ -154,6 +154,11 @@ class Call:
         is_queued = self.phase is CallPhase.QUEUED and self.attempt > 1 and self.to_resume is None
         return self.phase is CallPhase.RETRYING or is_queued
 
+    @property
+    def begins_with(self) -> int:
+        """What it does as soon as it begins: itself, and all waits that it has begun before."""
+        return 1 + max(len(self.answers), self.had_begun)
+
     def pause(self, now_ns: int) -> None:
         """It only waits from now on, or lies in a snapshot: that is none of the time that its attempts take."""
         if self.first_started_ns and not self.paused_ns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
@@ -12,15 +12,14 @@ from typing import Any, Protocol
 from weakref import ReferenceType, WeakSet
 
 from workflows._engine.awaited_runs import future_of_run
-from workflows._engine.calls import Call
-from workflows._engine.clock import Clock
+from workflows._engine.crowd import Crowd
 from workflows._engine.effects import EndRun, EndRunWait, EndWait, ReleaseFanIn, StartRunWait
 from workflows._engine.mailbox import Mailbox
+from workflows._engine.starts import BeginsCalls
 from workflows._engine.state import RunState
 from workflows._engine.stream import EventStream, OfChild
 from workflows._engine.ticks import AttemptCompleted, EventArrived, EventsCollected, Tick
 from workflows._engine.timers import Timers
-from workflows._engine.turnstile import Crowd
 from workflows._spec import StepSpec, WorkflowSpec
 from workflows.errors import WorkflowDeadlockError, WorkflowRuntimeError
 from workflows.events import Event
@@ -60,6 +59,7 @@ class RunPlan:
     """What a run is started with; everything in it is decided before its first tick, and nothing changes it after.
 
     Attributes:
+        start_event: The first event of a new run, until that has begun.
         workflow: The instance that runs.
         home: What the contexts of the run share.
         bind: Gives the callable of a step of `workflow`: a bound method, or a free function.
@@ -110,7 +110,7 @@ class ParentAttempt(Protocol):
     children: dict[LiveRun, None] | None
 
 
-class LiveRun(ABC):
+class LiveRun(BeginsCalls):
     """The parts of a live run that its loop and its attempts share.
 
     Attributes:
@@ -129,7 +129,6 @@ class LiveRun(ABC):
         sender_outside: Somebody outside has got hold of the run's context, and may send events with it.
         inside: Contexts of attempts; one that is alive when nothing runs is held by a task that a step left behind.
         returned: What bodies have returned that wait for their checkpoint or their turn, by exec_id; snapshots have it.
-        to_start: Calls that are to begin in later turns, where it goes on with many.
         to_tell: Waits of the run itself that have begun or ended, of which whoever listens is told in later turns.
         ending_waits: What the end of the run has closed and nobody was told of yet, by exec_id: there may be thousands.
         warned: What the log has been told of: classes of events that nobody took, that the run seems stuck, or that the
@@ -185,7 +184,6 @@ class LiveRun(ABC):
         "streamed",
         "timers_made",
         "to_cancel",
-        "to_start",
         "to_tell",
         "warned",
     )
@@ -201,8 +199,8 @@ class LiveRun(ABC):
         self.state = plan.resume.state if plan.resume else RunState(plan.spec, plan.run_id)
         self.state.run_id = plan.run_id
         self.state.stepwise = self.state.open_to_outside = plan.stepwise
-        self.clock = Clock(loop)
-        self.mailbox = Mailbox(self.take, loop)
+        self.clock = crowd.clock(loop)
+        self.mailbox = Mailbox(self, loop)
         self.history = RunHistory(plan.run_id, plan.spec.name)
         self.stream = EventStream(plan.stream_buffer, loop)
         for event in plan.resume.streamed if plan.resume else ():
@@ -214,7 +212,6 @@ class LiveRun(ABC):
         self.stopped_children: dict[LiveRun, None] | None = None
         self.to_cancel: deque[tuple[LiveRun, bool]] | None = None
         self.to_tell: deque[StartRunWait | EndRunWait] | None = None
-        self.to_start: deque[Call] | None = None
         self.parent: ParentAttempt | None = None
         self.pausable = not plan.idle_counts
         self.end: EndRun | None = None
@@ -239,16 +236,8 @@ class LiveRun(ABC):
         """Reduce one tick and do what follows; the loop's part."""
 
     @abstractmethod
-    def start(self, call: Call) -> None:
-        """Begin an attempt of a call; the loop's part."""
-
-    @abstractmethod
     def tell_started(self) -> None:
         """Tell that it has begun, unless that was told; the loop's part."""
-
-    @abstractmethod
-    def fail(self, error: Exception) -> None:
-        """End the run because the engine failed; the loop's part."""
 
     @abstractmethod
     def crash(self, error: BaseException | None) -> None:
@@ -291,16 +280,29 @@ class LiveRun(ABC):
         """
         if self.is_over:
             return
+        waiter = self.waits_for_end()
+        try:
+            await waiter
+        finally:
+            self.no_longer_waits(waiter)
+
+    def waits_for_end(self) -> asyncio.Future[None]:
+        """What is done when the run is over: somebody waits for that, until `no_longer_waits`.
+
+        Raises:
+            WorkflowRuntimeError: See `check_loop`.
+        """
         self.check_loop()
         waiter = future_of_run(self.loop, self.only_waits)
         if self._waiters is None:
             self._waiters = []
         self._waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            if not self.is_over:
-                self._waiters.remove(waiter)
+        return waiter
+
+    def no_longer_waits(self, waiter: asyncio.Future[None]) -> None:
+        """Whoever waited for the end goes on; `waiter` is what `waits_for_end` gave."""
+        if not self.is_over and self._waiters is not None:
+            self._waiters.remove(waiter)
 
     def leave_loop(self) -> None:
         """Tell whoever keeps the run alive that it need not any more."""

@@ -13,6 +13,7 @@ from workflows._engine.attempt import Attempt
 from workflows._engine.calls import Call, CallPhase
 from workflows._engine.child_waits import heed_waits, waits_below
 from workflows._engine.closing import close, finish, stop_children, stop_some
+from workflows._engine.crowd import MANY, Crowd
 from workflows._engine.effects import (
     BufferEvent,
     DeliverLater,
@@ -67,7 +68,6 @@ from workflows._engine.ticks import (
     Tick,
     WaitTimeoutDue,
 )
-from workflows._engine.turnstile import Crowd
 from workflows.errors import WorkflowDeadlockError
 from workflows.events import Event, InputRequiredEvent, WorkflowFailedEvent, WorkflowIdleEvent
 from workflows.instrumentation.records import Envelope
@@ -131,7 +131,7 @@ class Run(LiveRun):
         self._place = PlaceAtGate(plan.gate, loop.time()) if plan.gate is not None else None
         self._began = False
         self._closing: asyncio.Task[None] | None = None
-        self.stepper = Stepper(self.start, self) if plan.stepwise else None
+        self.stepper = Stepper(self.begin_call, self) if plan.stepwise else None
         if isinstance(parent := current_attempt.get(), Attempt):
             self.parent = parent
             self.root_run_id = parent.run.root_run_id
@@ -149,7 +149,8 @@ class Run(LiveRun):
             if self.plan.timeout is not None:
                 self.timers.set("run", self.plan.timeout, self._timed_out)
             self.has_begun = True
-            self.mailbox.open(self._first_tick())
+            first, self.plan.start_event = self._first_tick(), None  # the run may be long, and the event large
+            self.mailbox.open(first)
         except Exception as error:  # noqa: BLE001  # as in `take`
             self.fail(error)
 
@@ -207,10 +208,8 @@ class Run(LiveRun):
             for effect in effects if len(effects) <= DONE_AT_ONCE else in_pieces(self, effects):
                 if not isinstance(effect, StartCall) or self.stepper is not None:
                     self._do(effect)
-                elif not self.to_start:
-                    self.start(effect.call)
                 else:
-                    self.to_start.append(effect.call)
+                    self.start(effect.call)
             if self.resting:
                 heed_waits(self)
         except Exception as error:  # noqa: BLE001  # an error of the engine must end the run, or it would hang
@@ -331,8 +330,20 @@ class Run(LiveRun):
             case _:
                 assert_never(effect)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is decided how it ends."""
+        return self.state.ended is not None
+
     def start(self, call: Call) -> None:
-        """Begin an attempt of a call."""
+        """Begin an attempt of a call, behind those that are to begin before it."""
+        if self.crowd.attempts < MANY and not self.crowd.starts.waiting:
+            self.begin_call(call)
+        else:
+            self.crowd.starts.begin(self, call)
+
+    def begin_call(self, call: Call) -> None:
+        """Begin an attempt of a call now."""
         attempt = Attempt(self, call)
         self.attempts[call.exec_id] = attempt
         self.crowd.attempts += 1
@@ -417,7 +428,6 @@ class Run(LiveRun):
         self.history.outcome = end.outcome
         if isinstance(end.error, WorkflowDeadlockError) and end.error.run_id == self.run_id:  # else that of a child
             end.error.last_events = self.history.last_events()
-        self.to_start = None
         if self.attempts:
             stop_some(self)
         if self.only_waits:

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from workflows._engine.ticks import Tick
 
@@ -18,8 +18,23 @@ T = TypeVar("T")
 _NONE: list[Tick] = []  # nothing is ever put into it: most runs never have a tick that waits
 
 
-def _ignore(tick: Tick) -> None:
-    """What a closed mailbox does with a tick."""
+class TakesTicks(Protocol):
+    """The run."""
+
+    def take(self, tick: Tick) -> None:
+        """Do what a tick asks for."""
+
+
+class _Closed:
+    """What takes the ticks of a run that is over."""
+
+    __slots__ = ()
+
+    def take(self, tick: Tick) -> None:
+        """Nothing follows."""
+
+
+_CLOSED = _Closed()
 
 
 class Mailbox:
@@ -28,10 +43,10 @@ class Mailbox:
     It is closed at first: ticks queue until `open()` gives the first one.
     """
 
-    __slots__ = ("_consume", "_consuming", "_loop", "_thread", "_ticks")
+    __slots__ = ("_consumer", "_consuming", "_loop", "_thread", "_ticks")
 
-    def __init__(self, consume: Callable[[Tick], None], loop: asyncio.AbstractEventLoop) -> None:
-        self._consume = consume
+    def __init__(self, consumer: TakesTicks, loop: asyncio.AbstractEventLoop) -> None:
+        self._consumer: TakesTicks = consumer
         self._consuming = True
         self._loop = loop
         self._thread = get_ident()
@@ -52,7 +67,7 @@ class Mailbox:
     def put(self, tick: Tick) -> None:
         """Let the run take a tick; one that comes while another is being taken waits for its turn."""
         if self._consuming:
-            if self._consume is not _ignore:
+            if self._consumer is not _CLOSED:
                 if self._ticks is _NONE:
                     self._ticks = [tick]
                 else:
@@ -60,17 +75,17 @@ class Mailbox:
             return
         self._consuming = True
         try:
-            self._consume(tick)
+            self._consumer.take(tick)
             while self._ticks:
                 ticks, self._ticks = self._ticks, _NONE
                 for following in ticks:
-                    self._consume(following)
+                    self._consumer.take(following)
         finally:
             self._consuming = False
 
     def close(self) -> None:
         """Take nothing any more, and let go of the run; what came to one that never began is kept, to go on with."""
-        self._consume = _ignore
+        self._consumer = _CLOSED
 
     def is_here(self) -> bool:
         """Whether this is the thread of the run's loop, which may be run by another one than that of its start."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from workflows._engine.calls import Call
 from workflows._engine.clock import a_turn
-from workflows._engine.effects import Effect, EndRun, EndRunWait, EndWait, ResumeCall, StartCall, StartRunWait
+from workflows._engine.effects import Effect, EndRun, EndRunWait, EndWait, ResumeCall, StartRunWait
 from workflows._engine.live import LiveRun
 from workflows._engine.telling import tell_run_wait
 
@@ -17,16 +16,12 @@ __all__ = ["DONE_AT_ONCE", "in_pieces", "resume", "tell_all", "tell_wait", "unti
 # each has a question, and with tracing a span.
 DONE_AT_ONCE = 15
 
-# What calls do that begin in one turn, where a run goes on with thousands: each begins, and comes in the same turn to
-# all waits that were answered before, and to its next one (some 15 µs each).
-BEGUN_AT_ONCE = 200
-
 
 def in_pieces(run: LiveRun, effects: list[Effect]) -> Sequence[Effect]:
     """What is to be done now.
 
     Of the run's own waits for answers, the rest is told in later turns, and so is each that comes meanwhile. Where the
-    run ends, each attempt that is stopped ends the waits of its own. Where it goes on, its calls begin in some turns.
+    run ends, each attempt that is stopped ends the waits of its own.
     """
     left_out: tuple[type[Effect], ...] = ()
     waits = [effect for effect in effects if isinstance(effect, StartRunWait | EndRunWait)]
@@ -42,13 +37,6 @@ def in_pieces(run: LiveRun, effects: list[Effect]) -> Sequence[Effect]:
         for effect in effects:
             if isinstance(effect, EndWait):
                 ending.setdefault(effect.wait.call.exec_id, []).append(effect)
-    starts = [effect.call for effect in effects if isinstance(effect, StartCall)]
-    if sum(map(_work_of, starts)) > BEGUN_AT_ONCE and not run.plan.stepwise:
-        left_out += (StartCall,)
-        if not run.to_start:
-            run.to_start = deque()
-            run.loop.call_soon(_start_some, run)
-        run.to_start.extend(starts)
     return [effect for effect in effects if not isinstance(effect, left_out)] if left_out else effects
 
 
@@ -77,23 +65,6 @@ def tell_all(run: LiveRun) -> None:
     """Tell the rest at once: there are no later turns."""
     while run.to_tell:
         _tell(run, run.to_tell.popleft())
-
-
-def _work_of(call: Call) -> int:
-    return 1 + max(len(call.answers), call.had_begun)
-
-
-def _start_some(run: LiveRun) -> None:
-    work = 0
-    try:
-        while run.to_start and work < BEGUN_AT_ONCE:
-            call = run.to_start.popleft()
-            work += _work_of(call)
-            run.start(call)
-    except Exception as error:  # noqa: BLE001  # as where a tick is taken: the run would hang
-        run.fail(error)
-    if run.to_start:
-        run.loop.call_soon(_start_some, run)
 
 
 def _tell_some(run: LiveRun) -> None:

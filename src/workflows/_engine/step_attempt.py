@@ -15,10 +15,11 @@ from workflows._engine.attempt_ticks import completed, failed, fanned_out, input
 from workflows._engine.calls import Call
 from workflows._engine.child_waits import waits_below
 from workflows._engine.closing import end_children
+from workflows._engine.crowd import MANY
 from workflows._engine.live import LiveRun
 from workflows._engine.returned import keep, keep_result
 from workflows._engine.ticks import AttemptCompleted, AttemptFailed
-from workflows._engine.turnstile import MANY, Turnstile
+from workflows._engine.turnstile import Turnstile
 from workflows.errors import StepTimeoutError
 from workflows.events import Event
 from workflows.instrumentation.scope import current_attempt

@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from time import perf_counter, thread_time
-from typing import Any
 
-from workflows._engine.deadlines import Deadlines
+__all__ = ["Turnstile"]
 
-__all__ = ["MANY", "Crowd", "Turnstile"]
-
-MANY = 25  # attempts that live on a loop: fewer may all end in one turn of it, also where tracing listens
 SHORT, LONG = 0.002, 0.010  # seconds that those who end may take in one turn; the latter where it takes long anyway
 AT_LEAST = 5  # may pass in one turn, however long that takes
 
@@ -94,31 +90,3 @@ class Turnstile:
 
     def _begin(self) -> None:
         self._began = thread_time()
-
-
-class Crowd:
-    """The attempts of all runs on one event loop, which may come to their ends together.
-
-    Attributes:
-        attempts: How many there are: as long as these are not `MANY`, nobody needs to ask.
-        deadlines: What the timers of the loop are about.
-        completing: What those pass that end well, are stopped, or fail where nobody listens.
-        failing: What those pass that fail where somebody does: to show their errors may take ten times as long.
-        results: What the bodies of those returned who wait to complete, by the attempt's `id`.
-        watch: The task that is cancelled with all others when the loop closes.
-    """
-
-    __slots__ = ("attempts", "completing", "deadlines", "failing", "results", "watch")
-
-    def __init__(self) -> None:
-        self.attempts = 0
-        self.deadlines = Deadlines()
-        self.completing = Turnstile(at_most=200)  # about 4 ms, if nobody listens
-        self.failing = Turnstile(at_most=25)  # with tracing, that may be 10 ms
-        self.results: dict[int, Any] = {}
-        self.watch: asyncio.Task[None] | None = None
-
-    @property
-    def loop_closes(self) -> bool:
-        """Whether all tasks of the loop are cancelled, as far as anybody knows."""
-        return self.watch is None or self.watch.done() or self.watch.cancelling() > 0

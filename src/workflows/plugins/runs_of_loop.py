@@ -7,7 +7,7 @@ import contextvars
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from workflows._engine.turnstile import Crowd
+from workflows._engine.crowd import Crowd
 
 __all__ = ["RunsOfLoop"]
 
