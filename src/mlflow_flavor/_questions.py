@@ -15,9 +15,9 @@ from mlflow_flavor._rows import plain_event
 from mlflow_flavor._serializer import ModelSerializer, model_serializer
 from mlflow_flavor.token_store import TokenStore
 from workflows import Context, Workflow
-from workflows.context.serializers import JsonSerializer
-from workflows.errors import ContextSerdeError
-from workflows.events import Event, WorkflowIdleEvent
+from workflows.context.serializers import BaseSerializer, JsonSerializer
+from workflows.errors import ContextSerdeError, UnserializableValueError
+from workflows.events import DictLikeModel, Event, WorkflowIdleEvent
 from workflows.handler import WorkflowHandler
 from workflows.instrumentation.records import WaitStarted
 
@@ -58,9 +58,14 @@ class Questions:
         return isinstance(event, WorkflowIdleEvent) and bool(self.open.of(handler.run_id))
 
     async def ask(self, handler: WorkflowHandler, session: str | None, user: str | None) -> dict[str, Any]:
-        """Let go of a run that waits; gives what the caller is told: the questions, and the token to go on with."""
+        """Let go of a run that waits; gives what the caller is told: the questions, and the token to go on with.
+
+        Raises:
+            UnserializableValueError: If its state holds what no token can keep.
+        """
         waits = self.open.of(handler.run_id)
         snapshot = await handler.suspend()
+        await _check_is_whole(snapshot, handler, self._workflow.serializer)
         asked = _asked(waits)
         serializer = _plain_serializer(self._workflow)
         answered = {wait_id for wait_id, _ in asked}
@@ -131,6 +136,23 @@ def _asked(waits: list[WaitStarted]) -> list[tuple[str, Event | None]]:
             taker = next((wait_id for wait_id in silent if asked[wait_id] == [None]), silent[-1])
             asked[taker] = [*filter(None, asked[taker]), *asked.pop(wait.wait_id)]
     return [(wait_id, event) for wait_id, events in asked.items() for event in events]
+
+
+async def _check_is_whole(snapshot: dict[str, Any], handler: WorkflowHandler, serializer: BaseSerializer) -> None:
+    """Refuse a snapshot without a key of the state, which the engine leaves out: the run that goes on would miss it."""
+    state = await handler.ctx.store.get_state()
+    written = snapshot["state"].get("state_data")
+    if not isinstance(state, DictLikeModel) or not isinstance(written, dict) or "_data" not in written:
+        return
+    for key, value in state.items():
+        if key not in written["_data"]:
+            try:
+                serializer.serialize(value)
+            except Exception as error:  # a serializer is the user's code, as are the values
+                raise UnserializableValueError(
+                    f"The run asks, and ctx.store holds what cannot be kept until it is answered, at {key!r}: {error} "
+                    f"Keep there what it can be made of again."
+                ) from error
 
 
 def _plain_serializer(workflow: Workflow) -> ModelSerializer:

@@ -1,4 +1,4 @@
-"""Reads a snapshot into a model: rebuilds the model's own classes, those of the engine, and no others."""
+"""Reads a snapshot into a model: rebuilds the classes of its code and of what that imports from, and no others."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import re
 import sys
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, cast
+from typing import cast
 
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._model_code import DIGEST_CHARS, MODULE_PREFIX
 from workflows import Workflow, events
+from workflows.context.model_forms import is_component
 from workflows.context.serializers import BaseSerializer, JsonSerializer, may_be_rebuilt
 from workflows.events import Event
 
@@ -33,9 +34,10 @@ def model_serializer(workflow: Workflow) -> BaseSerializer:
 
 
 class ModelSerializer(JsonSerializer):
-    """JSON that rebuilds the workflow's own classes only, whatever number its model's module got in this process.
+    """JSON that rebuilds a workflow's own classes, whatever number its model's module got in this process.
 
-    Where it is not closed, it rebuilds every pydantic model that is loaded.
+    Those of packages that the model's code imports from as well: messages and memories of llama-index, say, or the
+    types of a model's client. Where it is not closed, it rebuilds every pydantic model that is loaded.
     """
 
     def __init__(self, workflow: Workflow, like: JsonSerializer, *, closed: bool = True) -> None:
@@ -43,22 +45,22 @@ class ModelSerializer(JsonSerializer):
         vars(self).update(vars(like), _closed=closed)
         self._module = type(workflow).__module__.partition(".")[0]
         self._home = home_of(workflow)
+        self._packages = frozenset[str]()
 
     def resolve_class(self, name: str) -> type:
         """The class of that name, in this model's module where it was in that of the model that wrote it.
 
         Raises:
-            ValueError: If it is a class of another model, or of no model and not the workflow's.
+            ValueError: If it is a class of another model, or of no model and of none of its packages.
         """
         theirs = _MODEL_MODULE.fullmatch(name)
         if theirs is None:
-            return _ENGINES_EVENTS.get(name) or self._imported_event(name) or super().resolve_class(name)
+            return _ENGINES_EVENTS.get(name) or self._of_its_packages(name) or self._allowed(name)
         ours = _MODEL_MODULE.fullmatch(self._module)
         if ours is None or theirs["digest"] != ours["digest"]:
             raise ValueError(f"Class {name} belongs to another model than {self._module}: load that version.")
-        found: Any = _attribute(f"{self._module}{theirs['rest'] or ''}")
-        # What the serializer writes with a class: those of plain data, and the components of llama-index.
-        if not (may_be_rebuilt(found) or (isinstance(found, type) and hasattr(cast(Any, found), "from_dict"))):
+        found = _attribute(f"{self._module}{theirs['rest'] or ''}")
+        if not _is_of_data(found):
             raise ValueError(f"Class {name} may not be rebuilt: it is no class of plain data of this model's script.")
         return cast("type", found)
 
@@ -67,12 +69,28 @@ class ModelSerializer(JsonSerializer):
         theirs = _MODEL_MODULE.fullmatch(name)
         return _attribute(name if theirs is None else f"{self._module}{theirs['rest'] or ''}")
 
-    def _imported_event(self, name: str) -> type[Event] | None:
-        """An event class of a package that the model's code imports from: its functions may wait for one."""
+    def _of_its_packages(self, name: str) -> type | None:
+        """A class of plain data that is loaded, of a package that the model's code imports from."""
         found = _attribute(name)
-        if not (isinstance(found, type) and issubclass(found, Event)):
+        if not _is_of_data(found):
             return None
-        return found if _package(found) in set(_packages_named(modules_of(self._home))) else None
+        package = _package(found)
+        if package not in self._packages:  # steps may have imported more since
+            self._packages = frozenset(_packages_named(modules_of(self._home)))
+        return cast("type", found) if package in self._packages else None
+
+    def _allowed(self, name: str) -> type:
+        try:
+            return super().resolve_class(name)
+        except ValueError as error:
+            if not self._closed:
+                raise
+            short = name.rpartition(".")[2]
+            raise ValueError(
+                f"Class {name} may not be rebuilt: it is neither of this model's code nor of a package that this "
+                f"imports from. Import {short} in the script, or give the workflow "
+                f"serializer=JsonSerializer(allowed_types=[{short}])."
+            ) from error
 
 
 def modules_of(home: str) -> list[ModuleType]:
@@ -85,6 +103,11 @@ def home_of(workflow: Workflow) -> str:
     """The module that a model's own code is in, and may be below."""
     package = type(workflow).__module__.partition(".")[0]
     return package if _MODEL_MODULE.fullmatch(package) else type(workflow).__module__
+
+
+def _is_of_data(found: object) -> bool:
+    """Whether something is a class that serializers write: of plain data, or a component of llama-index."""
+    return may_be_rebuilt(found) or (isinstance(found, type) and is_component(cast("type[object]", found)))
 
 
 def _packages_named(modules: list[ModuleType]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from mlflow_flavor import SqliteTokenStore, WorkflowPyfunc
 from tests.mlflow_flavor.agents import Approve, Inquire
 from tests.mlflow_flavor.fresh import Interpreter
 from workflows import Context, Workflow
+from workflows.errors import UnserializableValueError
 
 BUYER = """
 import mlflow
@@ -188,11 +189,59 @@ async def test_a_snapshot_of_one_load_goes_on_in_another(buyer: str):
     assert type(await resumed.ctx.store.get("note")).__module__ == type(second).__module__
 
 
-@pytest.mark.parametrize("name", ["subprocess.Popen", "mlflow.entities.Trace", "workflows_model_0123456789abcdef.Ans"])
+@pytest.mark.parametrize(
+    "name", ["subprocess.Popen", "opentelemetry.trace.StatusCode", "workflows_model_0123456789abcdef.Ans"]
+)
 def test_a_snapshot_cannot_name_a_class_of_somebody_else(buyer: str, name: str):
     serializer = mlflow_flavor.load_model(buyer).serializer
     with pytest.raises(ValueError, match=r"may not be rebuilt|belongs to another model"):
         serializer.deserialize(json.dumps({"__is_pydantic": True, "value": {}, "qualified_name": name}))
+
+
+KEEPER = """
+import mlflow, openai
+from workflows import Context, Workflow, step
+from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
+from openai.types.chat import ChatCompletionMessage
+
+class Keeper(Workflow):
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> InputRequiredEvent:
+        await ctx.store.set("memory", [ChatCompletionMessage(role="assistant", content=ev.question)])
+        return InputRequiredEvent(prefix="really?")
+
+    @step
+    async def keep(self, ctx: Context, ev: HumanResponseEvent) -> StopEvent:
+        kept = await ctx.store.get("memory")
+        return StopEvent(result=[type(kept[0]).__name__, kept[0].content, ev.response])
+
+mlflow.models.set_model(Keeper())
+"""
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Callable[[str], mlflow.pyfunc.PyFuncModel]:
+    """Makes a model of the script, changed by what it keeps."""
+
+    def made(kept: str) -> mlflow.pyfunc.PyFuncModel:
+        (tmp_path / "agent.py").write_text(KEEPER.replace("content=ev.question)]", f"content=ev.question){kept}]"))
+        mlflow_flavor.save_model(tmp_path / "agent.py", tmp_path / "keeper", pip_requirements=["mlflow"])
+        return mlflow.pyfunc.load_model(str(tmp_path / "keeper"))
+
+    return made
+
+
+def test_messages_of_a_library_that_the_model_imports_are_kept(keeper: Callable[[str], mlflow.pyfunc.PyFuncModel]):
+    model = keeper("")
+    asked = model.predict({"question": "a"})
+    answer = answered(asked, "HumanResponseEvent", response="yes")
+    assert model.predict({}, params=answer) == ["ChatCompletionMessage", "a", "yes"]
+
+
+@pytest.mark.filterwarnings("ignore:State key 'memory' was left out")
+def test_a_run_whose_memory_cannot_be_kept_does_not_ask(keeper: Callable[[str], mlflow.pyfunc.PyFuncModel]):
+    with pytest.raises(UnserializableValueError, match=r"The run asks, and ctx.store holds .* at 'memory': .*lock"):
+        keeper(", __import__('threading').Lock()").predict({"question": "a"})
 
 
 def test_keys_can_be_rotated(monkeypatch: pytest.MonkeyPatch):
