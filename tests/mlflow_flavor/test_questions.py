@@ -18,7 +18,7 @@ from cryptography.fernet import Fernet
 from mlflow.entities import Trace
 from mlflow.exceptions import MlflowException
 from mlflow.models import get_model_info
-from mlflow.pyfunc import scoring_server
+from mlflow.pyfunc import PyFuncModel, scoring_server
 
 import mlflow_flavor
 from mlflow_flavor import SqliteTokenStore, WorkflowPyfunc
@@ -220,10 +220,10 @@ mlflow.models.set_model(Keeper())
 
 
 @pytest.fixture
-def keeper(tmp_path: Path) -> Callable[[str], mlflow.pyfunc.PyFuncModel]:
+def keeper(tmp_path: Path) -> Callable[[str], PyFuncModel]:
     """Makes a model of the script, changed by what it keeps."""
 
-    def made(kept: str) -> mlflow.pyfunc.PyFuncModel:
+    def made(kept: str) -> PyFuncModel:
         (tmp_path / "agent.py").write_text(KEEPER.replace("content=ev.question)]", f"content=ev.question){kept}]"))
         mlflow_flavor.save_model(tmp_path / "agent.py", tmp_path / "keeper", pip_requirements=["mlflow"])
         return mlflow.pyfunc.load_model(str(tmp_path / "keeper"))
@@ -231,7 +231,7 @@ def keeper(tmp_path: Path) -> Callable[[str], mlflow.pyfunc.PyFuncModel]:
     return made
 
 
-def test_messages_of_a_library_that_the_model_imports_are_kept(keeper: Callable[[str], mlflow.pyfunc.PyFuncModel]):
+def test_messages_of_a_library_that_the_model_imports_are_kept(keeper: Callable[[str], PyFuncModel]):
     model = keeper("")
     asked = model.predict({"question": "a"})
     answer = answered(asked, "HumanResponseEvent", response="yes")
@@ -239,7 +239,7 @@ def test_messages_of_a_library_that_the_model_imports_are_kept(keeper: Callable[
 
 
 @pytest.mark.filterwarnings("ignore:State key 'memory' was left out")
-def test_a_run_whose_memory_cannot_be_kept_does_not_ask(keeper: Callable[[str], mlflow.pyfunc.PyFuncModel]):
+def test_a_run_whose_memory_cannot_be_kept_does_not_ask(keeper: Callable[[str], PyFuncModel]):
     with pytest.raises(UnserializableValueError, match=r"The run asks, and ctx.store holds .* at 'memory': .*lock"):
         keeper(", __import__('threading').Lock()").predict({"question": "a"})
 
