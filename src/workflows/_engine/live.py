@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -28,6 +28,8 @@ from workflows.instrumentation.history import RunHistory
 from workflows.instrumentation.records import Carriers, Envelope, EventStreamed, Record
 from workflows.instrumentation.scope import AttemptScope, Identity
 
+FEW_STEPS = 10
+NO_FUNCTIONS: Mapping[str, Callable[..., Any]] = {}
 NONE_RETURNED: dict[str, AttemptCompleted] = {}  # what every new run begins with; one with checkpoints gets its own
 NONE_WARNED: frozenset[type[Event | WorkflowDeadlockError] | str] = frozenset()  # each call of it makes another one
 
@@ -134,7 +136,7 @@ class LiveRun(BeginsCalls):
         warned: What the log has been told of: classes of events that nobody took, that the run seems stuck, or that the
             workers of a step wait for locks.
         streamed: How many events were published to the stream.
-        functions: What the steps' calls call, by step name, as far as it was needed.
+        functions: What the steps' calls call, by step name, once it was needed often.
         executor: Gives what runs the sync steps.
         crowd: The attempts of all runs on the loop.
             handler: The `WorkflowHandler`, as long as somebody holds it.
@@ -229,7 +231,7 @@ class LiveRun(BeginsCalls):
         self._waiters: list[asyncio.Future[None]] | None = None
         self.let_go: Callable[[Any], None] | None = None
         self._when_over: tuple[Callable[[Any], None], ...] = ()
-        self.functions: dict[str, Callable[..., Any]] = {}
+        self.functions = NO_FUNCTIONS
 
     @abstractmethod
     def take(self, tick: Tick) -> None:
@@ -323,10 +325,12 @@ class LiveRun(BeginsCalls):
             function(self)
 
     def function(self, step: StepSpec) -> Callable[..., Any]:
-        """What a call of a step calls; bound once a run."""
+        """What a call of a step calls; kept where the run makes many calls."""
         found = self.functions.get(step.name)
         if found is None:
-            found = self.functions[step.name] = self.plan.bind(self.plan.workflow, step)
+            found = self.plan.bind(self.plan.workflow, step)
+            if self.state.steps > FEW_STEPS:
+                self.functions = {**self.functions, step.name: found}
         return found
 
     @abstractmethod
