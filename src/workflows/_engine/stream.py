@@ -13,6 +13,10 @@ from workflows.events import Event, InternalDispatchEvent
 
 __all__ = ["EventStream", "OfChild", "StreamCursor"]
 
+# Of the events that are kept, such a part goes at a time: that costs little more than if all went at once, and so few
+# come and go between two looks of Python's garbage collector that it has nothing to do.
+TRIMMED = 128
+
 
 class OfChild:
     """An event that a run below this one streamed; it has no place in a snapshot."""
@@ -44,6 +48,7 @@ class EventStream:
         "_loop",
         "_read",
         "_resume_at",
+        "_trim_at",
         "_waiters",
         "_writers",
         "children",
@@ -60,6 +65,7 @@ class EventStream:
         self.closed = self.only_waits = False
         self.when_left: Callable[[], None] | None = None
         self._limit = limit
+        self._trim_at = limit + limit // TRIMMED
         self._events: list[Event | OfChild] = []
         self._first = 0
         self._resume_at: int | None = None
@@ -74,7 +80,7 @@ class EventStream:
         if self.closed:
             return
         self._events.append(event)
-        if len(self._events) > 2 * self._limit:
+        if len(self._events) > self._trim_at:
             self._trim()
         if self._waiters:
             self._wake()
@@ -193,6 +199,7 @@ class EventStream:
             del self._events[:gone]
             self._first += gone
             self._given = {number for number in self._given if number >= self._first} if self._given else None
+        self._trim_at = max(len(self._events), self._limit) + self._limit // TRIMMED
 
 
 class StreamCursor:
