@@ -6,7 +6,6 @@ script has the statements that do so, as far as there can be such a script.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
@@ -25,6 +24,7 @@ from mlflow_flavor._fidelity import (
     places_of,
 )
 from mlflow_flavor._holdings import Comparison, Holding
+from mlflow_flavor._left_out import warn_of_line, warn_of_missing
 from mlflow_flavor._setters import import_of, set_by_others
 from mlflow_flavor._written import Call, ModelSource, needed_arguments, reason_of, refused
 from workflows import Workflow
@@ -33,38 +33,6 @@ __all__ = ["workflow_of"]
 
 MAX_FAILURES = 12
 """So often is a script run in vain; each run does again what its modules do when they are imported."""
-
-NAMED = 5  # of what one place holds, in a warning
-NOT_IMPORTED = (
-    "%s holds %s of %s, and in the model it will not, unless a run puts it there: the model does not import that. If "
-    "the agent needs it there, let the agent's module import that one as a whole, with its file in code_paths"
-)
-NOT_OF_PROGRAM = (
-    "%s holds %s of the program that logs the agent, and in the model it will not, unless a run puts it there. If the "
-    "agent needs it there, move it to a module that the agent's module imports; in a notebook, to a marked cell"
-)
-NOT_HELD = (
-    "%s holds %s, and in the model it will not, unless a run puts it there. If the agent needs that there, let a "
-    "decorator do it or a line at the top of the file, outside of functions and of `if __name__ == '__main__'`; or log "
-    "the path of the file, which is run as it is"
-)
-NOT_POSSIBLE = (
-    "%s holds %s, and in the model it will not, unless a run puts it there: the source of that cannot be written to a "
-    "script (%s)"
-)
-SET_BY_OTHERS = (
-    "%s is not in the model what it is here: %s sets it when it is imported, and the model does not import that. If "
-    "the agent needs it, let the agent's module import that one as a whole (`import %s`), with its file in code_paths"
-)
-SET_BY_PROGRAM = (
-    "%s is not in the model what it is here: the program that logs the model sets it. If the agent needs it, let a "
-    "module that the agent's imports set it"
-)
-NOT_SET = (
-    "%s sets something by `%s`, and the model will not: the statements that do so cannot be written to a script (%s)"
-)
-
-logger = logging.getLogger("workflows.mlflow")
 
 
 def workflow_of(source: ModelSource, run: Callable[[bytes], Workflow]) -> Workflow:
@@ -85,10 +53,10 @@ def workflow_of(source: ModelSource, run: Callable[[bytes], Workflow]) -> Workfl
     found = _change(made, run)
     if found is not None:
         raise refused(source.original, found.reason, *_ways_out(source, found))
-    _warn(made, completion.reasons)
+    warn_of_missing(made.source, made.workflow, made.missing, completion.reasons)
     for name in sorted(completion.lost):
         line = name.partition(",")[0]  # of what `_at_place` says
-        logger.warning(NOT_SET, source.file, line, completion.reasons[name])
+        warn_of_line(source.file, line, completion.reasons[name])
     return made.workflow
 
 
@@ -394,50 +362,6 @@ class Completion:
 
     def _written(self, names: frozenset[str]) -> ModelSource:
         return self._source.more(names) if self._source.more is not None and names else self._source
-
-
-def _warn(made: Made, reasons: Mapping[str, str]) -> None:
-    """Say what the model will not hold: in which place, and of which module."""
-    groups: dict[tuple[str, str, str], list[Holding]] = {}
-    for held in made.missing:
-        name = made.source.name_of(held)
-        # A run may have put it there: caches hold classes, functions and objects. Told is what somebody says there.
-        is_said = made.source.more is None or name in made.source.named or name in reasons or held.is_subclass
-        if held.sure and (held.is_foreign or (is_said and not held.is_at_home)):
-            why = _why(made.source, name, reasons)
-            groups.setdefault((held.place, held.module, why), []).append(held)
-    for (_, _, why), group in groups.items():
-        more = f" and {len(group) - NAMED} more" if len(group) > NAMED else ""
-        _warn_of(made.source, group[0], f"{', '.join(held.title for held in group[:NAMED])}{more}", why)
-    for name in sorted(made.source.acts.keys() & reasons.keys()):
-        logger.warning(NOT_SET, made.source.file, name, reasons[name])
-    if made.source.sources is not None:
-        told = {held.place for held in made.missing}
-        for place, module in set_by_others(made.source.sources, made.workflow):
-            if place not in told:
-                told.add(place)
-                if module == "__main__":
-                    logger.warning(SET_BY_PROGRAM, place)
-                else:
-                    logger.warning(SET_BY_OTHERS, place, module, module)
-
-
-def _why(source: ModelSource, name: str, reasons: Mapping[str, str]) -> str:
-    """Why the script has nothing that puts something of a name there, as far as it might have."""
-    calls = (each for each, call in source.calls.items() if name in call.needs)
-    return next((reasons[each] for each in (name, *calls) if each in reasons), "")
-
-
-def _warn_of(source: ModelSource, held: Holding, names: str, why: str) -> None:
-    home = source.sources.home.__name__ if source.sources is not None else ""
-    if (held.module == "__main__" and held.is_foreign) or (held.module == home and source.more is None):
-        logger.warning(NOT_OF_PROGRAM, held.place, names)
-    elif held.is_foreign:
-        logger.warning(NOT_IMPORTED, held.place, names, held.module)
-    elif why:
-        logger.warning(NOT_POSSIBLE, held.place, names, why)
-    else:
-        logger.warning(NOT_HELD, held.place, names)
 
 
 def _ways_out(source: ModelSource, found: Change) -> Iterator[str]:

@@ -1,63 +1,41 @@
-"""The spans of one run segment: its root, the calls that are open below it, and its waits."""
+"""The spans of one run segment: the calls that are open below its root, its waits, and what follows when it is long."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import Any, ClassVar
 from weakref import WeakSet
 
-import mlflow
-from mlflow.entities import LiveSpan, Span, SpanEvent, SpanStatus, SpanStatusCode, SpanType
-from mlflow.tracing.constant import TraceMetadataKey
+from mlflow.entities import LiveSpan, SpanEvent, SpanStatus, SpanStatusCode
 
-from mlflow_flavor._calls import CallSpans, end_span, start_span
+from mlflow_flavor._calls import CallSpans, start_span
 from mlflow_flavor._compat import (
-    OpenTrace,
-    attach,
-    attachment,
-    configured_metadata,
-    detach,
     keep_open,
-    set_facts,
     spans_of_open_trace,
     trace_lifetime,
 )
 from mlflow_flavor._current import CurrentSpan
 from mlflow_flavor._facts import (
-    CONFIG_METADATA,
     FIRST_TRACE,
     count_facts,
-    run_facts,
-    said_metadata,
-    said_tags,
-    trace_metadata,
 )
-from mlflow_flavor._given_up import end_given_up
 from mlflow_flavor._handover import Handover
-from mlflow_flavor._links import link_previous_segment
 from mlflow_flavor._live import LeftTrace, publish
 from mlflow_flavor._payloads import (
-    EventCaptures,
-    Shown,
     describe,
     exception_event,
     preview,
     short_reason,
     show_result,
-    shown_of,
     span_event,
 )
-from mlflow_flavor._recording import RECORDING_SPAN, Recording
-from mlflow_flavor._rows import plain_fields
+from mlflow_flavor._run_trace import RunTrace
 from mlflow_flavor._settings import AutologSettings
 from mlflow_flavor._waits import Waits
-from workflows.context.serializers import JsonSerializer
 from workflows.errors import WorkflowTimeoutError
-from workflows.events import Event
 from workflows.instrumentation import attributes as names
 from workflows.instrumentation.content import capture_fields, exception_type
 from workflows.instrumentation.records import (
@@ -85,14 +63,6 @@ MAX_UNHANDLED = 16
 THREAD_WAITS = 0.5
 """Seconds for which a thread waits for the event loop to open the next trace of a run, in which its spans are to be."""
 STARTED_SPAN = "workflow.started"
-INPUT_SPAN = "workflow.input"
-
-# Tags are a narrow column of MLflow's list: two, with short names.
-NAME_TAG = "workflow"
-OUTCOME_TAG = "outcome"
-
-# What a run that is resumed, maybe in another process, takes over from its trace.
-HANDED_ON = {"session": TraceMetadataKey.TRACE_SESSION, "user": TraceMetadataKey.TRACE_USER}
 
 # What a run's end says about a call that is still open, and about an attempt that never told its own end.
 CUT_SHORT: Mapping[RunOutcome, str] = {
@@ -105,55 +75,23 @@ CUT_SHORT: Mapping[RunOutcome, str] = {
 }
 
 
-def _written(start: Event) -> str:
-    """A start event as text that `reproduce` reads; its fields alone where one is of a class that cannot be written."""
-    try:
-        return JsonSerializer().serialize(start)
-    except (ValueError, TypeError):
-        return json.dumps(plain_fields(start))
-
-
-class RunSpans:
+class RunSpans(RunTrace):
     """Everything MLflow is told about one run (segment), from its `RunStarted` to its `RunEnded` or `RunSuspended`."""
 
     def __init__(self, record: RunStarted, settings: AutologSettings, handover: Handover) -> None:
-        self._settings = settings
-        self._handover = handover
-        self._captures = EventCaptures()
-        self._started = record
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
         self._loop_started = self._loop.time()
+        self._thread = threading.get_ident()
+        super().__init__(record, settings, handover)
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._segment = record.segment
         self._overdue = self._closed = False
         self._left: LeftTrace | None = None
-        self.root = self._open(record, record.at_ns)
-        link_previous_segment(self.root, record)
-        self.is_live = isinstance(self.root, LiveSpan)
         self._calls: dict[str, CallSpans] = {}
         self._currents: WeakSet[CurrentSpan] = WeakSet()  # also of attempts that are over, and left tasks behind
         self._waits = Waits(settings.content)
         self._unhandled = 0
-        # Previews are of a whole trace: only the run that began it sets them. Below a span of somebody else's (a
-        # request, a test) the first outermost run of the trace gives it what nobody else did.
-        self._owns_trace = self.is_live and self.root.parent_id is None
-        self._labels_trace = self._owns_trace or (self.is_live and record.parent is None and self._is_first())
-        # What the caller gave to `mlflow.tracing.context()` is on the trace already, and wins.
-        self._metadata = {**trace_metadata(record), **configured_metadata()}
-        # Never detached: it is the run's own context, which every attempt inherits and which ends with the run.
-        attach(self.root)
-        if self._owns_trace:
-            self._record_input(record)
         if self._labels_trace:
-            self._label(record)
             self._set_timers()
-        self.recording = Recording() if settings.record_calls and self.is_live else None
-
-    @property
-    def trace_id(self) -> str | None:
-        """The trace the run is drawn in; None where tracing is off or the trace was not sampled."""
-        return self.root.trace_id if self.is_live else None
 
     def tell(self, record: Record) -> None:
         """Draw one record; the kinds that MLflow has no picture for are ignored."""
@@ -173,12 +111,7 @@ class RunSpans:
             return call.carrier
         if not self.is_live:
             return None
-        handed = {name: self._metadata[key] for name, key in HANDED_ON.items() if key in self._metadata}
-        if tags := said_tags(self._started):
-            handed["tags"] = tags
-        if metadata := said_metadata(self._started):
-            handed["metadata"] = json.dumps(metadata)
-        return {"trace_id": self.root.trace_id, "span_id": self.root.span_id, **handed}
+        return {"trace_id": self.root.trace_id, "span_id": self.root.span_id, **self.handed_on()}
 
     def note(self, exec_id: str, name: str, fields: Mapping[str, Any]) -> None:
         """Show what an attempt says of itself on its span."""
@@ -186,15 +119,6 @@ class RunSpans:
         if call is not None and call.span is not None:
             facts = capture_fields(fields, self._settings.content.for_outputs())
             call.span.add_event(SpanEvent(name, attributes=dict(facts)))
-
-    def attribute(self, model_id: str, loaded: Mapping[str, str]) -> None:
-        """Name the logged model whose run this is, and, as the trace's metadata, with what it was loaded."""
-        if not self.is_live:
-            return
-        set_facts(self.root, {TraceMetadataKey.MODEL_ID: model_id}, {})
-        trace = OpenTrace.of(self.root.trace_id)
-        if trace is not None and CONFIG_METADATA not in trace.metadata:  # the outermost run of a model's is the first
-            self._update_trace(metadata={TraceMetadataKey.MODEL_ID: model_id, **loaded})
 
     def close(self, at_ns: int | None) -> None:
         """End everything that is open though the run goes on (autologging was switched off)."""
@@ -207,50 +131,6 @@ class RunSpans:
         self._end_root({names.RUN_OUTCOME: "interrupted"}, at_ns)
 
     # --- the run ------------------------------------------------------------------------------------------------------
-
-    def _open(self, record: RunStarted, at_ns: int, experiment: str | None = None) -> Span:
-        start, content = record.start_event, self._settings.content
-        captured = self._captures.again(start, content.for_inputs()) if start is not None else None
-        facts: dict[str, Any] = {**run_facts(record), names.RUN_SEGMENT: self._segment}
-        if captured is not None:
-            facts[names.INPUT_COMPLETE] = captured.complete
-            if captured.truncated:
-                facts[names.TRUNCATED] = True
-        self._inputs = shown_of(captured)
-        span_type = SpanType.AGENT if record.span_kind == "AGENT" else self._settings.run_span_type
-        # Its parent, if any, is the span that is current where `run()` was called: a calling step, a request, a test.
-        name = f"{record.workflow}.run"
-        return start_span(name, None, at_ns, facts, self._inputs, span_type, experiment=experiment)
-
-    def _label(self, record: RunStarted) -> None:
-        tags = {NAME_TAG: record.workflow}
-        if said := said_tags(record):
-            tags["tags"] = said
-        trace = None if self._owns_trace else OpenTrace.of(self.root.trace_id)
-        taken = trace.metadata if trace is not None else configured_metadata()
-        metadata = {key: value for key, value in self._metadata.items() if key not in taken}
-        shown = preview(self._inputs) if self._owns_trace else None
-        self._update_trace(tags=tags, metadata=metadata, request_preview=shown)
-
-    def _is_first(self) -> bool:
-        trace = OpenTrace.of(self.root.trace_id)
-        return trace is not None and NAME_TAG not in trace.tags
-
-    def _record_input(self, record: RunStarted) -> None:
-        if self._settings.record_inputs and record.start_event is not None:
-            whole = attachment(_written(record.start_event))
-            span = start_span(
-                INPUT_SPAN, self.root, record.at_ns, {}, Shown({"start_event": whole}, may_hold_media=True)
-            )
-            span.end(end_time_ns=record.at_ns)
-
-    def _store_recording(self, at_ns: int | None) -> None:
-        if self.recording:  # it holds answers
-            whole = Shown({"calls": attachment(self.recording.to_json())}, may_hold_media=True)
-            facts = {names.TRUNCATED: True} if self.recording.dropped else {}
-            span = start_span(RECORDING_SPAN, self.root, at_ns or self._started.at_ns, facts, whole)
-            span.end(end_time_ns=at_ns)
-            self.recording = Recording()
 
     def _ended(self, record: RunEnded) -> None:
         self._stop_timers()
@@ -283,31 +163,6 @@ class RunSpans:
             # Where a step failed, its own span shows the stack; here nobody else does.
             self.root.add_event(exception_event(error, record.at_ns, self._settings.content))
         return SpanStatus(SpanStatusCode.ERROR, describe(error, self._settings.content))
-
-    def _conclude(self, outcome: RunOutcome, shown: str | None = None) -> None:
-        if not self._labels_trace:
-            return
-        if outcome != "completed":
-            shown = f"({outcome}) {shown}" if shown else f"({outcome})"
-        self._update_trace(tags={OUTCOME_TAG: outcome}, response_preview=shown if self._owns_trace else None)
-
-    def _end_root(
-        self, facts: dict[str, Any], at_ns: int | None, outputs: Shown | None = None, status: SpanStatus | None = None
-    ) -> None:
-        self._store_recording(at_ns)
-        if isinstance(self.root, LiveSpan):
-            end_given_up(self.root, at_ns)
-        end_span(self.root, at_ns, facts, outputs, status)
-        if self._owns_trace:
-            assert isinstance(self.root, LiveSpan), "only a live span begins a trace"
-            self._handover.hand_over(self.root)
-
-    def _update_trace(self, **changes: Any) -> None:
-        token = attach(self.root)  # MLflow updates the current trace, and this may be told in another context
-        try:
-            mlflow.update_current_trace(**changes)
-        finally:
-            detach(token)
 
     def _suspended(self, record: RunSuspended) -> None:
         self._stop_timers()
