@@ -40,9 +40,10 @@ _engine.retries _engine.idle _engine.going_on _engine.snapshot _engine.reduce
 
 _engine.clock _engine.gate _engine.mailbox _engine.timers _engine.deadlines _engine.turnstile _engine.starts
 _engine.crowd _engine.awaited_runs _engine.stream _engine.live _engine.child_waits _engine.wait_ids
-_engine.only_waiting _engine.wait_ends _engine.together _engine.replay_order _engine.attempt _engine.internal_events
-_engine.senders _engine.idle_watch _engine.telling _engine.pieces _engine.closing _engine.attempt_telling
-_engine.attempt_ticks _engine.returned _engine.step_attempt _engine.stepper _engine.held_workers _engine.loop
+_engine.only_waiting _engine.wait_ends _engine.together _engine.replay_order _engine.watched_attempt _engine.attempt
+_engine.internal_events _engine.senders _engine.idle_watch _engine.telling _engine.pieces _engine.closing
+_engine.attempt_telling _engine.attempt_ticks _engine.returned _engine.step_attempt _engine.stepper
+_engine.held_workers _engine.loop
 runtime.runtime plugins.journal plugins.runs_of_loop plugins.basic runtime.types.plugin
 
 representation.levels context.context_types context.version_two context.snapshots context.context handler _checkpoints

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakSet
 
-from workflows._engine.awaited_runs import AwaitedRun, AwaitingAttempt
 from workflows._engine.calls import Call, CallPhase, Wait
 from workflows._engine.live import LiveRun
-from workflows._engine.only_waiting import Answer, Body
+from workflows._engine.only_waiting import Answer
 from workflows._engine.replay_order import ReplayOrder
 from workflows._engine.resumed_waits import unreached
 from workflows._engine.ticks import (
@@ -24,6 +23,7 @@ from workflows._engine.ticks import (
 from workflows._engine.together import Together
 from workflows._engine.wait_ends import WaitEnds
 from workflows._engine.wait_ids import WaitIds
+from workflows._engine.watched_attempt import WatchedAttempt
 from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event
 from workflows.instrumentation.history import REFS_KEPT, EventRef
@@ -37,7 +37,7 @@ OF_WAIT = "__wait__"
 logger = logging.getLogger("workflows.run")
 
 
-class Attempt(AwaitingAttempt):
+class Attempt(WatchedAttempt):
     """A running attempt; the `Context` that a step holds acts through it.
 
     Attributes:
@@ -46,8 +46,6 @@ class Attempt(AwaitingAttempt):
         left: The run ended without it, and has told so.
         is_over: Its body has heeded that it was stopped; it may have to wait for its turn to tell.
         started: Its task has begun to run.
-        used: Its step has taken its context, or awaits a run that waits: there is something to let go of at its end.
-        body: What its body does, where that is not plain to see; see `Body`.
         children: Runs that it started and that are not over.
         buffered: It called `collect_events` and got nothing yet.
         started_ns: When it was let go.
@@ -66,33 +64,25 @@ class Attempt(AwaitingAttempt):
         "_unread",
         "_wait_ids",
         "answers",
-        "body",
         "buffered",
-        "call",
         "children",
         "emitted",
         "is_over",
         "left",
-        "run",
         "sent",
         "started",
         "started_ns",
         "stopped",
-        "task",
-        "used",
     )
 
     def __init__(self, run: LiveRun, call: Call) -> None:
+        super().__init__(run, call)
         self.run_id = run.run_id
         self.exec_id = call.exec_id
         self.step = call.step.name
         self.attempt = call.attempt
-        self.run = run
-        self.call = call
         self.started_ns = run.state.now_ns
-        self.started = self.stopped = self.is_over = self.left = self.used = self.buffered = False
-        self.task: asyncio.Task[None] | None = None
-        self.body: Body | None = None
+        self.started = self.stopped = self.is_over = self.left = self.buffered = False
         self.children: dict[LiveRun, None] | None = None
         self.sent: list[EventRef] | None = None
         self.answers: Sequence[EventRef] = ()
@@ -315,42 +305,10 @@ class Attempt(AwaitingAttempt):
         for wait_id, place in {**queued, **(self._unread or {})}.items():
             self._give_up(wait_id, place, self.run.clock.now_ns(), overtaken=True)
 
-    def heard(self, awaited: AwaitedRun, only_waits: bool) -> None:
-        """A run that it awaits only waits from now on, or does something again; called in the thread of that run."""
-        self.run.mailbox.post(self._heard, awaited, only_waits)
-
-    @property
-    def heeds_runs(self) -> bool:
-        """Whether a clock stands still while it only awaits runs that wait."""
-        return self.run.pausable
-
-    def _heard(self, awaited: AwaitedRun, only_waits: bool) -> None:
-        body = self._body_made()
-        if body is None and only_waits and self.task is not None:
-            body = self._watched()
-        if body is not None:
-            body.heard(awaited, only_waits)
-
-    def _body_made(self) -> Body | None:
-        return self.body if self.body is not None and not self.body.is_closed else None
-
-    def _watched(self) -> Body:
-        body = self._body_made()
-        if body is None:
-            assert self.task is not None, "its body is not over"
-            body = self.body = Body(self.run, self.call, self.task, self._let_clock_go)
-            self.used = True
-        return body
-
     @property
     def let_go(self) -> Mapping[str, int]:
         """Waits that it, or an attempt before, gave up, and went on: the last of each name."""
         return self.call.let_go if self._ends is None else self._ends.let_go
-
-    @property
-    def only_waits(self) -> bool:
-        """Its step only waits for events."""
-        return self.call.phase is CallPhase.WAITING
 
     @property
     def waited(self) -> bool:
@@ -361,20 +319,6 @@ class Attempt(AwaitingAttempt):
     def left_waits(self) -> list[str]:
         """Waits of tasks that go on, unless they are cancelled now."""
         return [wait_id for wait_id, answer in (self._answers or {}).items() if not answer.done()]
-
-    @property
-    def timer(self) -> str:
-        """What the timer of its step's timeout is called."""
-        return f"step {self.exec_id}"
-
-    def _let_clock_go(self, goes: bool) -> None:
-        """Waiting does not count towards the step's timeout where it does not count towards that of the run."""
-        if self.call.step.timeout is None:
-            return
-        if goes:
-            self.run.timers.resume(self.timer)
-        elif not self.run.plan.idle_counts:
-            self.run.timers.pause(self.timer)
 
     def _must_be_running(self, method: str) -> None:
         if self.run.state.ended is not None or self.run.attempts.get(self.exec_id) is not self:
