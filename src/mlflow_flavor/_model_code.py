@@ -33,6 +33,7 @@ __all__ = [
     "code_of",
     "config",
     "imported_modules",
+    "module_of_model",
     "modules_of_model",
     "parsed",
     "prompts_of",
@@ -282,6 +283,11 @@ def modules_of_model(workflow: Workflow) -> dict[str, ModuleType]:
     """The modules of the script that set a workflow, and of its helpers, by their own names; the script's is empty."""
     modules: dict[str, ModuleType] = vars(workflow).get(MODULES, {})
     return {name.partition(".")[2]: module for name, module in modules.items()}
+
+
+def module_of_model(workflow: Workflow) -> str | None:
+    """The name of the module that a model's script was run as which set a workflow; None of one that no script set."""
+    return min(vars(workflow).get(MODULES, {}), key=len, default=None)
 
 
 def prompts_of(workflow: Workflow) -> dict[str, str | None]:

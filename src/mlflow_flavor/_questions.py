@@ -9,10 +9,11 @@ from typing import Any
 
 from mlflow_flavor._answers import equal, expected_by, read_answer
 from mlflow_flavor._compat import invalid
+from mlflow_flavor._model_code import module_of_model
 from mlflow_flavor._open_questions import OpenQuestions
 from mlflow_flavor._resume import PausedRun, open_token, seal, spend
 from mlflow_flavor._rows import plain_event
-from mlflow_flavor._serializer import ModelSerializer, model_serializer
+from mlflow_flavor._serializer import ModelSerializer
 from mlflow_flavor.token_store import TokenStore
 from workflows import Context, Workflow
 from workflows.context.serializers import BaseSerializer, JsonSerializer
@@ -98,7 +99,7 @@ class Questions:
         if not found:
             raise invalid(f"the parameter resume answers nothing: the run waits for {', '.join(paused.waits)}.")
         try:
-            context = Context.from_dict(self._workflow, paused.snapshot, model_serializer(self._workflow))
+            context = Context.from_dict(self._workflow, paused.snapshot, self._workflow.serializer)
         except ContextSerdeError as error:
             raise invalid(f"this resume token cannot be read: {error}") from error
         spend(str(token), self._store)
@@ -158,4 +159,7 @@ async def _check_is_whole(snapshot: dict[str, Any], handler: WorkflowHandler, se
 def _plain_serializer(workflow: Workflow) -> ModelSerializer:
     """What writes and reads the parts of a token that are not the run's own."""
     own = workflow.serializer
-    return own if isinstance(own, ModelSerializer) else ModelSerializer(workflow, JsonSerializer())
+    if isinstance(own, ModelSerializer):
+        return own
+    # Of a workflow of this process, what is loaded may be read, as in its snapshots.
+    return ModelSerializer(workflow, JsonSerializer(), closed=module_of_model(workflow) is not None)

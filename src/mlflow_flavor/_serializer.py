@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from types import ModuleType
 from typing import cast
 
 from mlflow_flavor._kinds import is_a
-from mlflow_flavor._model_code import DIGEST_CHARS, MODULE_PREFIX
+from mlflow_flavor._model_code import DIGEST_CHARS, MODULE_PREFIX, code_of, imported_modules, module_of_model
 from workflows import Workflow, events
 from workflows.context.model_forms import is_component
 from workflows.context.serializers import BaseSerializer, JsonSerializer, may_be_rebuilt
@@ -37,15 +38,23 @@ class ModelSerializer(JsonSerializer):
     """JSON that rebuilds a workflow's own classes, whatever number its model's module got in this process.
 
     Those of packages that the model's code imports from as well: messages and memories of llama-index, say, or the
-    types of a model's client. Where it is not closed, it rebuilds every pydantic model that is loaded.
+    types of a model's client. Where it is not closed, it rebuilds every class of plain data that is loaded.
     """
 
     def __init__(self, workflow: Workflow, like: JsonSerializer, *, closed: bool = True) -> None:
         super().__init__()
         vars(self).update(vars(like), _closed=closed)
-        self._module = type(workflow).__module__.partition(".")[0]
         self._home = home_of(workflow)
-        self._packages = frozenset[str]()
+        self._module = self._home.partition(".")[0]
+        self._of_class = frozenset(map(_package, type(workflow).__mro__))
+        self._packages = self._of_class
+
+    def class_here(self, name: str) -> str:
+        """The name of a class of this model, of whichever load of it."""
+        theirs, ours = _MODEL_MODULE.fullmatch(name), _MODEL_MODULE.fullmatch(self._module)
+        if theirs is None or ours is None or theirs["digest"] != ours["digest"]:
+            return name
+        return f"{self._module}{theirs['rest'] or ''}"
 
     def resolve_class(self, name: str) -> type:
         """The class of that name, in this model's module where it was in that of the model that wrote it.
@@ -53,13 +62,15 @@ class ModelSerializer(JsonSerializer):
         Raises:
             ValueError: If it is a class of another model, or of no model and of none of its packages.
         """
-        theirs = _MODEL_MODULE.fullmatch(name)
-        if theirs is None:
-            return _ENGINES_EVENTS.get(name) or self._of_its_packages(name) or self._allowed(name)
-        ours = _MODEL_MODULE.fullmatch(self._module)
-        if ours is None or theirs["digest"] != ours["digest"]:
+        here = self.class_here(name)
+        known = _ENGINES_EVENTS.get(here) or self._types.get(here)
+        if known is not None:
+            return known
+        if _MODEL_MODULE.fullmatch(name) is None:
+            return self._of_its_packages(name) or self._allowed(name)
+        if not here.startswith(self._module):
             raise ValueError(f"Class {name} belongs to another model than {self._module}: load that version.")
-        found = _attribute(f"{self._module}{theirs['rest'] or ''}")
+        found = _attribute(here) or _imported(here)
         if not _is_of_data(found):
             raise ValueError(f"Class {name} may not be rebuilt: it is no class of plain data of this model's script.")
         return cast("type", found)
@@ -70,14 +81,16 @@ class ModelSerializer(JsonSerializer):
         return _attribute(name if theirs is None else f"{self._module}{theirs['rest'] or ''}")
 
     def _of_its_packages(self, name: str) -> type | None:
-        """A class of plain data that is loaded, of a package that the model's code imports from."""
-        found = _attribute(name)
-        if not _is_of_data(found):
+        """A class of plain data of a package that the model's code imports from; a step may import its module later."""
+        if not self._imports_from(name.partition(".")[0]):
             return None
-        package = _package(found)
+        found = _attribute(name) or (_imported(name) if self._closed else None)
+        return cast("type", found) if _is_of_data(found) and self._imports_from(_package(found)) else None
+
+    def _imports_from(self, package: str) -> bool:
         if package not in self._packages:  # steps may have imported more since
-            self._packages = frozenset(_packages_named(modules_of(self._home)))
-        return cast("type", found) if package in self._packages else None
+            self._packages = self._of_class.union(_packages_named(modules_of(self._home)))
+        return package in self._packages
 
     def _allowed(self, name: str) -> type:
         try:
@@ -100,9 +113,8 @@ def modules_of(home: str) -> list[ModuleType]:
 
 
 def home_of(workflow: Workflow) -> str:
-    """The module that a model's own code is in, and may be below."""
-    package = type(workflow).__module__.partition(".")[0]
-    return package if _MODEL_MODULE.fullmatch(package) else type(workflow).__module__
+    """The module that a model's own code is in, and may be below; of any other workflow that of its class."""
+    return module_of_model(workflow) or type(workflow).__module__
 
 
 def _is_of_data(found: object) -> bool:
@@ -111,15 +123,32 @@ def _is_of_data(found: object) -> bool:
 
 
 def _packages_named(modules: list[ModuleType]) -> Iterator[str]:
+    """The packages that modules import from, also within functions, and of what they hold."""
     for module in modules:
         for item in list(vars(module).values()):
             yield _package(item)
+        if (tree := code_of(module)) is not None:
+            for name in imported_modules(tree):
+                yield name.partition(".")[0]
 
 
 def _package(item: object) -> str:
     """The outermost package of a module, or of what is defined in one."""
     named = item.__name__ if is_a(item, ModuleType) else getattr(item, "__module__", None)
     return named.partition(".")[0] if isinstance(named, str) else ""
+
+
+def _imported(name: str) -> object:
+    """What a dotted name stands for whose module is not loaded yet: a step imports it, or something else does."""
+    module = ""
+    for part in name.split("."):
+        module = f"{module}.{part}" if module else part
+        if module not in sys.modules:
+            try:
+                import_module(module)
+            except ImportError:  # of a class, which is no module
+                break
+    return _attribute(name)
 
 
 def _attribute(name: str) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Iterator
+from typing import Any
 from weakref import ref
 
 import pytest
@@ -116,3 +117,75 @@ async def test_a_run_lets_go_of_its_start_event_when_the_step_that_took_it_is_ov
             return StopEvent(result=payloads[0]())
 
     assert await Long().run(payload=Payload()) is None
+
+
+class Busy(Workflow):
+    """Waits for the start, then goes from step to step until the end."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+        self.starts, self.ends = asyncio.Event(), asyncio.Event()
+
+    @step
+    async def first(self, ev: StartEvent) -> A:
+        await self.starts.wait()
+        return A()
+
+    @step
+    async def again(self, ev: A) -> A | StopEvent:
+        return StopEvent() if self.ends.is_set() else A()
+
+
+class Named(Workflow):
+    """Wakes the others when it begins."""
+
+    def __init__(self, others: Busy) -> None:
+        super().__init__(timeout=None)
+        self.others = others
+
+    @step
+    async def first(self, ev: StartEvent) -> A:
+        self.others.starts.set()
+        return A()
+
+    @step
+    async def second(self, ev: A) -> StopEvent:
+        return StopEvent(result="over")
+
+
+async def test_a_run_that_is_over_is_let_go_though_others_always_begin_something() -> None:
+    busy = Busy()
+    others = [busy.run() for _ in range(RUNS)]
+    await asyncio.sleep(0.01)
+    assert await Named(busy).run(run_id="one of many") == "over"
+    gc.collect()
+    assert await Named(busy).run(run_id="one of many") == "over"  # else the id is taken
+    busy.ends.set()
+    await asyncio.gather(*others)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine")  # that call's
+def test_runs_begin_after_one_whose_beginning_was_interrupted() -> None:
+    made = 0
+
+    def tasks(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        nonlocal made
+        made += 1
+        if made == RUNS + 160:  # in a later turn than the one in which the runs start
+            raise KeyboardInterrupt
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(tasks)
+
+    async def start(runs: int) -> list[int]:
+        return await asyncio.gather(*[Numbered().run(n=n) for n in range(runs)])
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(start(RUNS))
+    assert loop.run_until_complete(start(1)) == [0]
+    assert loop.run_until_complete(start(RUNS)) == list(range(RUNS))
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()

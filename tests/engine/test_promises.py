@@ -233,11 +233,14 @@ async def test_an_attached_reader_loses_nothing_however_slow_it_is(clock: Virtua
     assert [e.n async for e in reader if isinstance(e, A)] == list(range(1000))
 
 
-async def test_unread_events_of_a_stream_survive_a_snapshot(clock: VirtualClockLoop) -> None:
+@pytest.mark.parametrize(("streamed", "buffer"), [(3, 10), (30, 2)])
+async def test_unread_events_of_a_stream_survive_a_snapshot(
+    clock: VirtualClockLoop, streamed: int, buffer: int
+) -> None:
     class Slowly(Workflow):
         @step
         async def start(self, ctx: Context, ev: StartEvent) -> B:
-            for n in range(3):
+            for n in range(streamed):
                 ctx.write_event_to_stream(A(n=n))
             return B()
 
@@ -246,11 +249,12 @@ async def test_unread_events_of_a_stream_survive_a_snapshot(clock: VirtualClockL
             await asyncio.sleep(5)
             return StopEvent()
 
-    workflow = Slowly()
+    workflow = Slowly(stream_buffer=buffer)
     handler = workflow.run()
-    assert (await anext(handler.stream_events())).n == 0
+    reader = handler.stream_events()
+    assert (await anext(reader)).n == 0
     resumed = workflow.run(ctx=Context.from_dict(workflow, await handler.suspend()))
-    assert [e.n async for e in resumed.stream_events() if isinstance(e, A)] == [1, 2]
+    assert [e.n async for e in resumed.stream_events() if isinstance(e, A)] == list(range(1, streamed))
 
 
 async def test_a_stop_event_that_a_step_streams_does_not_end_the_stream() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -43,6 +44,36 @@ async def posted(client: httpx.AsyncClient, **body: Any) -> Any:
 async def test_an_agent_server_answers_with_the_result(agent_client: httpx.AsyncClient):
     mlflow_flavor.register_agent(Answer())
     assert await posted(agent_client, question="why") == {"result": "WHY!"}
+
+
+SHOPPER = """
+import shelf
+from workflows import Context, Workflow, step
+from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
+
+class Shopper(Workflow):
+    @step
+    async def buy(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        await ctx.store.set("basket", shelf.filled(ev.item))
+        await ctx.wait_for_event(HumanResponseEvent, waiter_event=InputRequiredEvent(prefix="really?"))
+        return StopEvent(result=repr(await ctx.store.get("basket")))
+"""
+
+
+async def test_an_agent_that_asks_keeps_classes_of_any_module_of_the_program(
+    agent_client: httpx.AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Here of one that the agent's file does not import; a helper of it does."""
+    (tmp_path / "baskets.py").write_text("from pydantic import BaseModel\nclass Basket(BaseModel):\n    item: str\n")
+    (tmp_path / "shelf.py").write_text("import baskets\ndef filled(item):\n    return baskets.Basket(item=item)\n")
+    (tmp_path / "shopper.py").write_text(SHOPPER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("WORKFLOWS_MLFLOW_RESUME_KEY", Fernet.generate_key().decode())
+    mlflow_flavor.register_agent(importlib.import_module("shopper").Shopper())
+    asked = await posted(agent_client, item="tea")
+    answers = {asked["waiting"][0]["id"]: {"type": "HumanResponseEvent", "data": {"response": "yes"}}}
+    resume = json.dumps({"token": asked["resume"], "answers": answers})
+    assert await posted(agent_client, params={"resume": resume}) == {"result": "Basket(item='tea')"}
 
 
 async def test_an_agent_server_streams_events(agent_client: httpx.AsyncClient):

@@ -185,6 +185,7 @@ class LiveRun(BeginsCalls):
         "stream",
         "streamed",
         "timers_made",
+        "to_begin",
         "to_cancel",
         "to_tell",
         "warned",
@@ -204,9 +205,7 @@ class LiveRun(BeginsCalls):
         self.clock = crowd.clock(loop)
         self.mailbox = Mailbox(self, loop)
         self.history = RunHistory(plan.run_id, plan.spec.name)
-        self.stream = EventStream(plan.stream_buffer, loop)
-        for event in plan.resume.streamed if plan.resume else ():
-            self.stream.put(event)
+        self.stream = EventStream(plan.stream_buffer, loop, plan.resume.streamed if plan.resume else ())
         self.returned = plan.resume.returned if plan.resume else NONE_RETURNED
         self.attempts: dict[str, Any] = {}
         self.root_run_id = plan.run_id
@@ -219,7 +218,7 @@ class LiveRun(BeginsCalls):
         self.end: EndRun | None = None
         self.ending_waits: dict[str, list[EndWait]] | None = None
         self.is_over = self.only_waits = self.has_begun = False
-        self.resting = self.awaited = self.streamed = self._told = self._sent_from_outside = 0
+        self.resting = self.awaited = self.streamed = self.to_begin = self._told = self._sent_from_outside = 0
         self.inside: WeakSet[Any] | None = None
         self.handler: ReferenceType[Any] | None = None
         self.journal = plan.journal

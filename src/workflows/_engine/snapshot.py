@@ -290,7 +290,8 @@ def _load_awaited(data: Mapping[str, list[Any]], serializer: BaseSerializer) -> 
     for wait_id, (name, subclasses, required, asks, number) in data.items():
         with suppress(Exception):  # whatever a serializer, or a value of the user's, may raise
             requirements = {key: serializer.deserialize(value) for key, value in required.items()}
-            waits[wait_id] = Awaited(str(name), bool(subclasses), requirements, bool(asks), int(number))
+            taken = serializer.class_here(str(name))
+            waits[wait_id] = Awaited(taken, bool(subclasses), requirements, bool(asks), int(number))
     return waits
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 from weakref import ReferenceType, ref
 
@@ -58,15 +58,16 @@ class EventStream:
         "when_left",
     )
 
-    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop, unread: Iterable[Event] = ()) -> None:
+        """Begin with what readers of an earlier run have left; of that, nothing goes before somebody can read it."""
         self._loop = loop
         self.internal = False
         self.children = False
         self.closed = self.only_waits = False
         self.when_left: Callable[[], None] | None = None
         self._limit = limit
-        self._trim_at = limit + limit // TRIMMED
-        self._events: list[Event | OfChild] = []
+        self._events: list[Event | OfChild] = list(unread)
+        self._trim_at = max(len(self._events), limit) + limit // TRIMMED
         self._first = 0
         self._resume_at: int | None = None
         self._read = 0

@@ -70,7 +70,8 @@ def tell_run_started(run: LiveRun, queue_wait: float) -> None:
 def tell_run_ended(run: LiveRun, end: EndRun) -> None:
     """The run is over and every attempt of it has been told as ended."""
     state = run.state
-    counts = RunCounts(state.steps, state.retries, state.events, run.streamed, state.handled_errors, state.unhandled)
+    begun = state.steps - run.to_begin  # the others have ended with the run before their turn
+    counts = RunCounts(begun, state.retries, state.events, run.streamed, state.handled_errors, state.unhandled)
     if end.outcome == "suspended":
         run.tell(RunSuspended, counts=counts)
         return

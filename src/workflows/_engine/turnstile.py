@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from time import perf_counter, thread_time
 
@@ -27,6 +28,7 @@ class Turnstile:
         "_at_most",
         "_at_once",
         "_began",
+        "_context",
         "_let_in",
         "_limit",
         "_passed",
@@ -45,6 +47,7 @@ class Turnstile:
         self._at_once = AT_LEAST
         self._began = 0.0
         self._let_in = 0
+        self._context = contextvars.Context()  # of nobody: one turn leads to the next, and would keep what it has
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def passes(self) -> bool:
@@ -55,7 +58,7 @@ class Turnstile:
         if not self._passed:
             self._turned = self.entered
             loop = asyncio.get_running_loop()
-            loop.call_soon(self._next_turn, loop)
+            loop.call_soon(self._next_turn, loop, context=self._context)
         self._passed += 1
         return True
 
@@ -80,13 +83,13 @@ class Turnstile:
         self._passed = self._let_in = 0
         if not self._waiting:
             return
-        loop.call_soon(self._begin)
+        loop.call_soon(self._begin, context=self._context)
         while self._waiting and self._let_in < self._at_once:
             turn = self._waiting.popleft()
             if not turn.done():  # its step was cancelled
                 turn.set_result(None)
                 self._let_in += 1
-        loop.call_soon(self._next_turn, loop)
+        loop.call_soon(self._next_turn, loop, context=self._context)
 
     def _begin(self) -> None:
         self._began = thread_time()

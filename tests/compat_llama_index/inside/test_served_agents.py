@@ -11,17 +11,26 @@ import mlflow_flavor
 
 AGENT = """
 import mlflow
+from pydantic import BaseModel
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.workflow import Context, HumanResponseEvent, InputRequiredEvent
 from tests.compat_llama_index.inside.scripted import ScriptedLLM
 
+class Removal(BaseModel):
+    path: str
+
+class Sure(HumanResponseEvent):
+    response: str
+
 async def remove(ctx: Context, path: str) -> str:
     "Remove a file."
-    answer = await ctx.wait_for_event(HumanResponseEvent, waiter_event=InputRequiredEvent(prefix=f"Remove {path}?"))
-    return f"{path}: {answer.response}"
+    await ctx.store.set("removal", Removal(path=path))
+    answer = await ctx.wait_for_event(Sure, waiter_event=InputRequiredEvent(prefix=f"Remove {path}?"))
+    llm._lines.append(f"{await ctx.store.get('removal')}: {answer.response}")
+    return "removed"
 
-llm = ScriptedLLM([ToolSelection(tool_id="1", tool_name="remove", tool_kwargs={"path": "a.txt"})], "Done.")
+llm = ScriptedLLM([ToolSelection(tool_id="1", tool_name="remove", tool_kwargs={"path": "a.txt"})])
 agent = FunctionAgent(name="cleaner", description="removes files", tools=[remove], llm=llm)
 """
 
@@ -52,23 +61,22 @@ mlflow.models.set_model(Chat())
 """
 
 
-def answered(script: str, directory: Path, **inputs: Any) -> Any:
+def answered(script: str, directory: Path, kind: str = "HumanResponseEvent", **inputs: Any) -> Any:
     """What a model answers when its question is answered with "yes"."""
     (directory / "agent.py").write_text(script)
     mlflow_flavor.save_model(directory / "agent.py", directory / "model", pip_requirements=["llama-index-core"])
     model = mlflow.pyfunc.load_model(str(directory / "model"))
     asked = model.predict(inputs)
     (question,) = asked["waiting"]
-    answers = {question["id"]: {"type": "HumanResponseEvent", "data": {"response": "yes"}}}
+    answers = {question["id"]: {"type": kind, "data": {"response": "yes"}}}
     params = {"resume": json.dumps({"token": asked["resume"], "answers": answers})}
     return model.predict({}, params=params)
 
 
 @pytest.mark.parametrize("agent", ["agent", "AgentWorkflow(agents=[agent])"])
-def test_an_agent_with_a_tool_that_asks_goes_on_with_its_memory(tmp_path: Path, agent: str) -> None:
-    result = answered(f"{AGENT}\nmlflow.models.set_model({agent})\n", tmp_path, user_msg="Remove a.txt")
-    assert result["response"]["blocks"][0]["text"] == "Done."
-    assert [call["tool_kwargs"] for call in result["tool_calls"]] == [{"path": "a.txt"}]
+def test_an_agent_whose_tool_asks_goes_on_with_what_it_kept(tmp_path: Path, agent: str) -> None:
+    result = answered(f"{AGENT}\nmlflow.models.set_model({agent})\n", tmp_path, "Sure", user_msg="Remove a.txt")
+    assert result["response"]["blocks"][0]["text"] == "path='a.txt': yes"
 
 
 def test_a_chat_that_asks_keeps_what_was_said(tmp_path: Path) -> None:
