@@ -48,6 +48,7 @@ class ModelSerializer(JsonSerializer):
         self._module = self._home.partition(".")[0]
         self._of_class = frozenset(map(_package, type(workflow).__mro__))
         self._packages = self._of_class
+        self._looked_at = 0
 
     def class_here(self, name: str) -> str:
         """The name of a class of this model, of whichever load of it."""
@@ -88,8 +89,9 @@ class ModelSerializer(JsonSerializer):
         return cast("type", found) if _is_of_data(found) and self._imports_from(_package(found)) else None
 
     def _imports_from(self, package: str) -> bool:
-        if package not in self._packages:  # steps may have imported more since
+        if package not in self._packages and self._looked_at != len(sys.modules):  # steps may have imported more since
             self._packages = self._of_class.union(_packages_named(modules_of(self._home)))
+            self._looked_at = len(sys.modules)
         return package in self._packages
 
     def _allowed(self, name: str) -> type:

@@ -28,7 +28,7 @@ from workflows.instrumentation.history import RunHistory
 from workflows.instrumentation.records import Carriers, Envelope, EventStreamed, Record
 from workflows.instrumentation.scope import AttemptScope, Identity
 
-FEW_STEPS = 10
+FEW_STEPS = 10  # a run of so few keeps no functions: of thousands of short runs, each object counts
 NO_FUNCTIONS: Mapping[str, Callable[..., Any]] = {}
 NONE_RETURNED: dict[str, AttemptCompleted] = {}  # what every new run begins with; one with checkpoints gets its own
 NONE_WARNED: frozenset[type[Event | WorkflowDeadlockError] | str] = frozenset()  # each call of it makes another one
