@@ -6,11 +6,12 @@ import base64
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import is_dataclass
 from enum import Enum
 from importlib import import_module
+from json import encoder
 from pathlib import PurePath
 from typing import Any, TypeVar, cast, get_args
 
@@ -52,7 +53,12 @@ __all__ = [
 
 SelfT = TypeVar("SelfT", bound="JsonSerializer")
 
-_to_text = json.JSONEncoder().encode  # as `json.dumps`, which looks at its options each time
+_plain = json.JSONEncoder()
+# What a `JSONEncoder` makes for each value anew: that takes longer than a small event. Not all Pythons have it.
+_make_encoder: Callable[..., Callable[[Any, int], Iterable[str]]] | None = getattr(encoder, "c_make_encoder", None)
+_chunks = _make_encoder and _make_encoder(
+    None, _plain.default, encoder.encode_basestring_ascii, None, ": ", ", ", False, False, True
+)
 _ATOMS = frozenset({str, int, float, bool, type(None)})
 _STR = frozenset({str})
 
@@ -122,7 +128,8 @@ class JsonSerializer(BaseSerializer):
                 this serializer could not rebuild; it is a `ValueError`.
         """
         try:
-            return _to_text(self.serialize_value(value))
+            data = self.serialize_value(value)
+            return "".join(_chunks(data, 0)) if _chunks is not None else _plain.encode(data)
         except RecursionError as error:
             raise UnserializableValueError(
                 f"Failed to serialize value: a {type(value).__name__} holds itself, or is nested too deep. Keep a name "
