@@ -32,6 +32,7 @@ __all__ = [
     "ModelCode",
     "code_of",
     "config",
+    "digest_of",
     "imported_modules",
     "module_of_model",
     "modules_of_model",
@@ -290,19 +291,24 @@ def module_of_model(workflow: Workflow) -> str | None:
     return min(vars(workflow).get(MODULES, {}), key=len, default=None)
 
 
+def digest_of(module: str) -> str:
+    """The digest in the name of a model's module, whatever number its load got."""
+    return module.removeprefix(MODULE_PREFIX)[:DIGEST_CHARS]
+
+
 def prompts_of(workflow: Workflow) -> dict[str, str | None]:
     """The prompts that a model's code has loaded so far: by URI, as `load_prompt` was given it, the version."""
     return dict(vars(workflow).get(PROMPTS, {}))
 
 
 def _modules_of(name: str) -> list[str]:
-    return [m for m in sys.modules if m == name or m.startswith(f"{name}.")]
+    return [m for m in sys.modules.copy() if m == name or m.startswith(f"{name}.")]  # other threads load, too
 
 
 def _forget(name: str) -> None:
     finder.importers.pop(name, None)
     for module in _modules_of(name):
-        del sys.modules[module]
+        sys.modules.pop(module, None)
 
 
 def parsed(file: Path) -> ast.Module | None:

@@ -13,7 +13,7 @@ from mlflow_flavor._model_code import module_of_model
 from mlflow_flavor._open_questions import OpenQuestions
 from mlflow_flavor._resume import PausedRun, open_token, seal, spend
 from mlflow_flavor._rows import plain_event
-from mlflow_flavor._serializer import ModelSerializer
+from mlflow_flavor._serializer import ModelSerializer, of_this_load
 from mlflow_flavor.token_store import TokenStore
 from workflows import Context, Workflow
 from workflows.context.serializers import BaseSerializer, JsonSerializer
@@ -99,7 +99,7 @@ class Questions:
         if not found:
             raise invalid(f"the parameter resume answers nothing: the run waits for {', '.join(paused.waits)}.")
         try:
-            context = Context.from_dict(self._workflow, paused.snapshot, self._workflow.serializer)
+            context = Context.from_dict(self._workflow, of_this_load(paused.snapshot, self._workflow))
         except ContextSerdeError as error:
             raise invalid(f"this resume token cannot be read: {error}") from error
         spend(str(token), self._store)

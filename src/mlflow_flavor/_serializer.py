@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._model_code import DIGEST_CHARS, MODULE_PREFIX, code_of, imported_modules, module_of_model
@@ -16,7 +17,7 @@ from workflows.context.model_forms import is_component
 from workflows.context.serializers import BaseSerializer, JsonSerializer, may_be_rebuilt
 from workflows.events import Event
 
-__all__ = ["ModelSerializer", "home_of", "model_serializer", "modules_of"]
+__all__ = ["ModelSerializer", "home_of", "model_serializer", "modules_of", "of_this_load"]
 
 # A step may name them in its body alone, where it waits for one.
 _ENGINES_EVENTS = {
@@ -68,7 +69,7 @@ class ModelSerializer(JsonSerializer):
         if known is not None:
             return known
         if _MODEL_MODULE.fullmatch(name) is None:
-            return self._of_its_packages(name) or self._allowed(name)
+            return self._of_no_model(name)
         if not here.startswith(self._module):
             raise ValueError(f"Class {name} belongs to another model than {self._module}: load that version.")
         found = _attribute(here) or _imported(here)
@@ -81,23 +82,19 @@ class ModelSerializer(JsonSerializer):
         theirs = _MODEL_MODULE.fullmatch(name)
         return _attribute(name if theirs is None else f"{self._module}{theirs['rest'] or ''}")
 
-    def _of_its_packages(self, name: str) -> type | None:
-        """A class of plain data of a package that the model's code imports from; a step may import its module later."""
-        if not self._imports_from(name.partition(".")[0]):
-            return None
-        found = _attribute(name) or (_imported(name) if self._closed else None)
-        return cast("type", found) if _is_of_data(found) and self._imports_from(_package(found)) else None
-
     def _imports_from(self, package: str) -> bool:
         if package not in self._packages and self._looked_at != len(sys.modules):  # steps may have imported more since
             self._packages = self._of_class.union(_packages_named(modules_of(self._home)))
             self._looked_at = len(sys.modules)
         return package in self._packages
 
-    def _allowed(self, name: str) -> type:
+    def _of_no_model(self, name: str) -> type:
         try:
             return super().resolve_class(name)
         except ValueError as error:
+            found = self._of_its_packages(name)
+            if found is not None:
+                return found
             if not self._closed:
                 raise
             short = name.rpartition(".")[2]
@@ -107,11 +104,28 @@ class ModelSerializer(JsonSerializer):
                 f"serializer=JsonSerializer(allowed_types=[{short}])."
             ) from error
 
+    def _of_its_packages(self, name: str) -> type | None:
+        """A class of plain data of a package that the model's code imports from; a step may import its module later."""
+        if not self._imports_from(name.partition(".")[0]):
+            return None
+        found = _attribute(name) or (_imported(name) if self._closed else None)
+        return cast("type", found) if _is_of_data(found) and self._imports_from(_package(found)) else None
+
 
 def modules_of(home: str) -> list[ModuleType]:
     """The loaded modules that hold a model's own code: the one of its workflow, and those below it."""
     loaded = sys.modules.copy()  # at once: a model that is collected meanwhile takes its modules with it
     return [module for name, module in loaded.items() if name == home or name.startswith(f"{home}.")]
+
+
+def of_this_load(snapshot: dict[str, Any], workflow: Workflow) -> dict[str, Any]:
+    """A snapshot that names the modules of this load of a model, whichever wrote it: not every serializer maps them."""
+    home = module_of_model(workflow)
+    ours = _MODEL_MODULE.fullmatch(home) if home is not None else None
+    if home is None or ours is None:
+        return snapshot
+    others = re.compile(rf"\b{MODULE_PREFIX}{ours['digest']}(_\d+)?(?=[.\\\"])")
+    return json.loads(others.sub(home, json.dumps(snapshot)))
 
 
 def home_of(workflow: Workflow) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_flavor._arguments import required_workflow
 from mlflow_flavor._compat import invalid
+from mlflow_flavor._model_code import digest_of, module_of_model
 from mlflow_flavor._requests import asks, checked, fields_of_messages, fields_of_request, params_of
 from mlflow_flavor._rows import plain_chunk
 from mlflow_flavor._stream import text_delta
@@ -121,5 +122,7 @@ def as_responses_agent(
 
 
 def _source(workflow: Workflow) -> str:
-    """What a resume token of this workflow is for: its class, since there is no stored source to take a digest of."""
-    return hashlib.sha256(f"{type(workflow).__module__}.{type(workflow).__qualname__}".encode()).hexdigest()
+    """What a resume token of this workflow is for: the model that it was loaded from, else its class."""
+    home = module_of_model(workflow)
+    named = f"{type(workflow).__module__}.{type(workflow).__qualname__}" if home is None else digest_of(home)
+    return hashlib.sha256(named.encode()).hexdigest()
