@@ -308,8 +308,13 @@ class Wait:
     @property
     def awaited(self) -> Awaited:
         """What it takes, for a snapshot."""
+        return Awaited(*self.taken)
+
+    @property
+    def taken(self) -> tuple[str, bool, Mapping[str, object], bool, int]:
+        """The same as a plain tuple; a snapshot may have thousands."""
         asks = self.asked is not None
-        return Awaited(class_name(self.event_type), self.match_subclasses, self.requirements, asks, self.number)
+        return class_name(self.event_type), self.match_subclasses, self.requirements, asks, self.number
 
     def matches(self, event: Event) -> bool:
         """Whether this event ends the wait."""

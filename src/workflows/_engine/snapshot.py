@@ -270,18 +270,25 @@ def _dump_call(call: Call, waits: Sequence[tuple[Wait, int]], serializer: BaseSe
                 _dump_awaited(wait_id, known, taken, serializer)
         for wait, began in waits:
             since[wait.wait_id] = began
-            _dump_awaited(wait.wait_id, wait.awaited, taken, serializer)
+            _dump_awaited(wait.wait_id, wait.taken, taken, serializer)
         data["waiting_for"] = taken
     return data
 
 
-def _dump_awaited(wait_id: str, awaited: Awaited, taken: dict[str, list[Any]], serializer: BaseSerializer) -> None:
+def _dump_awaited(
+    wait_id: str,
+    awaited: tuple[str, bool, Mapping[str, object], bool, int],
+    taken: dict[str, list[Any]],
+    serializer: BaseSerializer,
+) -> None:
     """Add what a wait takes; it is left out if something of that cannot be written."""
     name, subclasses, requirements, asks, number = awaited
-    try:
-        required = {key: serializer.serialize(value) for key, value in requirements.items()} if requirements else {}
-    except Exception:  # noqa: BLE001  # whatever a serializer, or a value of the user's, may raise
-        return
+    required: dict[str, str] = {}
+    if requirements:
+        try:
+            required = {key: serializer.serialize(value) for key, value in requirements.items()}
+        except Exception:  # noqa: BLE001  # whatever a serializer, or a value of the user's, may raise
+            return
     taken[wait_id] = [name, subclasses, required, asks, number]
 
 

@@ -260,7 +260,8 @@ class JsonSerializer(BaseSerializer):
         return self._component(model, content)
 
     def _by_fields(self, model: BaseModel, form: Form) -> dict[str, Any]:
-        written = {"__is_pydantic": True, **written_model(model, form, self)}
+        written = written_model(model, form, self)
+        written["__is_pydantic"] = True
         if self._types.get(form.name) is type(model):
             written["qualified_name"] = form.name
         else:
