@@ -28,11 +28,12 @@ instrumentation.llama_index_handlers instrumentation.llama_index_notes instrumen
 instrumentation.llama_index
 
 types _retry_callables _retry_words retry_policy collect context.generic_names context.json_values
-context.field_checks context.model_forms context.model_writer context.serializers context.state_paths
-context.state_draft context.state_serde context.state_patch context.state_merge context.writer_turns
-context.stored_state context.state_store context.state_store_integration _resource_needs _kept_contexts
-_resource_store resource _signature _spec context.own_types _run_resources _step_functions decorators service utils
-context.utils runtime.types.step_function runtime.types.results runtime.types.ticks context.external_context
+context.field_checks context.class_names context.model_forms context.model_writer context.serializers
+context.state_paths context.state_draft context.state_serde context.state_patch context.state_merge
+context.writer_turns context.stored_state context.state_store context.state_store_integration _resource_needs
+_kept_contexts _resource_store resource _signature _spec context.own_types _run_resources _step_functions decorators
+service utils context.utils runtime.types.step_function runtime.types.results runtime.types.ticks
+context.external_context
 
 _engine.ticks _engine.calls _engine.open_waits _engine.wait_names _engine.asleep _engine.questions _engine.state
 _engine.effects _engine.routing _engine.fan_in _engine.fan_out _engine.resumed_waits _engine.asking _engine.waits

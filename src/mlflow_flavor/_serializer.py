@@ -13,8 +13,9 @@ from typing import Any, cast
 from mlflow_flavor._kinds import is_a
 from mlflow_flavor._model_code import DIGEST_CHARS, MODULE_PREFIX, code_of, imported_modules, module_of_model
 from workflows import Workflow, events
+from workflows.context.class_names import may_be_rebuilt
 from workflows.context.model_forms import is_component
-from workflows.context.serializers import BaseSerializer, JsonSerializer, may_be_rebuilt
+from workflows.context.serializers import BaseSerializer, JsonSerializer
 from workflows.events import Event
 
 __all__ = ["ModelSerializer", "home_of", "model_serializer", "modules_of", "of_this_load"]

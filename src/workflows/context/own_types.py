@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from workflows._spec import WorkflowSpec
-from workflows.context.serializers import BaseSerializer, JsonSerializer, PickleSerializer, model_types
+from workflows.context.class_names import model_types
+from workflows.context.serializers import BaseSerializer, JsonSerializer, PickleSerializer
 
 __all__ = ["own_serializer", "own_types"]
 

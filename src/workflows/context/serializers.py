@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import is_dataclass
 from enum import Enum
-from importlib import import_module
 from json import encoder
 from pathlib import PurePath
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel
 
+from workflows.context.class_names import imported, loaded, name_of
 from workflows.context.generic_names import generic_name, named_generic
 from workflows.context.json_values import (
     FROM_JSON,
@@ -47,8 +46,6 @@ __all__ = [
     "JsonPickleSerializer",
     "JsonSerializer",
     "PickleSerializer",
-    "may_be_rebuilt",
-    "model_types",
 ]
 
 SelfT = TypeVar("SelfT", bound="JsonSerializer")
@@ -109,13 +106,13 @@ class JsonSerializer(BaseSerializer):
             if isinstance(allowed, str):
                 self._names.add(allowed)
             else:
-                self._types[_name_of(allowed)] = allowed
+                self._types[name_of(allowed)] = allowed
 
     def with_types(self: SelfT, *classes: type) -> SelfT:
         """A serializer like this one that may rebuild these classes as well."""
         made = object.__new__(type(self))
         vars(made).update(vars(self))
-        made._types = {**self._types, **{_name_of(c): c for c in classes}}
+        made._types = {**self._types, **{name_of(c): c for c in classes}}
         # llama-index-workflows leaves out what a nested class is nested in.
         made._short_names = {**self._short_names, **{f"{c.__module__}.{c.__name__}": c for c in classes}}
         return made
@@ -181,9 +178,9 @@ class JsonSerializer(BaseSerializer):
         """
         found = self._types.get(name)
         if found is None and name in self._names:
-            found = _imported(name)
+            found = imported(name)
         if found is None and not self._closed:
-            found = _loaded(name) or (_imported(name) if self._allow_import else None)
+            found = loaded(name) or (imported(name) if self._allow_import else None)
         found = found or self._short_names.get(name)
         if found is None:
             short = name.rpartition(".")[2]
@@ -301,7 +298,7 @@ class JsonSerializer(BaseSerializer):
 
     def _readable_name(self, cls: type) -> str:
         """The name of a class that can be found by it again: what is written must be readable."""
-        name = _name_of(cls)
+        name = name_of(cls)
         if self._types.get(name) is not cls:
             try:
                 self.resolve_class(name)
@@ -317,7 +314,7 @@ class JsonSerializer(BaseSerializer):
             content = self.serialize_value(value.value)
             return {"__is_enum": True, "value": content, "qualified_name": self._readable_name(kind)}
         if isinstance(value, BaseException):
-            name = getattr(value, "original_type", None) or _name_of(kind)
+            name = getattr(value, "original_type", None) or name_of(kind)
             return {"__is_exception": True, "value": str(value), "qualified_name": name}
         if isinstance(value, PurePath):
             return _value(path_name(value), str(value))
@@ -386,41 +383,6 @@ class PickleSerializer(JsonSerializer):
 JsonPickleSerializer = PickleSerializer
 
 
-def model_types(classes: Iterable[type]) -> list[type]:
-    """These classes, and every class that a serializer writes and the fields of those among them name, at any depth."""
-    found: dict[type, None] = {}
-    todo = list(classes)
-    while todo:
-        cls = todo.pop()
-        if cls in found:
-            continue
-        found[cls] = None
-        todo.extend(_named_by(cls))
-    return list(found)
-
-
-def may_be_rebuilt(found: object) -> bool:
-    """Whether something is a class of plain data, as serializers write: a model, enum, named tuple or dataclass."""
-    if not isinstance(found, type):
-        return False
-    cls = cast("type[object]", found)
-    return issubclass(cls, BaseModel | Enum) or is_named_tuple(cls) or is_dataclass(cls)
-
-
-def _named_by(cls: type) -> Iterator[type]:
-    if issubclass(cls, BaseModel):
-        annotations: list[Any] = [f.annotation for f in cls.model_fields.values()]
-    elif may_be_rebuilt(cast("object", cls)):
-        annotations = list(getattr(cast("Any", cls), "__annotations__", {}).values())
-    else:
-        return
-    while annotations:
-        annotation = annotations.pop()
-        annotations.extend(get_args(annotation))
-        if may_be_rebuilt(annotation):
-            yield annotation
-
-
 def _content_of(component: Any) -> Any:
     try:
         return component.to_dict()
@@ -433,29 +395,3 @@ def _content_of(component: Any) -> Any:
 
 def _value(name: str, content: Any) -> dict[str, Any]:
     return {"__is_value": name, "value": content}
-
-
-def _name_of(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _loaded(name: str) -> type | None:
-    parts = name.split(".")
-    for cut in range(len(parts) - 1, 0, -1):
-        module = sys.modules.get(".".join(parts[:cut]))
-        if module is not None:
-            found = _walk(module, parts[cut:])
-            return found if may_be_rebuilt(found) else None
-    return None
-
-
-def _walk(start: Any, names: list[str]) -> Any:
-    for name in names:
-        start = getattr(start, name, None)
-    return start
-
-
-def _imported(name: str) -> type | None:
-    module, _, cls = name.rpartition(".")
-    found = getattr(import_module(module), cls, None)
-    return found if isinstance(found, type) else None

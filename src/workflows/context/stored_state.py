@@ -10,7 +10,8 @@ from typing import Any, Generic, Protocol, Self, TypeVar, cast, runtime_checkabl
 
 from pydantic import BaseModel, ConfigDict
 
-from workflows.context.serializers import BaseSerializer, JsonSerializer, model_types
+from workflows.context.class_names import model_types
+from workflows.context.serializers import BaseSerializer, JsonSerializer
 from workflows.context.state_merge import create_cleared_state, merge_state
 from workflows.context.state_paths import get_by_path, set_by_path
 from workflows.context.state_serde import KNOWN_UNSERIALIZABLE_KEYS, state_at_rest, state_from_rest
